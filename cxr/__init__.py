@@ -1,0 +1,1 @@
+"""Adversarially robust chest x-ray classifiers and their interpretability."""

@@ -1,0 +1,1 @@
+"""Films on disk -> batches of arrays; the only home of TensorFlow."""
