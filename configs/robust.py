@@ -1,0 +1,19 @@
+"""The paper's model: trained on worst-case films within epsilon.
+
+Question: does the inner maximization make the features more interpretable?
+Command:  python main.py --config=configs/robust.py
+          python main.py --mode=compare --workdirs=runs/baseline,runs/robust
+
+Khakzar, Albarqouni, Navab, 'Learning Interpretable Features via Adversarially
+Robust Optimization', MICCAI 2019. The paper's text does not state epsilon,
+the attack or its steps; these are ours.
+"""
+
+from configs import default
+
+
+def get_config(preset: str = 'phantom'):
+  config = default.get_config(preset)
+  config.name = config.name.replace('baseline', 'robust')
+  config.attack.objective = 'adversarial'
+  return config

@@ -1,0 +1,169 @@
+"""TrainState <-> disk, and the workdir's config and lock.
+
+A workdir holds one run: config.json says which, checkpoints/ how far it is.
+"""
+
+import fcntl
+import json
+import os
+
+import jax
+from ml_collections import ConfigDict
+from orbax.checkpoint import v1 as ocp
+
+from cxr import models, train_state
+from input_pipeline.findings import FINDINGS
+
+# What may differ between two starts in one workdir: it does not move weights.
+FREE_FIELDS = ('evaluate.', 'explain.', 'data.prepared_dir', 'data.cache',
+               'data.workers', 'data.dir', 'train.log_every')
+
+
+def checkpointer(workdir: str, *, best_metric: str) -> ocp.training.Checkpointer:
+  """Keeps the latest checkpoint and the one whose `best_metric` is highest."""
+  policies = ocp.training.preservation_policies
+  return ocp.training.Checkpointer(
+      os.path.abspath(os.path.join(workdir, 'checkpoints')),
+      preservation_policy=policies.AnyPreservationPolicy([
+          policies.LatestN(1),
+          policies.BestN(
+              get_metric_fn=lambda metrics: _rank(metrics, best_metric), n=1
+          ),
+      ]),
+      cleanup_tmp_directories=True,
+  )
+
+
+def _rank(metrics, name: str) -> float:
+  value = (metrics or {}).get(name)
+  return float('-inf') if value is None else value
+
+
+def save(saver, state: train_state.TrainState, metrics: dict[str, float]):
+  """Writes the state under its step; NaN metrics are left out of the ranking."""
+  saver.save(
+      int(state.step),
+      state,
+      metrics={k: float(v) for k, v in metrics.items() if v == v},
+      force=True,
+      overwrite=True,
+  )
+
+
+def step_of(saver, which: str, *, best_metric: str) -> int | None:
+  """The step of the 'best' or 'latest' checkpoint; None where there is none."""
+  found = list(saver.checkpoints)
+  if not found:
+    return None
+  if which == 'latest':
+    return max(c.step for c in found)
+  # Ties go to the earlier one: a plateau's later half is the more overfitted.
+  return max(found, key=lambda c: (_rank(c.metrics, best_metric), -c.step)).step
+
+
+def restore(saver, step: int, like: train_state.TrainState):
+  """The state of `step`, laid out over devices as `like` is."""
+  abstract = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+      like,
+  )
+  return saver.load(step, abstract)
+
+
+def write_config(workdir: str, config: ConfigDict) -> None:
+  """Stores the config; raises ValueError where another run's config is there.
+
+  Fields that do not move the weights (evaluate, explain, paths, cache) are
+  taken from the new config.
+  """
+  path = os.path.join(workdir, 'config.json')
+  if os.path.exists(path):
+    old, new = _flat(read_config(workdir)), _flat(config)
+    differ = [
+        f'{name} ({old.get(name)!r} there, {new.get(name)!r} here)'
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+        and not name.startswith(FREE_FIELDS)
+    ]
+    if differ:
+      raise ValueError(
+          f'{workdir} holds another run: {"; ".join(differ[:6])}. '
+          'Choose another --workdir or delete that one.'
+      )
+  os.makedirs(workdir, exist_ok=True)
+  temporary = path + '.tmp'
+  with open(temporary, 'w') as f:
+    json.dump(config.to_dict(), f, indent=2)
+    f.write('\n')
+  os.replace(temporary, path)
+
+
+def read_config(workdir: str) -> ConfigDict:
+  """The config stored in a workdir. Raises FileNotFoundError, ValueError."""
+  path = os.path.join(workdir, 'config.json')
+  if not os.path.exists(path):
+    raise FileNotFoundError(
+        f'No run in {workdir} (no config.json); run --mode=train first.'
+    )
+  try:
+    with open(path) as f:
+      stored = json.load(f)
+  except ValueError as e:
+    raise ValueError(f'{path} is not readable JSON ({e}).') from e
+  return ConfigDict(_tuples(stored))
+
+
+def _tuples(value):
+  """JSON has no tuples; a config has no lists."""
+  if isinstance(value, dict):
+    return {k: _tuples(v) for k, v in value.items()}
+  return tuple(value) if isinstance(value, list) else value
+
+
+def _flat(config: ConfigDict, prefix: str = '') -> dict:
+  flat = {}
+  for name, value in config.items():
+    if isinstance(value, ConfigDict):
+      flat |= _flat(value, f'{prefix}{name}.')
+    else:
+      flat[prefix + name] = value
+  return flat
+
+
+def load_model(workdir: str, config: ConfigDict | None = None):
+  """A trained model: (config, model, variables, step).
+
+  Raises FileNotFoundError where the workdir has no run or no checkpoint.
+  """
+  config = config or read_config(workdir)
+  model = models.make_model(config.model, num_findings=len(FINDINGS))
+  saver = checkpointer(workdir, best_metric=config.train.best_metric)
+  step = step_of(
+      saver, config.evaluate.checkpoint, best_metric=config.train.best_metric
+  )
+  if step is None:
+    raise FileNotFoundError(
+        f'No checkpoint in {workdir}; run --mode=train first.'
+    )
+  # The optimizer's state and the rest are read too: a checkpoint is one tree.
+  state = saver.load(step)
+  saver.close()
+  variables = train_state.variables(
+      train_state.from_dict(state), batch_stats=config.evaluate.batch_stats
+  )
+  return config, model, jax.device_put(variables), step
+
+
+def lock(workdir: str):
+  """Holds the workdir for this process; raises ValueError where it is held."""
+  os.makedirs(workdir, exist_ok=True)
+  handle = open(os.path.join(workdir, 'lock'), 'w')
+  try:
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    handle.close()
+    raise ValueError(
+        f'Another run is at work in {workdir}; wait for it or choose another '
+        '--workdir.'
+    ) from None
+  return handle

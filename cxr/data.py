@@ -1,0 +1,132 @@
+"""The config's films: where they lie, their splits, and how a batch is read."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+
+import jax
+import jax.numpy as jnp
+from absl import logging
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+
+from cxr import sharding
+from input_pipeline import phantom, pipeline
+
+# Renderings of the same test films; phantoms have them, real films do not.
+COUNTERFACTUALS = ('test_without_shortcut', 'test_without_lesions')
+
+
+def folder(config: ConfigDict) -> str:
+  """The folder in NIH's layout; a phantom is drawn where it is absent."""
+  source = config.data.source
+  path = config.data.dir
+  if source == 'phantom':
+    spec = config.data.phantom.to_dict() | {
+        'image_size': config.data.image_size
+    }
+    if not path:
+      digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode())
+      path = os.path.join('data', f'phantom-{digest.hexdigest()[:8]}')
+    if not os.path.isdir(path) and jax.process_index() == 0:
+      logging.info('Drawing %d phantom films into %s', spec['num_films'], path)
+      phantom.write(path, workers=config.data.workers, **spec)
+    if jax.process_count() > 1:
+      multihost_utils.sync_global_devices('phantom')
+  if not path:
+    raise ValueError(
+        'config.data.dir is empty; give the folder of NIH ChestX-ray14: '
+        '--config.data.dir=/path/to/ChestX-ray14.'
+    )
+  if not os.path.isdir(path):
+    raise FileNotFoundError(
+        f'config.data.dir ({path}) is not a folder; give the one that holds '
+        'the label file, the two lists and the images.'
+    )
+  return path
+
+
+def load(config: ConfigDict) -> Mapping[str, pipeline.Split]:
+  """Every split of the config's films; decoded and stored on first use."""
+  return pipeline.load(
+      folder(config),
+      image_size=config.data.image_size,
+      prepared_dir=config.data.prepared_dir,
+      validation_fraction=config.data.validation_fraction,
+      seed=config.data.split_seed,
+      workers=config.data.workers,
+      cache='memory' if config.data.cache == 'device' else config.data.cache,
+  )
+
+
+def write_summary(
+    workdir: str, config: ConfigDict, splits: Mapping[str, pipeline.Split]
+) -> dict:
+  """Counts and hashes of the splits -> data.json."""
+  summary = {'name': config.data.source} | pipeline.summary(splits)
+  if jax.process_index() == 0:
+    with open(os.path.join(workdir, 'data.json'), 'w') as f:
+      json.dump(summary, f, indent=2)
+      f.write('\n')
+  return summary
+
+
+def share() -> dict[str, int]:
+  """Which part of every batch this process reads."""
+  return {
+      'process_index': jax.process_index(),
+      'process_count': jax.process_count(),
+  }
+
+
+def to_unit(image):
+  """uint8 -> float32 in [0, 1]; floats are in [0, 1] already."""
+  if image.dtype == jnp.uint8:
+    return image.astype(jnp.float32) / 255
+  return image
+
+
+def on_device(split: pipeline.Split, mesh) -> dict:
+  """The whole split over the devices' memory, for `take`."""
+  # The last rows are repeated so that the devices' shares are equal.
+  n = len(split.label)
+  rows = list(range(n)) + [n - 1] * (-n % mesh.size)
+  sharding_ = sharding.over_data(mesh)
+
+  def put(array):
+    return jax.make_array_from_callback(
+        (len(rows), *array.shape[1:]),
+        sharding_,
+        lambda where: array[rows[where[0]]],
+    )
+
+  return {'image': put(split.image), 'label': put(split.label)}
+
+
+def take(batch: dict, films: dict) -> dict:
+  """Films by index, inside the step; batches that hold films pass through."""
+  if not films:
+    return batch
+  index = batch['index']
+  return {'image': films['image'][index], 'label': films['label'][index]}
+
+
+def train_batches(
+    config: ConfigDict, split: pipeline.Split, mesh, *, start_step: int
+) -> Iterator[dict]:
+  """Endless global batches from `start_step` on, the same in every cache."""
+  options = {
+      'batch_size': config.train.batch_size,
+      'seed': config.seed,
+      'start_step': start_step,
+  }
+  if config.data.cache == 'device':
+    for index in pipeline.index_batches(len(split.label), **options):
+      part = index.reshape(jax.process_count(), -1)[jax.process_index()]
+      yield sharding.shard(mesh, {'index': part})
+  else:
+    for batch in pipeline.train_batches(split, **options, **share()):
+      yield sharding.shard(
+          mesh, {'image': batch['image'], 'label': batch['label']}
+      )

@@ -1,0 +1,82 @@
+"""Scalars -> JSON lines, TensorBoard events and a progress bar."""
+
+import json
+import os
+import sys
+
+import tensorboardX
+import tqdm
+from absl import logging
+
+
+def read(path: str) -> list[dict]:
+  """The records of a train.jsonl, as far as they are whole."""
+  records = []
+  if os.path.exists(path):
+    with open(path) as f:
+      for line in f:
+        try:
+          records.append(json.loads(line))
+        except ValueError:
+          break  # a line cut short by a kill
+  return records
+
+
+def truncate(path: str, step: int) -> None:
+  """Drops the lines after `step`: a continued run writes them again."""
+  kept = [record for record in read(path) if record['step'] <= step]
+  temporary = path + '.tmp'
+  with open(temporary, 'w') as f:
+    f.writelines(json.dumps(record) + '\n' for record in kept)
+  os.replace(temporary, path)
+
+
+class Writer:
+  """Open files and a bar; the one object of the plumbing with a life span."""
+
+  def __init__(self, workdir: str, *, step: int, num_steps: int, enabled=True):
+    self._enabled = enabled
+    if not enabled:
+      return
+    self._path = os.path.join(workdir, 'train.jsonl')
+    truncate(self._path, step)
+    self._lines = open(self._path, 'a')
+    self._events = tensorboardX.SummaryWriter(workdir, purge_step=step + 1)
+    self._bar = tqdm.tqdm(
+        total=num_steps,
+        initial=step,
+        unit='step',
+        dynamic_ncols=True,
+        # A terminal gets a bar, a log file gets plain lines.
+        disable=not sys.stderr.isatty(),
+    )
+
+  def advance(self, steps: int = 1):
+    if self._enabled:
+      self._bar.update(steps)
+
+  def scalars(self, step: int, values: dict[str, float]):
+    if not self._enabled:
+      return
+    record = {'step': step} | {k: round(v, 6) for k, v in values.items()}
+    # Not JSON: a NaN or an infinity is written as null.
+    record = {k: v if abs(v) < float('inf') else None for k, v in record.items()}
+    self._lines.write(json.dumps(record) + '\n')
+    self._lines.flush()
+    for name, value in values.items():
+      self._events.add_scalar(name, value, step)
+    text = '  '.join(
+        f'{name} {value:.4g}'
+        for name, value in values.items()
+        if name.count('/') < 2
+    )
+    if self._bar.disable:
+      logging.info('step %d  %s', step, text)
+    else:
+      self._bar.set_postfix_str(text, refresh=False)
+
+  def close(self):
+    if self._enabled:
+      self._bar.close()
+      self._lines.close()
+      self._events.close()
