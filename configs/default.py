@@ -16,7 +16,7 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   """The baseline: no attack. `preset`: 'phantom' | 'nih' | 'smoke'."""
   if preset not in _PRESETS:
     raise ValueError(
-        f'The preset ({preset!r}) must be one of {", ".join(_PRESETS)}.'
+      f'The preset ({preset!r}) must be one of {", ".join(_PRESETS)}.'
     )
   config = ConfigDict()
   config.name = 'baseline'  # the default workdir is runs/<name>
@@ -61,7 +61,9 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.attack.num_steps = 3
   config.attack.step_size = 0.0  # in 1/255; 0: 2.5 epsilon / num_steps
   config.attack.random_start = True
-  config.attack.clean_weight = 0.0  # the clean loss's share (0: adversarial only)
+  config.attack.clean_weight = (
+    0.0  # the clean loss's share (0: adversarial only)
+  )
   config.attack.trades_beta = 6.0
   config.attack.free_replays = 4
   config.attack.warmup_epochs = 0.0  # epsilon rises from 0 over these

@@ -15,22 +15,33 @@ from cxr import models, train_state
 from input_pipeline.findings import FINDINGS
 
 # What may differ between two starts in one workdir: it does not move weights.
-FREE_FIELDS = ('evaluate.', 'explain.', 'data.prepared_dir', 'data.cache',
-               'data.workers', 'data.dir', 'train.log_every')
+FREE_FIELDS = (
+  'evaluate.',
+  'explain.',
+  'data.prepared_dir',
+  'data.cache',
+  'data.workers',
+  'data.dir',
+  'train.log_every',
+)
 
 
-def checkpointer(workdir: str, *, best_metric: str) -> ocp.training.Checkpointer:
+def checkpointer(
+  workdir: str, *, best_metric: str
+) -> ocp.training.Checkpointer:
   """Keeps the latest checkpoint and the one whose `best_metric` is highest."""
   policies = ocp.training.preservation_policies
   return ocp.training.Checkpointer(
-      os.path.abspath(os.path.join(workdir, 'checkpoints')),
-      preservation_policy=policies.AnyPreservationPolicy([
-          policies.LatestN(1),
-          policies.BestN(
-              get_metric_fn=lambda metrics: _rank(metrics, best_metric), n=1
-          ),
-      ]),
-      cleanup_tmp_directories=True,
+    os.path.abspath(os.path.join(workdir, 'checkpoints')),
+    preservation_policy=policies.AnyPreservationPolicy(
+      [
+        policies.LatestN(1),
+        policies.BestN(
+          get_metric_fn=lambda metrics: _rank(metrics, best_metric), n=1
+        ),
+      ]
+    ),
+    cleanup_tmp_directories=True,
   )
 
 
@@ -40,13 +51,13 @@ def _rank(metrics, name: str) -> float:
 
 
 def save(saver, state: train_state.TrainState, metrics: dict[str, float]):
-  """Writes the state under its step; NaN metrics are left out of the ranking."""
+  """Writes the state under its step; NaN metrics do not rank."""
   saver.save(
-      int(state.step),
-      state,
-      metrics={k: float(v) for k, v in metrics.items() if v == v},
-      force=True,
-      overwrite=True,
+    int(state.step),
+    state,
+    metrics={k: float(v) for k, v in metrics.items() if v == v},
+    force=True,
+    overwrite=True,
   )
 
 
@@ -64,8 +75,8 @@ def step_of(saver, which: str, *, best_metric: str) -> int | None:
 def restore(saver, step: int, like: train_state.TrainState):
   """The state of `step`, laid out over devices as `like` is."""
   abstract = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
-      like,
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+    like,
   )
   return saver.load(step, abstract)
 
@@ -80,15 +91,14 @@ def write_config(workdir: str, config: ConfigDict) -> None:
   if os.path.exists(path):
     old, new = _flat(read_config(workdir)), _flat(config)
     differ = [
-        f'{name} ({old.get(name)!r} there, {new.get(name)!r} here)'
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
-        and not name.startswith(FREE_FIELDS)
+      f'{name} ({old.get(name)!r} there, {new.get(name)!r} here)'
+      for name in sorted(old.keys() | new.keys())
+      if old.get(name) != new.get(name) and not name.startswith(FREE_FIELDS)
     ]
     if differ:
       raise ValueError(
-          f'{workdir} holds another run: {"; ".join(differ[:6])}. '
-          'Choose another --workdir or delete that one.'
+        f'{workdir} holds another run: {"; ".join(differ[:6])}. '
+        'Choose another --workdir or delete that one.'
       )
   os.makedirs(workdir, exist_ok=True)
   temporary = path + '.tmp'
@@ -103,7 +113,7 @@ def read_config(workdir: str) -> ConfigDict:
   path = os.path.join(workdir, 'config.json')
   if not os.path.exists(path):
     raise FileNotFoundError(
-        f'No run in {workdir} (no config.json); run --mode=train first.'
+      f'No run in {workdir} (no config.json); run --mode=train first.'
     )
   try:
     with open(path) as f:
@@ -139,17 +149,17 @@ def load_model(workdir: str, config: ConfigDict | None = None):
   model = models.make_model(config.model, num_findings=len(FINDINGS))
   saver = checkpointer(workdir, best_metric=config.train.best_metric)
   step = step_of(
-      saver, config.evaluate.checkpoint, best_metric=config.train.best_metric
+    saver, config.evaluate.checkpoint, best_metric=config.train.best_metric
   )
   if step is None:
     raise FileNotFoundError(
-        f'No checkpoint in {workdir}; run --mode=train first.'
+      f'No checkpoint in {workdir}; run --mode=train first.'
     )
   # The optimizer's state and the rest are read too: a checkpoint is one tree.
   state = saver.load(step)
   saver.close()
   variables = train_state.variables(
-      train_state.from_dict(state), batch_stats=config.evaluate.batch_stats
+    train_state.from_dict(state), batch_stats=config.evaluate.batch_stats
   )
   return config, model, jax.device_put(variables), step
 
@@ -163,7 +173,7 @@ def lock(workdir: str):
   except BlockingIOError:
     handle.close()
     raise ValueError(
-        f'Another run is at work in {workdir}; wait for it or choose another '
-        '--workdir.'
+      f'Another run is at work in {workdir}; wait for it or choose another '
+      '--workdir.'
     ) from None
   return handle

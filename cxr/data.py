@@ -24,7 +24,7 @@ def folder(config: ConfigDict) -> str:
   path = config.data.dir
   if source == 'phantom':
     spec = config.data.phantom.to_dict() | {
-        'image_size': config.data.image_size
+      'image_size': config.data.image_size
     }
     if not path:
       digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode())
@@ -36,13 +36,13 @@ def folder(config: ConfigDict) -> str:
       multihost_utils.sync_global_devices('phantom')
   if not path:
     raise ValueError(
-        'config.data.dir is empty; give the folder of NIH ChestX-ray14: '
-        '--config.data.dir=/path/to/ChestX-ray14.'
+      'config.data.dir is empty; give the folder of NIH ChestX-ray14: '
+      '--config.data.dir=/path/to/ChestX-ray14.'
     )
   if not os.path.isdir(path):
     raise FileNotFoundError(
-        f'config.data.dir ({path}) is not a folder; give the one that holds '
-        'the label file, the two lists and the images.'
+      f'config.data.dir ({path}) is not a folder; give the one that holds '
+      'the label file, the two lists and the images.'
     )
   return path
 
@@ -50,18 +50,18 @@ def folder(config: ConfigDict) -> str:
 def load(config: ConfigDict) -> Mapping[str, pipeline.Split]:
   """Every split of the config's films; decoded and stored on first use."""
   return pipeline.load(
-      folder(config),
-      image_size=config.data.image_size,
-      prepared_dir=config.data.prepared_dir,
-      validation_fraction=config.data.validation_fraction,
-      seed=config.data.split_seed,
-      workers=config.data.workers,
-      cache='memory' if config.data.cache == 'device' else config.data.cache,
+    folder(config),
+    image_size=config.data.image_size,
+    prepared_dir=config.data.prepared_dir,
+    validation_fraction=config.data.validation_fraction,
+    seed=config.data.split_seed,
+    workers=config.data.workers,
+    cache='memory' if config.data.cache == 'device' else config.data.cache,
   )
 
 
 def write_summary(
-    workdir: str, config: ConfigDict, splits: Mapping[str, pipeline.Split]
+  workdir: str, config: ConfigDict, splits: Mapping[str, pipeline.Split]
 ) -> dict:
   """Counts and hashes of the splits -> data.json."""
   summary = {'name': config.data.source} | pipeline.summary(splits)
@@ -75,8 +75,8 @@ def write_summary(
 def share() -> dict[str, int]:
   """Which part of every batch this process reads."""
   return {
-      'process_index': jax.process_index(),
-      'process_count': jax.process_count(),
+    'process_index': jax.process_index(),
+    'process_count': jax.process_count(),
   }
 
 
@@ -96,9 +96,9 @@ def on_device(split: pipeline.Split, mesh) -> dict:
 
   def put(array):
     return jax.make_array_from_callback(
-        (len(rows), *array.shape[1:]),
-        sharding_,
-        lambda where: array[rows[where[0]]],
+      (len(rows), *array.shape[1:]),
+      sharding_,
+      lambda where: array[rows[where[0]]],
     )
 
   return {'image': put(split.image), 'label': put(split.label)}
@@ -113,13 +113,13 @@ def take(batch: dict, films: dict) -> dict:
 
 
 def train_batches(
-    config: ConfigDict, split: pipeline.Split, mesh, *, start_step: int
+  config: ConfigDict, split: pipeline.Split, mesh, *, start_step: int
 ) -> Iterator[dict]:
   """Endless global batches from `start_step` on, the same in every cache."""
   options = {
-      'batch_size': config.train.batch_size,
-      'seed': config.seed,
-      'start_step': start_step,
+    'batch_size': config.train.batch_size,
+    'seed': config.seed,
+    'start_step': start_step,
   }
   if config.data.cache == 'device':
     for index in pipeline.index_batches(len(split.label), **options):
@@ -128,5 +128,5 @@ def train_batches(
   else:
     for batch in pipeline.train_batches(split, **options, **share()):
       yield sharding.shard(
-          mesh, {'image': batch['image'], 'label': batch['label']}
+        mesh, {'image': batch['image'], 'label': batch['label']}
       )

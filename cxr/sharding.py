@@ -11,7 +11,7 @@ def make_mesh(num_devices: int | None = None) -> jax.sharding.Mesh:
   devices = jax.devices()[:num_devices]
   # Auto axes: the default, Explicit, refuses `split` and `vmap` under jit.
   return jax.make_mesh(
-      (len(devices),), ('data',), axis_types=(AxisType.Auto,), devices=devices
+    (len(devices),), ('data',), axis_types=(AxisType.Auto,), devices=devices
   )
 
 
@@ -31,8 +31,8 @@ def check_batch(mesh, batch_size: int, *, field: str, divisor: int = 1):
     if divisor > 1:
       over += f' times {divisor}'
     raise ValueError(
-        f'{field} ({batch_size}) must be divisible by {over}; '
-        f'try {max(1, batch_size // ways) * ways}.'
+      f'{field} ({batch_size}) must be divisible by {over}; '
+      f'try {max(1, batch_size // ways) * ways}.'
     )
 
 
@@ -40,8 +40,8 @@ def shard(mesh, batch: dict) -> dict:
   """This process's share of a batch -> global arrays over 'data'."""
   sharding = over_data(mesh)
   return {
-      name: jax.make_array_from_process_local_data(sharding, np.asarray(value))
-      for name, value in batch.items()
+    name: jax.make_array_from_process_local_data(sharding, np.asarray(value))
+    for name, value in batch.items()
   }
 
 

@@ -5,11 +5,13 @@ is a function of (seed, epoch), every random draw of (seed, step). So a run
 that is stopped and started again ends with the same bits.
 """
 
+import contextlib
 import math
 import os
 import signal
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,17 +21,17 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from cxr import (
-    attacks,
-    augment,
-    checkpoint,
-    data,
-    losses,
-    metrics,
-    models,
-    pretrained,
-    sharding,
-    train_state,
-    writer,
+  attacks,
+  augment,
+  checkpoint,
+  data,
+  losses,
+  metrics,
+  models,
+  pretrained,
+  sharding,
+  train_state,
+  writer,
 )
 from cxr.train_step import make_train_step
 from input_pipeline import pipeline
@@ -41,24 +43,30 @@ class Stopped(Exception):
 
 
 def make_optimizer(
-    config: ConfigDict, *, num_updates: int, warmup_updates: int
+  config: ConfigDict, plan: 'Plan'
 ) -> optax.GradientTransformation:
   """AdamW or SGD under a linear warm-up and a cosine to 0."""
+  train_config = config.train
+  # 'free' makes several updates from one batch.
+  replays = (
+    config.attack.free_replays if config.attack.objective == 'free' else 1
+  )
+  num_updates = plan.num_steps * replays
+  warmup = plan.to_steps(train_config.warmup_epochs) * replays
   schedule = optax.warmup_cosine_decay_schedule(
-      0.0,
-      config.learning_rate,
-      warmup_steps=min(warmup_updates, num_updates - 1),
-      decay_steps=max(num_updates, 1),
+    0.0,
+    train_config.learning_rate,
+    warmup_steps=min(warmup, num_updates - 1),
+    decay_steps=num_updates,
   )
   # BatchNorm's scales and every bias are not decayed: they set no direction.
   decayed = lambda params: jax.tree.map(lambda x: x.ndim > 1, params)
-  if config.optimizer == 'adamw':
-    return optax.adamw(
-        schedule, weight_decay=config.weight_decay, mask=decayed
-    )
+  decay = train_config.weight_decay
+  if train_config.optimizer == 'adamw':
+    return optax.adamw(schedule, weight_decay=decay, mask=decayed)
   return optax.chain(
-      optax.add_decayed_weights(config.weight_decay, mask=decayed),
-      optax.sgd(schedule, momentum=config.momentum, nesterov=True),
+    optax.add_decayed_weights(decay, mask=decayed),
+    optax.sgd(schedule, momentum=train_config.momentum, nesterov=True),
   )
 
 
@@ -68,19 +76,19 @@ def make_attack(config: ConfigDict, model) -> Callable | None:
   if attack.objective in ('none', 'free'):
     return None
   loss_fn = {
-      'adversarial': losses.sigmoid_cross_entropy,
-      'trades': losses.bernoulli_kl,
+    'adversarial': losses.sigmoid_cross_entropy,
+    'trades': losses.bernoulli_kl,
   }[attack.objective]
   step_size = attack.step_size or 2.5 * attack.epsilon / attack.num_steps
   return attacks.make_attack(
-      lambda variables, image: model.apply(variables, image)[0],
-      loss_fn,
-      norm=attack.norm,
-      epsilon=attack.epsilon / 255,
-      # One step from a random start crosses the whole ball (Wong et al. 2020).
-      step_size=min(step_size, 1.25 * attack.epsilon) / 255,
-      num_steps=attack.num_steps,
-      random_start=attack.random_start,
+    lambda variables, image: model.apply(variables, image)[0],
+    loss_fn,
+    norm=attack.norm,
+    epsilon=attack.epsilon / 255,
+    # One step from a random start crosses the whole ball (Wong et al. 2020).
+    step_size=min(step_size, 1.25 * attack.epsilon) / 255,
+    num_steps=attack.num_steps,
+    random_start=attack.random_start,
   )
 
 
@@ -101,7 +109,7 @@ def make_predict(model, mesh) -> Callable:
 
 
 def predict_split(
-    predict, variables, mesh, split, *, batch_size, index=None, attack=None
+  predict, variables, mesh, split, *, batch_size, index=None, attack=None
 ) -> np.ndarray:
   """Logits 'n k' of a split's films (or of `index`), each film once.
 
@@ -112,7 +120,7 @@ def predict_split(
   place = np.zeros(len(split.label), np.int64)
   place[rows] = np.arange(len(rows))
   for batch in pipeline.eval_batches(
-      split, batch_size=batch_size, index=rows, **data.share()
+    split, batch_size=batch_size, index=rows, **data.share()
   ):
     batch = sharding.shard(mesh, batch)
     image = batch['image']
@@ -140,6 +148,30 @@ def robust_subset(split, num_films: int) -> np.ndarray:
   return np.unique(np.linspace(0, n - 1, min(num_films, n)).astype(np.int64))
 
 
+class Plan(NamedTuple):
+  """How long a run is, in steps of one batch."""
+
+  num_steps: int
+  steps_per_epoch: float
+  validate_every: int
+  log_every: int
+  batch_size: int
+
+  def to_steps(self, epochs: float) -> int:
+    return round(epochs * self.steps_per_epoch)
+
+
+def make_plan(config: ConfigDict, num_films: int) -> Plan:
+  steps_per_epoch = num_films / config.batch_size
+  return Plan(
+    num_steps=math.ceil(config.num_epochs * steps_per_epoch),
+    steps_per_epoch=steps_per_epoch,
+    validate_every=max(1, round(config.validate_every * steps_per_epoch)),
+    log_every=config.log_every,
+    batch_size=config.batch_size,
+  )
+
+
 def train(config: ConfigDict, workdir: str) -> None:
   """Trains until config.train.num_epochs; continues where the workdir stands.
 
@@ -148,180 +180,174 @@ def train(config: ConfigDict, workdir: str) -> None:
     Stopped: a signal came; a checkpoint is written.
   """
   mesh = sharding.make_mesh()
-  train_config = config.train
   sharding.check_batch(
-      mesh, train_config.batch_size, field='config.train.batch_size'
+    mesh, config.train.batch_size, field='config.train.batch_size'
   )
   checkpoint.write_config(workdir, config)
   splits = data.load(config)
   data.write_summary(workdir, config, splits)
-  label = splits['train'].label
-  if not len(label):
+  films = splits['train']
+  if not len(films.label):
     raise ValueError('No training film is left; see left_out.csv.')
+  plan = make_plan(config.train, len(films.label))
 
-  num_steps = math.ceil(
-      train_config.num_epochs * len(label) / train_config.batch_size
+  init_key, step_key, attack_key = jax.random.split(
+    jax.random.key(config.seed), 3
   )
-  steps_per_epoch = len(label) / train_config.batch_size
-  to_steps = lambda epochs: round(epochs * steps_per_epoch)
-  validate_every = max(1, to_steps(train_config.validate_every))
-  replays = (
-      config.attack.free_replays if config.attack.objective == 'free' else 1
-  )
-
   model = models.make_model(config.model, num_findings=len(FINDINGS))
-  tx = make_optimizer(
-      train_config,
-      num_updates=num_steps * replays,
-      warmup_updates=to_steps(train_config.warmup_epochs) * replays,
-  )
-  attack = make_attack(config, model)
-  ranges = {k: v for k, v in config.augment.items()}
-  step_fn = make_train_step(
-      model,
-      tx,
-      attack,
-      objective=config.attack.objective,
-      augment=augment.make_augment(**ranges) if any(ranges.values()) else None,
-      batch_weighting=config.loss.weighting == 'batch',
-      positive_weight=positive_weight(config, label),
-      epsilon=config.attack.epsilon / 255,
-      epsilon_steps=to_steps(config.attack.warmup_epochs),
-      clean_weight=config.attack.clean_weight,
-      trades_beta=config.attack.trades_beta,
-      free_replays=config.attack.free_replays,
-      ema=train_config.ema,
-  )
-  key = jax.random.key(config.seed)
-  init_key, step_key, attack_key = jax.random.split(key, 3)
-  everywhere = sharding.replicated(mesh)
-  state = jax.jit(
-      lambda key, image: train_state.create(
-          model,
-          tx,
-          key,
-          image,
-          separate_batch_stats=config.attack.separate_batch_stats,
-          average=train_config.ema > 0,
-      ),
-      out_shardings=everywhere,
-  )(init_key, _film_shape(config))
-
-  saver = checkpoint.checkpointer(workdir, best_metric=train_config.best_metric)
+  tx = make_optimizer(config, plan)
+  state = initial_state(config, model, tx, init_key, mesh)
+  saver = checkpoint.checkpointer(workdir, best_metric=config.train.best_metric)
   start = checkpoint.step_of(
-      saver, 'latest', best_metric=train_config.best_metric
+    saver, 'latest', best_metric=config.train.best_metric
   )
-  if start is None:
-    state = initialize_from(config, state)
-    start = 0
-  else:
+  if start is not None:
     state = checkpoint.restore(saver, start, state)
-    logging.info('Continuing at step %d of %d.', start, num_steps)
-
-  jit_step = jax.jit(
-      lambda state, key, batch, films: step_fn(
-          state, key, data.take(batch, films)
-      ),
-      donate_argnums=0,
-      out_shardings=everywhere,
-  )
-  films = (
-      data.on_device(splits['train'], mesh)
-      if config.data.cache == 'device'
-      else {}
-  )
-  validate = make_validate(config, model, mesh, splits['validation'], attack_key)
+    logging.info('Continuing at step %d of %d.', start, plan.num_steps)
 
   log = writer.Writer(
-      workdir,
-      step=start,
-      num_steps=num_steps,
-      enabled=jax.process_index() == 0,
+    workdir,
+    step=start or 0,
+    num_steps=plan.num_steps,
+    enabled=jax.process_index() == 0,
   )
-  guard = CollapseGuard(
-      config.attack.collapse_tolerance, os.path.join(workdir, 'train.jsonl')
-  )
-  stop = _catch_signals()
-  if start < num_steps:
+  try:
+    with catch_signals() as stop:
+      fit(
+        state,
+        make_jit_step(config, model, tx, films, plan, step_key, mesh),
+        data.train_batches(config, films, mesh, start_step=start or 0),
+        plan,
+        start=start or 0,
+        validate=make_validate(
+          config, model, mesh, splits['validation'], attack_key
+        ),
+        guard=CollapseGuard(
+          config.attack.collapse_tolerance,
+          os.path.join(workdir, 'train.jsonl'),
+        ),
+        save=lambda state, values: checkpoint.save(saver, state, values),
+        log=log,
+        stop=stop,
+      )
+  finally:
+    log.close()
+    saver.close()
+
+
+def fit(
+  state, step_fn, batches, plan, *, start, validate, guard, save, log, stop
+):
+  """The loop. Metrics are read one log step late: the device never waits."""
+  if start < plan.num_steps:
     logging.info('Compiling the first step.')
-  pending = None  # metrics of the last log step: read one log step late
+  pending = None
   since, since_step = time.monotonic(), start
-  batches = data.train_batches(
-      config, splits['train'], mesh, start_step=start
-  )
-  for step, batch in zip(range(start, num_steps), batches, strict=False):
-    state, step_metrics = jit_step(state, step_key, batch, films)
+  for step, batch in zip(range(start, plan.num_steps), batches, strict=False):
+    state, step_metrics = step_fn(state, batch)
     done = step + 1
     log.advance()
-    if done % train_config.log_every == 0 or done == num_steps:
-      if pending is not None:
-        _write_metrics(log, *pending)
+    validates = done % plan.validate_every == 0 or done == plan.num_steps
+    logs = done % plan.log_every == 0 or done == plan.num_steps
+    if pending is not None and (logs or validates or stop):
+      write_metrics(log, *pending)
+      pending = None
+    if logs:
       seconds = time.monotonic() - since
-      rate = (done - since_step) * train_config.batch_size / max(seconds, 1e-9)
+      extra = {
+        'epoch': done / plan.steps_per_epoch,
+        'films_per_second': (done - since_step) * plan.batch_size / seconds,
+      }
       since, since_step = time.monotonic(), done
-      extra = {'epoch': done / steps_per_epoch, 'films_per_second': rate}
       pending = done, step_metrics, extra
-    at_validation = done % validate_every == 0 or done == num_steps
-    if at_validation or stop:
+    if validates:
       if pending is not None:
-        _write_metrics(log, *pending)
+        write_metrics(log, *pending)
         pending = None
-    if at_validation:
       values = validate(state)
-      log.scalars(done, values | {'epoch': done / steps_per_epoch})
+      log.scalars(done, values | {'epoch': done / plan.steps_per_epoch})
       if guard.collapsed(values):
         logging.error(
-            'AUROC under attack fell from %.3f to %.3f at step %d: '
-            'catastrophic overfitting. Training stops; the last sound '
-            'checkpoint is kept. Try more attack.num_steps or a smaller '
-            'attack.epsilon.',
-            guard.best,
-            values['val/robust_auroc'],
-            done,
+          'AUROC under attack fell from %.3f to %.3f at step %d: '
+          'catastrophic overfitting. Training stops; the last sound '
+          'checkpoint is kept. Try more attack.num_steps or a smaller '
+          'attack.epsilon.',
+          guard.best,
+          values['val/robust_auroc'],
+          done,
         )
-        break
-      checkpoint.save(saver, state, values)
+        return
+      save(state, values)
       since, since_step = time.monotonic(), done
-    elif stop:
-      checkpoint.save(saver, state, {})
-    if stop and done < num_steps:
-      log.close()
-      saver.close()
+    if stop and done < plan.num_steps:
+      if not validates:
+        save(state, {})
       raise Stopped(
-          f'Stopped at step {done} of {num_steps}; the checkpoint is in '
-          f'{workdir} and the same command goes on from there.'
+        f'Stopped at step {done} of {plan.num_steps}; a checkpoint is '
+        'written and the same command goes on from there.'
       )
-  log.close()
-  saver.close()
 
 
-def _film_shape(config: ConfigDict):
+def make_jit_step(
+  config: ConfigDict, model, tx, films, plan: Plan, key, mesh
+) -> Callable:
+  """(state, batch) -> (state, metrics), one program on the whole mesh."""
+  ranges = config.augment.to_dict()
+  step_fn = make_train_step(
+    model,
+    tx,
+    make_attack(config, model),
+    objective=config.attack.objective,
+    augment=augment.make_augment(**ranges) if any(ranges.values()) else None,
+    batch_weighting=config.loss.weighting == 'batch',
+    positive_weight=positive_weight(config, films.label),
+    epsilon=config.attack.epsilon / 255,
+    epsilon_steps=plan.to_steps(config.attack.warmup_epochs),
+    clean_weight=config.attack.clean_weight,
+    trades_beta=config.attack.trades_beta,
+    free_replays=config.attack.free_replays,
+    ema=config.train.ema,
+  )
+  on_device = (
+    data.on_device(films, mesh) if config.data.cache == 'device' else {}
+  )
+  jit_step = jax.jit(
+    lambda state, batch, on_device: step_fn(
+      state, key, data.take(batch, on_device)
+    ),
+    donate_argnums=0,
+    out_shardings=sharding.replicated(mesh),
+  )
+  return lambda state, batch: jit_step(state, batch, on_device)
+
+
+def initial_state(config: ConfigDict, model, tx, key, mesh):
+  """Random weights, or config.model.init_from's, on every device."""
   size = config.data.image_size
-  return jnp.zeros((1, size, size, 1), jnp.float32)
-
-
-def initialize_from(config: ConfigDict, state):
-  """The weights of config.model.init_from, where it is given."""
+  state = jax.jit(
+    lambda key: train_state.create(
+      model,
+      tx,
+      key,
+      jnp.zeros((1, size, size, 1), jnp.float32),
+      separate_batch_stats=config.attack.separate_batch_stats,
+      average=config.train.ema > 0,
+    ),
+    out_shardings=sharding.replicated(mesh),
+  )(key)
   if not config.model.init_from:
     return state
   variables, report = pretrained.init_from(
-      config.model.init_from, train_state.variables(state), config.model
+    config.model.init_from, train_state.variables(state), config.model
   )
   logging.info('Weights of %s: %s', config.model.init_from, report)
-  # The average, if kept, starts where the weights do.
+  params, batch_stats = variables['params'], variables['batch_stats']
+  copy = lambda old, new: None if old is None else jax.tree.map(jnp.copy, new)
   return state.replace(
-      params=variables['params'],
-      batch_stats=variables['batch_stats'],
-      average=(
-          None
-          if state.average is None
-          else jax.tree.map(jnp.copy, variables['params'])
-      ),
-      adversarial_batch_stats=(
-          None
-          if state.adversarial_batch_stats is None
-          else jax.tree.map(jnp.copy, variables['batch_stats'])
-      ),
+    params=params,
+    batch_stats=batch_stats,
+    average=copy(state.average, params),
+    adversarial_batch_stats=copy(state.adversarial_batch_stats, batch_stats),
   )
 
 
@@ -338,33 +364,33 @@ def make_validate(config: ConfigDict, model, mesh, split, key) -> Callable:
   attack = None
   if len(subset) and epsilon:
     attack = make_attack_by_index(
-        attacks.make_attack(
-            lambda variables, image: model.apply(variables, image)[0],
-            losses.sigmoid_cross_entropy,
-            norm=config.attack.norm,
-            epsilon=epsilon,
-            step_size=2.5 * epsilon / config.evaluate.num_steps,
-            num_steps=config.evaluate.num_steps,
-        ),
-        key,
-        mesh,
+      attacks.make_attack(
+        lambda variables, image: model.apply(variables, image)[0],
+        losses.sigmoid_cross_entropy,
+        norm=config.attack.norm,
+        epsilon=epsilon,
+        step_size=2.5 * epsilon / config.evaluate.num_steps,
+        num_steps=config.evaluate.num_steps,
+      ),
+      key,
+      mesh,
     )
 
   def validate(state) -> dict[str, float]:
     variables = train_state.variables(state)
     logits = predict_split(
-        predict, variables, mesh, split, batch_size=batch_size
+      predict, variables, mesh, split, batch_size=batch_size
     )
     values = _aurocs('val/auroc', logits, split.label)
     if attack is not None:
       logits = predict_split(
-          predict,
-          variables,
-          mesh,
-          split,
-          batch_size=batch_size,
-          index=subset,
-          attack=attack,
+        predict,
+        variables,
+        mesh,
+        split,
+        batch_size=batch_size,
+        index=subset,
+        attack=attack,
       )
       values |= _aurocs('val/robust_auroc', logits, split.label[subset])
     return values
@@ -379,9 +405,9 @@ def _aurocs(name: str, logits, label) -> dict[str, float]:
   if not known.any():
     return {}
   return {name: float(values[known].mean())} | {
-      f'{name}/{finding}': float(value)
-      for finding, value in zip(FINDINGS, values, strict=True)
-      if not np.isnan(value)
+    f'{name}/{finding}': float(value)
+    for finding, value in zip(FINDINGS, values, strict=True)
+    if not np.isnan(value)
   }
 
 
@@ -404,18 +430,19 @@ class CollapseGuard:
     return False
 
 
-def _write_metrics(log, step, step_metrics, extra):
+def write_metrics(log, step, step_metrics, extra):
   values = {k: float(v) for k, v in jax.device_get(step_metrics).items()}
   log.scalars(step, values | extra)
   if not math.isfinite(values['train/loss']):
     raise ValueError(
-        f'The loss at step {step} is {values["train/loss"]}; the last '
-        'checkpoint is kept. Try a lower train.learning_rate.'
+      f'The loss at step {step} is {values["train/loss"]}; the last '
+      'checkpoint is kept. Try a lower train.learning_rate.'
     )
 
 
-def _catch_signals() -> list:
-  """A list that is empty until SIGTERM or Ctrl-C fills it."""
+@contextlib.contextmanager
+def catch_signals():
+  """Yields a list that is empty until SIGTERM or Ctrl-C fills it."""
   received = []
 
   def note(number, frame):
@@ -424,6 +451,12 @@ def _catch_signals() -> list:
       raise KeyboardInterrupt
     received.append(number)
 
-  for number in (signal.SIGTERM, signal.SIGINT):
-    signal.signal(number, note)
-  return received
+  previous = {
+    number: signal.signal(number, note)
+    for number in (signal.SIGTERM, signal.SIGINT)
+  }
+  try:
+    yield received
+  finally:
+    for number, handler in previous.items():
+      signal.signal(number, handler)

@@ -20,23 +20,21 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def create(
-    model, tx, key, image, *, separate_batch_stats=False, average=False
+  model, tx, key, image, *, separate_batch_stats=False, average=False
 ) -> TrainState:
   """Initial state; `image` 'b h w 1' gives the shapes only."""
   variables = model.init(key, image)
   batch_stats = variables.get('batch_stats', {})
   return TrainState(
-      step=jnp.zeros((), jnp.int32),
-      params=variables['params'],
-      batch_stats=batch_stats,
-      opt_state=tx.init(variables['params']),
-      # Copies: a donated buffer may appear in the state only once.
-      adversarial_batch_stats=(
-          jax.tree.map(jnp.copy, batch_stats) if separate_batch_stats else None
-      ),
-      average=(
-          jax.tree.map(jnp.copy, variables['params']) if average else None
-      ),
+    step=jnp.zeros((), jnp.int32),
+    params=variables['params'],
+    batch_stats=batch_stats,
+    opt_state=tx.init(variables['params']),
+    # Copies: a donated buffer may appear in the state only once.
+    adversarial_batch_stats=(
+      jax.tree.map(jnp.copy, batch_stats) if separate_batch_stats else None
+    ),
+    average=(jax.tree.map(jnp.copy, variables['params']) if average else None),
   )
 
 
@@ -44,13 +42,13 @@ def variables(state: TrainState, *, batch_stats: str = 'clean') -> dict:
   """What the model is applied with: averaged weights where they are kept."""
   if batch_stats == 'adversarial' and state.adversarial_batch_stats is None:
     raise ValueError(
-        "evaluate.batch_stats ('adversarial') needs a model trained with "
-        'attack.separate_batch_stats=True.'
+      "evaluate.batch_stats ('adversarial') needs a model trained with "
+      'attack.separate_batch_stats=True.'
     )
   return {
-      'params': state.params if state.average is None else state.average,
-      'batch_stats': {
-          'clean': state.batch_stats,
-          'adversarial': state.adversarial_batch_stats,
-      }[batch_stats],
+    'params': state.params if state.average is None else state.average,
+    'batch_stats': {
+      'clean': state.batch_stats,
+      'adversarial': state.adversarial_batch_stats,
+    }[batch_stats],
   }

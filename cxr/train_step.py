@@ -28,20 +28,20 @@ from cxr import losses, train_state
 
 
 def make_train_step(
-    model,
-    tx: optax.GradientTransformation,
-    attack: Callable | None = None,
-    *,
-    objective: str = 'none',
-    augment: Callable | None = None,
-    batch_weighting: bool = False,
-    positive_weight=None,
-    epsilon: float = 0.0,
-    epsilon_steps: int = 0,
-    clean_weight: float = 0.0,
-    trades_beta: float = 6.0,
-    free_replays: int = 4,
-    ema: float = 0.0,
+  model,
+  tx: optax.GradientTransformation,
+  attack: Callable | None = None,
+  *,
+  objective: str = 'none',
+  augment: Callable | None = None,
+  batch_weighting: bool = False,
+  positive_weight=None,
+  epsilon: float = 0.0,
+  epsilon_steps: int = 0,
+  clean_weight: float = 0.0,
+  trades_beta: float = 6.0,
+  free_replays: int = 4,
+  ema: float = 0.0,
 ) -> Callable:
   """Returns `(state, key, batch) -> (state, metrics)`.
 
@@ -65,20 +65,20 @@ def make_train_step(
   def label_loss(logits, label):
     weights = losses.batch_weights(label) if batch_weighting else None
     return jnp.mean(
-        losses.sigmoid_cross_entropy(
-            logits,
-            label,
-            positive_weight=positive_weight,
-            class_weights=weights,
-        )
+      losses.sigmoid_cross_entropy(
+        logits,
+        label,
+        positive_weight=positive_weight,
+        class_weights=weights,
+      )
     )
 
   def forward(params, batch_stats, image):
     (logits, _), updated = model.apply(
-        {'params': params, 'batch_stats': batch_stats},
-        image,
-        train=True,
-        mutable=['batch_stats'],
+      {'params': params, 'batch_stats': batch_stats},
+      image,
+      train=True,
+      mutable=['batch_stats'],
     )
     return logits, updated['batch_stats']
 
@@ -87,12 +87,12 @@ def make_train_step(
     if state.adversarial_batch_stats is None:
       # One pass over both: the statistics are the mixture's.
       logits, stats = forward(
-          params, state.batch_stats, jnp.concatenate([image, adversarial])
+        params, state.batch_stats, jnp.concatenate([image, adversarial])
       )
       return *jnp.split(logits, 2), stats, None
     clean, stats = forward(params, state.batch_stats, image)
     attacked, adversarial_stats = forward(
-        params, state.adversarial_batch_stats, adversarial
+      params, state.adversarial_batch_stats, adversarial
     )
     return clean, attacked, stats, adversarial_stats
 
@@ -132,12 +132,12 @@ def make_train_step(
       decay = jnp.minimum(ema, (1 + step) / (10 + step))
       average = optax.incremental_update(params, average, 1 - decay)
     return state.replace(
-        step=state.step + 1,
-        params=params,
-        batch_stats=stats,
-        opt_state=opt_state,
-        adversarial_batch_stats=adversarial_stats,
-        average=average,
+      step=state.step + 1,
+      params=params,
+      batch_stats=stats,
+      opt_state=opt_state,
+      adversarial_batch_stats=adversarial_stats,
+      average=average,
     )
 
   def radius(step):
@@ -153,31 +153,33 @@ def make_train_step(
 
   def min_max_step(state, key, batch):
     augment_key, attack_key = jax.random.split(
-        jax.random.fold_in(key, state.step)
+      jax.random.fold_in(key, state.step)
     )
     image, label = prepare(augment_key, batch), batch['label']
     adversarial = image
     if attack is not None:
-      which = 'clean' if state.adversarial_batch_stats is None else 'adversarial'
+      which = (
+        'clean' if state.adversarial_batch_stats is None else 'adversarial'
+      )
       # The weights of this step, not their average.
       frozen = train_state.variables(
-          state.replace(average=None), batch_stats=which
+        state.replace(average=None), batch_stats=which
       )
       target = label
       if objective == 'trades':
         target, _ = model.apply(frozen, image)
       adversarial = attack(
-          frozen, attack_key, image, target, epsilon=radius(state.step)
+        frozen, attack_key, image, target, epsilon=radius(state.step)
       )
     (loss, (metrics, *stats)), grads = jax.value_and_grad(
-        objective_loss, has_aux=True
+      objective_loss, has_aux=True
     )(state.params, state, image, adversarial, label)
     metrics |= {'train/loss': loss, 'train/grad_norm': optax.global_norm(grads)}
     return learn(state, grads, *stats), metrics
 
   def free_step(state, key, batch):
     augment_key, start_key = jax.random.split(
-        jax.random.fold_in(key, state.step)
+      jax.random.fold_in(key, state.step)
     )
     image, label = prepare(augment_key, batch), batch['label']
 
@@ -187,34 +189,34 @@ def make_train_step(
       return label_loss(logits, label), stats
 
     delta = radius(state.step) * jax.random.uniform(
-        start_key, image.shape, minval=-1, maxval=1
+      start_key, image.shape, minval=-1, maxval=1
     )
     step = state.step
     # A Python loop: `scan` around convolutions is slow on a CPU.
     for _ in range(free_replays):
       (loss, stats), (grads, ascent) = jax.value_and_grad(
-          loss_fn, argnums=(0, 1), has_aux=True
+        loss_fn, argnums=(0, 1), has_aux=True
       )(state.params, delta, state)
       size = radius(step)
       delta = jnp.clip(delta + size * jnp.sign(ascent), -size, size)
       state = learn(state, grads, stats, None)
     # A step is a batch; the optimizer counts its own updates.
     return state.replace(step=step + 1), {
-        'train/loss': loss,
-        'train/adversarial_loss': loss,
-        'train/grad_norm': optax.global_norm(grads),
+      'train/loss': loss,
+      'train/adversarial_loss': loss,
+      'train/grad_norm': optax.global_norm(grads),
     }
 
   objective_losses = {
-      'none': clean_loss,
-      'adversarial': adversarial_loss,
-      'trades': trades_loss,
-      'free': None,
+    'none': clean_loss,
+    'adversarial': adversarial_loss,
+    'trades': trades_loss,
+    'free': None,
   }
   if objective not in objective_losses:
     raise ValueError(
-        f'attack.objective ({objective!r}) must be one of '
-        f'{", ".join(objective_losses)}.'
+      f'attack.objective ({objective!r}) must be one of '
+      f'{", ".join(objective_losses)}.'
     )
   if (attack is None) != (objective in ('none', 'free')):
     raise ValueError(f'The objective {objective!r} and the attack do not fit.')

@@ -43,12 +43,12 @@ class Writer:
     self._lines = open(self._path, 'a')
     self._events = tensorboardX.SummaryWriter(workdir, purge_step=step + 1)
     self._bar = tqdm.tqdm(
-        total=num_steps,
-        initial=step,
-        unit='step',
-        dynamic_ncols=True,
-        # A terminal gets a bar, a log file gets plain lines.
-        disable=not sys.stderr.isatty(),
+      total=num_steps,
+      initial=step,
+      unit='step',
+      dynamic_ncols=True,
+      # A terminal gets a bar, a log file gets plain lines.
+      disable=not sys.stderr.isatty(),
     )
 
   def advance(self, steps: int = 1):
@@ -60,15 +60,17 @@ class Writer:
       return
     record = {'step': step} | {k: round(v, 6) for k, v in values.items()}
     # Not JSON: a NaN or an infinity is written as null.
-    record = {k: v if abs(v) < float('inf') else None for k, v in record.items()}
+    record = {
+      k: v if abs(v) < float('inf') else None for k, v in record.items()
+    }
     self._lines.write(json.dumps(record) + '\n')
     self._lines.flush()
     for name, value in values.items():
       self._events.add_scalar(name, value, step)
     text = '  '.join(
-        f'{name} {value:.4g}'
-        for name, value in values.items()
-        if name.count('/') < 2
+      f'{name} {value:.4g}'
+      for name, value in values.items()
+      if name.count('/') < 2
     )
     if self._bar.disable:
       logging.info('step %d  %s', step, text)

@@ -1,0 +1,102 @@
+"""What each --mode does with the flags; `main.py` calls one of `MODES`."""
+
+import os
+from typing import NamedTuple
+
+import jax
+from absl import logging
+from ml_collections import ConfigDict
+
+from cxr import checkpoint, compare, configuration, evaluate, explain, train
+
+STOPPED = train.Stopped
+
+
+class Request(NamedTuple):
+  """The command line."""
+
+  config: ConfigDict
+  overrides: dict  # the --config.x=y flags, by dotted name
+  workdir: str
+  workdirs: tuple[str, ...]
+  images: str
+  output: str
+
+
+def _train(request: Request) -> None:
+  """Trains, then evaluates and reports: one command, all results."""
+  config = request.config
+  configuration.validate(config)
+  workdir = request.workdir or os.path.join('runs', config.name)
+  with _locked(workdir):
+    train.train(config, workdir)
+    evaluate.evaluate(config, workdir)
+
+
+def _evaluate(request: Request) -> None:
+  config, workdir = _stored(request)
+  with _locked(workdir):
+    evaluate.evaluate(config, workdir)
+
+
+def _report(request: Request) -> None:
+  config, workdir = _stored(request)
+  with _locked(workdir):
+    evaluate.summarize(config, workdir)
+
+
+def _compare(request: Request) -> None:
+  if len(request.workdirs) < 2:
+    raise ValueError(
+      f'--mode=compare needs two runs or more ({len(request.workdirs)} '
+      'given): --workdirs=runs/baseline,runs/robust.'
+    )
+  compare.compare(request.workdirs, request.output)
+
+
+def _explain(request: Request) -> None:
+  config, workdir = _stored(request)
+  if not request.images:
+    raise ValueError('--mode=explain needs --images=FILE or --images=FOLDER.')
+  explain.explain(
+    config,
+    workdir,
+    request.images,
+    request.output or os.path.join(workdir, 'explain'),
+  )
+
+
+def _stored(request: Request) -> tuple[ConfigDict, str]:
+  """The workdir's own config under the command line's overrides."""
+  workdir = request.workdir or os.path.join('runs', request.config.name)
+  config = checkpoint.read_config(workdir)
+  config.update_from_flattened_dict(request.overrides)
+  configuration.validate(config)
+  return config, workdir
+
+
+class _locked:
+  """The workdir belongs to this process while it is at work there."""
+
+  def __init__(self, workdir: str):
+    self._workdir = workdir
+
+  def __enter__(self):
+    self._lock = None
+    if jax.process_index() == 0:
+      self._lock = checkpoint.lock(self._workdir)
+
+  def __exit__(self, *error):
+    if self._lock is not None:
+      self._lock.close()
+    if error[0] is None:
+      logging.info('Done: %s', os.path.join(self._workdir, 'report.html'))
+
+
+MODES = {
+  'train': _train,
+  'evaluate': _evaluate,
+  'report': _report,
+  'compare': _compare,
+  'explain': _explain,
+}

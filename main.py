@@ -1,0 +1,98 @@
+"""Trains, evaluates, compares and explains; see README.md.
+
+python main.py --config=configs/robust.py
+python main.py --mode=compare --workdirs=runs/baseline,runs/robust
+"""
+
+import os
+import sys
+import traceback
+
+# TensorFlow and XLA greet at length; a user's first lines should be ours.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from cxr import modes
+
+FLAGS = flags.FLAGS
+_CONFIG = config_flags.DEFINE_config_file(
+  'config',
+  'configs/baseline.py',
+  'What to run: configs/NAME.py, or configs/NAME.py:nih for the real films. '
+  'Fields are overridden as in --config.attack.epsilon=2.',
+  lock_config=True,
+)
+flags.DEFINE_enum('mode', 'train', list(modes.MODES), 'What to do.')
+flags.DEFINE_string('workdir', '', 'The run; default runs/<config.name>.')
+flags.DEFINE_list('workdirs', [], 'Two or more runs, for --mode=compare.')
+flags.DEFINE_string('images', '', 'A film or a folder, for --mode=explain.')
+flags.DEFINE_string('output', '', 'Where compare and explain write.')
+flags.DEFINE_bool(
+  'distributed', False, 'Join the processes of one job (jax.distributed).'
+)
+flags.DEFINE_bool('traceback', False, 'Show where an error was raised.')
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def _is_ours(error: BaseException) -> bool:
+  """Whether our own code raised it: then its sentence says it all."""
+  frames = traceback.extract_tb(error.__traceback__)
+  return bool(frames) and frames[-1].filename.startswith(
+    tuple(os.path.join(_HERE, name) for name in _OURS)
+  )
+
+
+_OURS = ('main.py', 'configs', 'cxr', 'input_pipeline')
+
+
+def main(argv):
+  if len(argv) > 1:
+    raise app.UsageError(f'Not a flag: {argv[1]!r}.')
+  jax.config.update(
+    'jax_compilation_cache_dir',
+    os.environ.get('JAX_COMPILATION_CACHE_DIR')
+    or os.path.join(os.path.expanduser('~'), '.cache', 'cxr', 'jax'),
+  )
+  if FLAGS.distributed:
+    jax.distributed.initialize()
+  logging.info(
+    '%s, %d device(s)', jax.devices()[0].device_kind, jax.device_count()
+  )
+  modes.MODES[FLAGS.mode](
+    modes.Request(
+      config=FLAGS.config,
+      overrides=FLAGS['config'].override_values,
+      workdir=FLAGS.workdir,
+      workdirs=tuple(FLAGS.workdirs),
+      images=FLAGS.images,
+      output=FLAGS.output,
+    )
+  )
+
+
+def run(argv):
+  """`main`, with one sentence for what the user can mend."""
+  try:
+    main(argv)
+  except KeyboardInterrupt:
+    print('Interrupted; the same command goes on from here.', file=sys.stderr)
+    return 130
+  except modes.STOPPED as e:
+    print(e, file=sys.stderr)
+    return 143
+  except (ValueError, OSError) as e:
+    if FLAGS.traceback or not (_is_ours(e) or isinstance(e, OSError)):
+      raise
+    print(f'Error: {e}', file=sys.stderr)
+    return 2
+  return 0
+
+
+if __name__ == '__main__':
+  logging.set_verbosity(logging.INFO)
+  app.run(run)
