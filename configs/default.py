@@ -44,6 +44,8 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.model.num_filters = 32  # 64 is torchvision's
   config.model.num_stages = 3  # 4 is torchvision's; fewer: finer, cheaper
   config.model.output_stride = 8  # pixels to a cell of the class activation map
+  config.model.input_mean = 0.5  # the model's first line: (film - mean) / std
+  config.model.input_std = 0.25
   config.model.dtype = 'float32'  # compute; parameters stay float32
   config.model.remat = False  # recompute activations: less memory, more time
   config.model.init_from = ''  # .safetensors or .pt file of weights
@@ -55,7 +57,7 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.loss.weight_cap = 20.0
 
   config.attack = ConfigDict()  # the inner maximization
-  config.attack.objective = 'none'  # 'none'|'adversarial'|'trades'|'free'
+  config.attack.objective = 'clean'  # or 'adversarial' | 'trades' | 'free'
   config.attack.norm = 'linf'  # 'linf' | 'l2'
   config.attack.epsilon = 2.0  # in 1/255 of the [0, 1] film
   config.attack.num_steps = 3
@@ -136,6 +138,8 @@ def _nih(config):
   config.model.num_filters = 64
   config.model.num_stages = 4
   config.model.output_stride = 8
+  config.model.input_mean = 0.5  # the model's first line: (film - mean) / std
+  config.model.input_std = 0.25
   config.model.dtype = 'bfloat16'
   config.loss.weighting = 'batch'
   config.train.num_epochs = 30.0

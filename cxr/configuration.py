@@ -49,14 +49,16 @@ def _rules():
     'data.phantom.num_films': _at_least(60),
     'data.phantom.shortcut_amplitude': _between(0, 64),
     'data.phantom.shortcut_prevalence': _between(0, 1),
-    'model.arch': _one_of(*models.ARCHS),
-    'model.num_filters': _at_least(1),
+    'model.arch': _one_of(*models.MODELS),
+    'model.num_filters': (lambda x: x >= 2 and x % 2 == 0, 'even, 2 or more'),
+    'model.input_mean': _between(0, 1),
+    'model.input_std': _more_than(0),
     'model.num_stages': _between(1, 4),
     'model.output_stride': _one_of(4, 8, 16, 32),
     'model.dtype': _one_of('float32', 'bfloat16'),
     'loss.weighting': _one_of('none', 'batch', 'finding'),
     'loss.weight_cap': _at_least(1),
-    'attack.objective': _one_of('none', 'adversarial', 'trades', 'free'),
+    'attack.objective': _one_of('clean', 'adversarial', 'trades', 'free'),
     'attack.norm': norm,
     'attack.epsilon': _between(0, 255),
     'attack.num_steps': _at_least(1),
@@ -119,4 +121,13 @@ def validate(config: ConfigDict) -> None:
     raise ValueError(
       "config.train.best_metric ('val/robust_auroc') needs "
       'config.train.robust_films above 0.'
+    )
+  mixes = config.attack.objective == 'trades' or (
+    config.attack.objective == 'adversarial' and config.attack.clean_weight > 0
+  )
+  if config.attack.separate_batch_stats and not mixes:
+    raise ValueError(
+      'config.attack.separate_batch_stats needs clean and adversarial films in '
+      "one step: objective 'trades', or 'adversarial' with clean_weight above "
+      '0.'
     )

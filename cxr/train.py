@@ -6,6 +6,7 @@ that is stopped and started again ends with the same bits.
 """
 
 import contextlib
+import functools
 import math
 import os
 import signal
@@ -33,7 +34,7 @@ from cxr import (
   train_state,
   writer,
 )
-from cxr.train_step import make_train_step
+from cxr.train_step import make_free_step, make_train_step
 from input_pipeline import pipeline
 from input_pipeline.findings import FINDINGS
 
@@ -71,32 +72,81 @@ def make_optimizer(
 
 
 def make_attack(config: ConfigDict, model) -> Callable | None:
-  """The inner maximization that the objective calls for."""
+  """The inner maximization that the objective calls for, if any."""
   attack = config.attack
-  if attack.objective in ('none', 'free'):
+  if attack.objective in ('clean', 'free'):
     return None
   loss_fn = {
     'adversarial': losses.sigmoid_cross_entropy,
     'trades': losses.bernoulli_kl,
   }[attack.objective]
-  step_size = attack.step_size or 2.5 * attack.epsilon / attack.num_steps
   return attacks.make_attack(
     lambda variables, image: model.apply(variables, image)[0],
     loss_fn,
     norm=attack.norm,
     epsilon=attack.epsilon / 255,
-    # One step from a random start crosses the whole ball (Wong et al. 2020).
-    step_size=min(step_size, 1.25 * attack.epsilon) / 255,
+    step_size=step_size(attack) / 255,
     num_steps=attack.num_steps,
     random_start=attack.random_start,
   )
 
 
-def positive_weight(config: ConfigDict, label: np.ndarray):
-  """'k' weights of the positives, or None, as config.loss asks."""
-  if config.loss.weighting != 'finding':
-    return None
-  return jnp.asarray(losses.finding_weights(label, cap=config.loss.weight_cap))
+def step_size(attack: ConfigDict) -> float:
+  """config.attack's step in 1/255; 0 asks for a fitting one.
+
+  2.5 epsilon / num_steps lets the attack cross the ball (Madry et al. 2018);
+  a single step is 1.25 epsilon from its random start (Wong et al. 2020).
+  """
+  fitting = 2.5 * attack.epsilon / attack.num_steps
+  return attack.step_size or min(fitting, 1.25 * attack.epsilon)
+
+
+def make_loss(config: ConfigDict, label: np.ndarray) -> Callable:
+  """(logits 'b k', label 'b k') -> 'b', weighted as config.loss asks."""
+  weighting = config.loss.weighting
+  if weighting == 'batch':
+    return losses.weighted_cross_entropy
+  if weighting == 'finding':
+    return functools.partial(
+      losses.sigmoid_cross_entropy,
+      positive_weight=losses.finding_weights(label, cap=config.loss.weight_cap),
+    )
+  return losses.sigmoid_cross_entropy
+
+
+def make_step(
+  config: ConfigDict, model, tx, plan: 'Plan', label: np.ndarray
+) -> Callable:
+  """The step that config.attack.objective asks for."""
+  attack = config.attack
+  ranges = config.augment.to_dict()
+  common = {
+    'augment': augment.make_augment(**ranges) if any(ranges.values()) else None,
+    'epsilon': attack.epsilon / 255,
+    'warmup_steps': plan.to_steps(attack.warmup_epochs),
+    'ema': config.train.ema,
+  }
+  loss_fn = make_loss(config, label)
+  if attack.objective == 'free':
+    return make_free_step(
+      model, tx, loss_fn=loss_fn, replays=attack.free_replays, **common
+    )
+  name = attack.objective
+  if name == 'adversarial' and attack.clean_weight:
+    name = 'mixed'
+  return make_train_step(
+    model,
+    tx,
+    make_attack(config, model),
+    objective=losses.make_objective(
+      name,
+      loss_fn=loss_fn,
+      clean_weight=attack.clean_weight,
+      beta=attack.trades_beta,
+    ),
+    target_is_logits=name == 'trades',
+    **common,
+  )
 
 
 def make_predict(model, mesh) -> Callable:
@@ -292,22 +342,7 @@ def make_jit_step(
   config: ConfigDict, model, tx, films, plan: Plan, key, mesh
 ) -> Callable:
   """(state, batch) -> (state, metrics), one program on the whole mesh."""
-  ranges = config.augment.to_dict()
-  step_fn = make_train_step(
-    model,
-    tx,
-    make_attack(config, model),
-    objective=config.attack.objective,
-    augment=augment.make_augment(**ranges) if any(ranges.values()) else None,
-    batch_weighting=config.loss.weighting == 'batch',
-    positive_weight=positive_weight(config, films.label),
-    epsilon=config.attack.epsilon / 255,
-    epsilon_steps=plan.to_steps(config.attack.warmup_epochs),
-    clean_weight=config.attack.clean_weight,
-    trades_beta=config.attack.trades_beta,
-    free_replays=config.attack.free_replays,
-    ema=config.train.ema,
-  )
+  step_fn = make_step(config, model, tx, plan, films.label)
   on_device = (
     data.on_device(films, mesh) if config.data.cache == 'device' else {}
   )

@@ -6,16 +6,7 @@
 `(state, key, batch) -> (state, metrics)`, to be jitted by the caller. A batch
 is {'image': uint8 'b h w 1', 'label': float32 'b k'}, labels NaN where
 unknown. Films are attacked on running BatchNorm statistics and learned on the
-batch's.
-
-Objectives:
-
-  none         loss(film)
-  adversarial  w loss(film) + (1 - w) loss(attacked film), w = clean_weight
-  trades       loss(film) + beta KL(p(film) || p(attacked film)), the attack
-               maximizing the KL (Zhang et al. 2019, multi-label: Bernoulli)
-  free         m updates a batch, each gradient shared between weights and
-               perturbation (Shafahi et al. 2019)
+batch's. `make_free_step` is the same for 'free' training.
 """
 
 from collections.abc import Callable
@@ -23,8 +14,16 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float
 
 from cxr import losses, train_state
+
+
+def radius(epsilon: float, warmup_steps: int, step) -> Float[Array, '']:
+  """epsilon, reached linearly from 0 in `warmup_steps` updates."""
+  if not warmup_steps:
+    return jnp.float32(epsilon)
+  return epsilon * jnp.minimum(1.0, (step + 1) / warmup_steps)
 
 
 def make_train_step(
@@ -32,15 +31,11 @@ def make_train_step(
   tx: optax.GradientTransformation,
   attack: Callable | None = None,
   *,
-  objective: str = 'none',
+  objective: Callable = losses.make_objective('clean'),
   augment: Callable | None = None,
-  batch_weighting: bool = False,
-  positive_weight=None,
   epsilon: float = 0.0,
-  epsilon_steps: int = 0,
-  clean_weight: float = 0.0,
-  trades_beta: float = 6.0,
-  free_replays: int = 4,
+  warmup_steps: int = 0,
+  target_is_logits: bool = False,
   ema: float = 0.0,
 ) -> Callable:
   """Returns `(state, key, batch) -> (state, metrics)`.
@@ -48,32 +43,120 @@ def make_train_step(
   Args:
     model: a Flax module; see cxr/models.py.
     tx: the optimizer.
-    attack: from attacks.make_attack; None for 'none' and 'free'. For 'trades'
-      its loss takes (logits, clean logits).
-    objective: 'none' | 'adversarial' | 'trades' | 'free'.
+    attack: from attacks.make_attack; None trains on the films as they are.
+    objective: from losses.make_objective.
     augment: (key, image 'h w 1') -> 'h w 1', one film in [0, 1].
-    batch_weighting: Wang's W-CEL weights from each batch's labels.
-    positive_weight: 'k', or None.
-    epsilon: radius in [0, 1] pixels, reached after `epsilon_steps` updates.
-    epsilon_steps: length of the linear warm-up from 0.
-    clean_weight: the clean loss's share in 'adversarial'.
-    trades_beta: weight of the KL in 'trades'.
-    free_replays: updates per batch in 'free'.
+    epsilon: the attack's radius in [0, 1] pixels, after the warm-up.
+    warmup_steps: updates in which the radius rises from 0.
+    target_is_logits: the attack moves the film away from the clean logits, as
+      in TRADES, not from the label.
     ema: decay of the averaged weights, where the state keeps them.
   """
 
-  def label_loss(logits, label):
-    weights = losses.batch_weights(label) if batch_weighting else None
-    return jnp.mean(
-      losses.sigmoid_cross_entropy(
-        logits,
-        label,
-        positive_weight=positive_weight,
-        class_weights=weights,
-      )
+  def adversary(state, key, image, label):
+    if attack is None:
+      return None
+    which = 'clean' if state.adversarial_batch_stats is None else 'adversarial'
+    # The weights of this step, not their average.
+    frozen = train_state.variables(
+      state.replace(average=None), batch_stats=which
     )
+    target = model.apply(frozen, image)[0] if target_is_logits else label
+    size = radius(epsilon, warmup_steps, state.step)
+    return attack(frozen, key, image, target, epsilon=size)
 
-  def forward(params, batch_stats, image):
+  def train_step(state, key, batch):
+    augment_key, attack_key = jax.random.split(
+      jax.random.fold_in(key, state.step)
+    )
+    image, label = _films(augment, augment_key, batch), batch['label']
+    adversarial = adversary(state, attack_key, image, label)
+
+    def loss_fn(params):
+      loss, (logits, stats) = objective(
+        _forward(model, params, state), image, adversarial, label
+      )
+      return loss.mean(), (logits, stats)
+
+    (loss, (logits, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+      state.params
+    )
+    metrics = {'train/loss': loss, 'train/grad_norm': optax.global_norm(grads)}
+    for kind, of_kind in logits.items():
+      metrics[f'train/{kind}_loss'] = losses.sigmoid_cross_entropy(
+        of_kind, label
+      ).mean()
+    return _update(tx, ema, state, grads, *stats), metrics
+
+  return train_step
+
+
+def make_free_step(
+  model,
+  tx: optax.GradientTransformation,
+  *,
+  loss_fn: Callable = losses.sigmoid_cross_entropy,
+  augment: Callable | None = None,
+  epsilon: float,
+  warmup_steps: int = 0,
+  replays: int = 4,
+  ema: float = 0.0,
+) -> Callable:
+  """As `make_train_step`, each gradient serving weights and films alike.
+
+  A batch is replayed `replays` times; every replay updates the weights and
+  moves the perturbation by epsilon along the gradient's sign. Unlike the
+  reference, the perturbation starts at random with every batch: a state that
+  does not depend on the batch before can be continued and sharded freely.
+
+  References:
+    Shafahi et al. 2019, Adversarial Training for Free!, algorithm 1.
+  """
+
+  def free_step(state, key, batch):
+    augment_key, start_key = jax.random.split(
+      jax.random.fold_in(key, state.step)
+    )
+    image, label = _films(augment, augment_key, batch), batch['label']
+    step = state.step
+    size = radius(epsilon, warmup_steps, step)
+
+    def batch_loss(params, delta, state):
+      forward = _forward(model, params, state)
+      logits, stats = forward(jnp.clip(image + delta, 0, 1))
+      return loss_fn(logits, label).mean(), stats
+
+    delta = jax.random.uniform(start_key, image.shape, minval=-1, maxval=1)
+    delta *= size
+    # A Python loop: `scan` around convolutions is slow on a CPU.
+    for _ in range(replays):
+      (loss, stats), (grads, ascent) = jax.value_and_grad(
+        batch_loss, argnums=(0, 1), has_aux=True
+      )(state.params, delta, state)
+      delta = jnp.clip(delta + size * jnp.sign(ascent), -size, size)
+      state = _update(tx, ema, state, grads, *stats)
+    metrics = {
+      'train/loss': loss,
+      'train/adversarial_loss': loss,
+      'train/grad_norm': optax.global_norm(grads),
+    }
+    # A step is a batch; the optimizer counts its own updates.
+    return state.replace(step=step + 1), metrics
+
+  return free_step
+
+
+def _films(augment, key, batch):
+  image = batch['image'].astype(jnp.float32) / 255
+  if augment is not None:
+    image = jax.vmap(augment)(jax.random.split(key, len(image)), image)
+  return image
+
+
+def _forward(model, params, state):
+  """image -> (logits, the new statistics (clean, adversarial))."""
+
+  def apply(batch_stats, image):
     (logits, _), updated = model.apply(
       {'params': params, 'batch_stats': batch_stats},
       image,
@@ -82,143 +165,38 @@ def make_train_step(
     )
     return logits, updated['batch_stats']
 
-  def two_forwards(params, state, image, adversarial):
-    """(clean logits, adversarial logits, the two new statistics)."""
-    if state.adversarial_batch_stats is None:
-      # One pass over both: the statistics are the mixture's.
-      logits, stats = forward(
-        params, state.batch_stats, jnp.concatenate([image, adversarial])
-      )
-      return *jnp.split(logits, 2), stats, None
-    clean, stats = forward(params, state.batch_stats, image)
-    attacked, adversarial_stats = forward(
-      params, state.adversarial_batch_stats, adversarial
+  def together(image):
+    logits, stats = apply(state.batch_stats, image)
+    return logits, (stats, None)
+
+  def apart(image):
+    # losses.make_objective's order: even rows clean, odd rows adversarial.
+    clean, stats = apply(state.batch_stats, image[::2])
+    attacked, adversarial_stats = apply(
+      state.adversarial_batch_stats, image[1::2]
     )
-    return clean, attacked, stats, adversarial_stats
+    logits = jnp.stack([clean, attacked], axis=1)
+    logits = logits.reshape(-1, logits.shape[-1])
+    return logits, (stats, adversarial_stats)
 
-  def clean_loss(params, state, image, adversarial, label):
-    del adversarial
-    logits, stats = forward(params, state.batch_stats, image)
-    loss = label_loss(logits, label)
-    return loss, ({'train/clean_loss': loss}, stats, None)
+  return together if state.adversarial_batch_stats is None else apart
 
-  def adversarial_loss(params, state, image, adversarial, label):
-    if clean_weight == 0 and state.adversarial_batch_stats is None:
-      logits, stats = forward(params, state.batch_stats, adversarial)
-      loss = label_loss(logits, label)
-      return loss, ({'train/adversarial_loss': loss}, stats, None)
-    clean, attacked, *stats = two_forwards(params, state, image, adversarial)
-    parts = label_loss(clean, label), label_loss(attacked, label)
-    loss = clean_weight * parts[0] + (1 - clean_weight) * parts[1]
-    names = 'train/clean_loss', 'train/adversarial_loss'
-    return loss, (dict(zip(names, parts, strict=True)), *stats)
 
-  def trades_loss(params, state, image, adversarial, label):
-    clean, attacked, *stats = two_forwards(params, state, image, adversarial)
-    natural = label_loss(clean, label)
-    divergence = jnp.mean(losses.bernoulli_kl(clean, attacked, label))
-    loss = natural + trades_beta * divergence
-    metrics = {'train/clean_loss': natural, 'train/divergence': divergence}
-    return loss, (metrics, *stats)
-
-  def learn(state, grads, stats, adversarial_stats):
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    average = state.average
-    if average is not None:
-      # Early on the average follows closely, else it would remember the
-      # initial weights for 1 / (1 - ema) updates.
-      step = state.step.astype(jnp.float32)
-      decay = jnp.minimum(ema, (1 + step) / (10 + step))
-      average = optax.incremental_update(params, average, 1 - decay)
-    return state.replace(
-      step=state.step + 1,
-      params=params,
-      batch_stats=stats,
-      opt_state=opt_state,
-      adversarial_batch_stats=adversarial_stats,
-      average=average,
-    )
-
-  def radius(step):
-    if not epsilon_steps:
-      return jnp.float32(epsilon)
-    return epsilon * jnp.minimum(1.0, (step + 1) / epsilon_steps)
-
-  def prepare(key, batch):
-    image = batch['image'].astype(jnp.float32) / 255
-    if augment is not None:
-      image = jax.vmap(augment)(jax.random.split(key, len(image)), image)
-    return image
-
-  def min_max_step(state, key, batch):
-    augment_key, attack_key = jax.random.split(
-      jax.random.fold_in(key, state.step)
-    )
-    image, label = prepare(augment_key, batch), batch['label']
-    adversarial = image
-    if attack is not None:
-      which = (
-        'clean' if state.adversarial_batch_stats is None else 'adversarial'
-      )
-      # The weights of this step, not their average.
-      frozen = train_state.variables(
-        state.replace(average=None), batch_stats=which
-      )
-      target = label
-      if objective == 'trades':
-        target, _ = model.apply(frozen, image)
-      adversarial = attack(
-        frozen, attack_key, image, target, epsilon=radius(state.step)
-      )
-    (loss, (metrics, *stats)), grads = jax.value_and_grad(
-      objective_loss, has_aux=True
-    )(state.params, state, image, adversarial, label)
-    metrics |= {'train/loss': loss, 'train/grad_norm': optax.global_norm(grads)}
-    return learn(state, grads, *stats), metrics
-
-  def free_step(state, key, batch):
-    augment_key, start_key = jax.random.split(
-      jax.random.fold_in(key, state.step)
-    )
-    image, label = prepare(augment_key, batch), batch['label']
-
-    def loss_fn(params, delta, state):
-      attacked = jnp.clip(image + delta, 0, 1)
-      logits, stats = forward(params, state.batch_stats, attacked)
-      return label_loss(logits, label), stats
-
-    delta = radius(state.step) * jax.random.uniform(
-      start_key, image.shape, minval=-1, maxval=1
-    )
-    step = state.step
-    # A Python loop: `scan` around convolutions is slow on a CPU.
-    for _ in range(free_replays):
-      (loss, stats), (grads, ascent) = jax.value_and_grad(
-        loss_fn, argnums=(0, 1), has_aux=True
-      )(state.params, delta, state)
-      size = radius(step)
-      delta = jnp.clip(delta + size * jnp.sign(ascent), -size, size)
-      state = learn(state, grads, stats, None)
-    # A step is a batch; the optimizer counts its own updates.
-    return state.replace(step=step + 1), {
-      'train/loss': loss,
-      'train/adversarial_loss': loss,
-      'train/grad_norm': optax.global_norm(grads),
-    }
-
-  objective_losses = {
-    'none': clean_loss,
-    'adversarial': adversarial_loss,
-    'trades': trades_loss,
-    'free': None,
-  }
-  if objective not in objective_losses:
-    raise ValueError(
-      f'attack.objective ({objective!r}) must be one of '
-      f'{", ".join(objective_losses)}.'
-    )
-  if (attack is None) != (objective in ('none', 'free')):
-    raise ValueError(f'The objective {objective!r} and the attack do not fit.')
-  objective_loss = objective_losses[objective]
-  return free_step if objective == 'free' else min_max_step
+def _update(tx, ema, state, grads, batch_stats, adversarial_batch_stats):
+  updates, opt_state = tx.update(grads, state.opt_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  average = state.average
+  if average is not None:
+    # Early on the average follows closely, else it would remember the initial
+    # weights for 1 / (1 - ema) updates.
+    step = state.step.astype(jnp.float32)
+    decay = jnp.minimum(ema, (1 + step) / (10 + step))
+    average = optax.incremental_update(params, average, 1 - decay)
+  return state.replace(
+    step=state.step + 1,
+    params=params,
+    batch_stats=batch_stats,
+    opt_state=opt_state,
+    adversarial_batch_stats=adversarial_batch_stats,
+    average=average,
+  )
