@@ -1,0 +1,848 @@
+"""The stored rows of a run -> its figures, so that each can be recomputed.
+
+Contract. A workdir holds predictions.csv (a row per split, attack, epsilon and
+film: label and logit of each finding) and boxes.csv (a row per boxed film,
+finding, method and rule: true box, predicted boxes, scores). `summarize` turns
+them into the parts of metrics.json that follow from them, and `compare` sets
+several runs on the same films side by side. A figure is what `stats.figure`
+returns; all intervals are by bootstrap over patients.
+
+Localization follows Wang et al. 2017. With T a threshold of IoU or IoBB:
+
+  iou@T     boxes of the finding that some predicted box overlaps by more than
+            T, over the boxes of the finding
+  afp_iou@T predicted boxes of the finding, on ALL boxed films, that overlap
+            no true box of it by more than T, over the boxes of ALL findings
+
+A true box that was missed counts as such; 'mean' is the mean over findings.
+"""
+
+import csv
+import itertools
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from cxr import exchange, localization, stats
+from input_pipeline.findings import FINDINGS
+
+IOU_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+IOBB_THRESHOLDS = (0.1, 0.25, 0.5, 0.75, 0.9)
+# Rows of boxes.csv whose mean over true boxes is a figure -> its name.
+MEANS = {
+  'iou': 'mean_iou',
+  'mask_iou': 'mask_iou',
+  'ior': 'ior',
+  'pointing': 'pointing',
+  'energy': 'energy',
+  'map_auroc': 'map_auroc',
+}
+RANKINGS = {
+  'auroc': stats.make_auroc,
+  'average_precision': stats.make_average_precision,
+}
+AGE_BANDS = ((0, 18), (18, 40), (40, 60), (60, 80), (80, math.inf))
+CLEAN = 'clean'
+MAIN_SPLIT = 'test'
+# The phantom's test films drawn again without what the labels gave away.
+RELIANCE_SPLITS = ('test_without_shortcut', 'test_without_lesions')
+
+
+# predictions.csv.
+
+
+class Predictions(NamedTuple):
+  """One condition's films. Unknown labels and ages are NaN."""
+
+  image: np.ndarray  # 'n' str
+  patient: np.ndarray  # 'n' int64
+  view: np.ndarray  # 'n' str: 'PA', 'AP' or ''
+  age: np.ndarray  # 'n' float
+  sex: np.ndarray  # 'n' str: 'M', 'F' or ''
+  label: np.ndarray  # 'n k' float32
+  logit: np.ndarray  # 'n k' float32
+
+
+class Condition(NamedTuple):
+  """What the films of a block of predictions.csv went through."""
+
+  split: str
+  attack: str = CLEAN
+  epsilon: float = 0.0  # in 1/255
+
+
+_FILM = ('split', 'attack', 'epsilon', 'image', 'patient', 'view', 'age', 'sex')
+
+
+def _number(value: float) -> str:
+  """Nine digits keep every float32; an unknown is an empty cell."""
+  return '' if math.isnan(value) else f'{value:.9g}'
+
+
+def write_predictions(
+  path: str,
+  blocks: Mapping[Condition, Predictions],
+  *,
+  findings: Sequence[str] = FINDINGS,
+) -> None:
+  """Writes every condition's rows; the old file stays until it is whole."""
+
+  def write(f):
+    writer = csv.writer(f, lineterminator='\n')
+    labels, logits = (
+      [f'{kind}_{name}' for name in findings] for kind in ('label', 'logit')
+    )
+    writer.writerow([*_FILM, *labels, *logits])
+    text = exchange.escape_cell
+    for condition, block in blocks.items():
+      split, attack, epsilon = condition
+      start = [text(split), text(attack), _number(float(epsilon))]
+      columns = zip(
+        map(text, block.image.tolist()),
+        block.patient.tolist(),
+        map(text, block.view.tolist()),
+        np.asarray(block.age, np.float64).tolist(),
+        map(text, block.sex.tolist()),
+        np.asarray(block.label, np.float64).tolist(),
+        np.asarray(block.logit, np.float64).tolist(),
+        strict=True,
+      )
+      for image, patient, view, age, sex, label, logit in columns:
+        film = [*start, image, patient, view, _number(age), sex]
+        # A logit that is NaN stays 'nan': it is a fault, not an unknown.
+        writer.writerow(
+          [*film, *map(_number, label), *[f'{v:.9g}' for v in logit]]
+        )
+
+  exchange.replace_file(path, write)
+
+
+def _floats(rows: Sequence[Sequence[str]]) -> np.ndarray:
+  return np.array([[cell or 'nan' for cell in row] for row in rows], np.float64)
+
+
+def read_predictions(
+  path: str,
+) -> tuple[tuple[str, ...], dict[Condition, Predictions]]:
+  """(findings, blocks) of `write_predictions`.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: it has other columns, or a cell that is not a number.
+  """
+  with _open(path) as f:
+    reader = csv.reader(f)
+    header = next(reader, [])
+    count = (len(header) - len(_FILM)) // 2
+    findings = tuple(
+      name.removeprefix('label_')
+      for name in header[len(_FILM) : len(_FILM) + count]
+    )
+    kinds = [f'{kind}_{n}' for kind in ('label', 'logit') for n in findings]
+    if header != [*_FILM, *kinds]:
+      raise ValueError(
+        f'{path} does not have the columns of predictions.csv; write it again '
+        'with --mode=evaluate.'
+      )
+    blocks = {}
+    text = exchange.unescape_cell
+    try:
+      for key, group in itertools.groupby(reader, lambda row: row[:3]):
+        rows = list(group)
+        values = _floats([row[len(_FILM) :] for row in rows])
+        block = Predictions(
+          image=np.array([text(row[3]) for row in rows]),
+          patient=np.array([row[4] for row in rows]).astype(np.int64),
+          view=np.array([text(row[5]) for row in rows]),
+          age=_floats([row[6:7] for row in rows])[:, 0],
+          sex=np.array([text(row[7]) for row in rows]),
+          label=values[:, :count].astype(np.float32),
+          logit=values[:, count:].astype(np.float32),
+        )
+        condition = Condition(text(key[0]), text(key[1]), float(key[2]))
+        if condition in blocks:
+          raise ValueError(f'{condition} comes twice')
+        blocks[condition] = block
+    except (IndexError, ValueError) as error:
+      raise ValueError(
+        f'{path} is damaged near line {reader.line_num}: {error}.'
+      ) from error
+  return findings, blocks
+
+
+def _open(path: str):
+  if not os.path.exists(path):
+    folder, name = os.path.split(path)
+    raise FileNotFoundError(
+      f'No {name} in {folder or "."}; run --mode=evaluate first.'
+    )
+  return open(path, newline='', encoding='utf-8')
+
+
+# boxes.csv.
+
+
+class Boxes(NamedTuple):
+  """Rows of boxes.csv, by column. `truth` is NaN where a film has no box."""
+
+  split: np.ndarray  # 'n' str
+  image: np.ndarray  # 'n' str
+  patient: np.ndarray  # 'n' int64
+  finding: np.ndarray  # 'n' str
+  method: np.ndarray  # 'n' str
+  rule: np.ndarray  # 'n' str
+  truth: np.ndarray  # 'n 4'
+  count: np.ndarray  # 'n': predicted boxes of the row
+  box: np.ndarray  # 'sum(count) 4': predicted boxes, row after row
+  score: np.ndarray  # 'n s', in the order of localization.SCORES
+
+  def rows(self, index: Int[np.ndarray, 'm']) -> 'Boxes':
+    """The rows of these numbers, in this order."""
+    start = np.cumsum(self.count) - self.count
+    box = [np.arange(start[i], start[i] + self.count[i]) for i in index]
+    flat = np.concatenate([np.zeros(0, int), *box])
+    rows = {
+      name: column[index]
+      for name, column in self._asdict().items()
+      if name != 'box'
+    }
+    return Boxes(**rows, box=self.box[flat])
+
+
+_TEXT = ('split', 'image', 'patient', 'finding', 'method', 'rule')
+_BOX_COLUMNS = (*_TEXT, 'truth', 'boxes', *localization.SCORES)
+
+
+def write_boxes(path: str, rows: Iterable[Mapping]) -> None:
+  """Writes rows with the keys split, image, patient, finding, method, rule
+  and those of `localization.score_map`."""
+
+  def write(f):
+    writer = csv.writer(f, lineterminator='\n')
+    writer.writerow(_BOX_COLUMNS)
+    for row in rows:
+      truth = row['truth']
+      boxes = np.asarray(row['boxes'], np.float64).reshape(-1, 4)
+      writer.writerow(
+        [
+          *[exchange.escape_cell(str(row[name])) for name in _TEXT],
+          '' if truth is None else json.dumps([float(v) for v in truth]),
+          json.dumps(boxes.tolist()),
+          *[
+            '' if math.isnan(row[name]) else repr(float(row[name]))
+            for name in localization.SCORES
+          ],
+        ]
+      )
+
+  exchange.replace_file(path, write)
+
+
+def read_boxes(path: str) -> Boxes:
+  """The rows of `write_boxes`.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: it has other columns, or a cell that is not what it should be.
+  """
+  # A speckled map has thousands of boxes in one cell.
+  csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+  with _open(path) as f:
+    reader = csv.reader(f)
+    if tuple(next(reader, [])) != _BOX_COLUMNS:
+      raise ValueError(
+        f'{path} does not have the columns of boxes.csv; write it again with '
+        '--mode=evaluate.'
+      )
+    try:
+      rows = list(reader)
+      width = len(_TEXT)
+      text = {
+        name: np.array([exchange.unescape_cell(r[i]) for r in rows], np.str_)
+        for i, name in enumerate(_TEXT)
+      }
+      text['patient'] = text['patient'].astype(np.int64)
+      truth = [
+        json.loads(r[width]) if r[width] else [math.nan] * 4 for r in rows
+      ]
+      boxes = [json.loads(r[width + 1]) for r in rows]
+      score = _floats([r[width + 2 :] for r in rows])
+      return Boxes(
+        **text,
+        truth=np.array(truth, np.float64).reshape(-1, 4),
+        count=np.array([len(b) for b in boxes], np.int64),
+        box=np.array(
+          list(itertools.chain.from_iterable(boxes)), np.float64
+        ).reshape(-1, 4),
+        score=score.reshape(len(rows), len(localization.SCORES)),
+      )
+    except (IndexError, TypeError, ValueError) as error:
+      raise ValueError(
+        f'{path} is damaged near line {reader.line_num}: {error}.'
+      ) from error
+
+
+# Classification.
+
+
+def _patients(patient) -> int:
+  return len(np.unique(patient))
+
+
+def _classification_counts(block: Predictions, findings) -> list[dict]:
+  """What `stats.figure` says beside the mean and each finding."""
+  counts = [
+    {
+      'images': len(block.image),
+      'patients': _patients(block.patient),
+      'why': 'no finding has both positive and negative films',
+    }
+  ]
+  for k, _ in enumerate(findings):
+    label = block.label[:, k]
+    known = ~np.isnan(label)
+    counts.append(
+      {
+        'images': known.sum(),
+        'patients': _patients(block.patient[known]),
+        'why': f'{int((label == 1).sum())} positive and '
+        f'{int((label == 0).sum())} negative films: needs both',
+      }
+    )
+  return counts
+
+
+def _figures(names, values, samples, counts) -> dict[str, dict]:
+  return {
+    name: stats.figure(values[i], samples[:, i], **counts[i])
+    for i, name in enumerate(names)
+  }
+
+
+def ranking_figures(
+  block: Predictions,
+  *,
+  findings: Sequence[str] = FINDINGS,
+  rankings: Mapping[str, Callable] = RANKINGS,
+  **options,
+) -> dict[str, dict[str, dict]]:
+  """{'auroc': {'mean': figure, finding: figure, …}, 'average_precision': …}.
+
+  `options`: num_resamples and seed of the bootstrap.
+  """
+  unit, num_units = stats.units(block.patient)
+  names = ('mean', *findings)
+  counts = _classification_counts(block, findings)
+  result = {}
+  for name, make in rankings.items():
+    statistic = stats.with_mean(make(block.logit, block.label, unit, num_units))
+    values = stats.value(statistic, num_units)
+    samples = stats.bootstrap(statistic, num_units, **options)
+    result[name] = _figures(names, values, samples, counts)
+  return result
+
+
+def subgroups(block: Predictions) -> dict[str, dict[str, np.ndarray]]:
+  """By view, sex and age band: name -> mask of its films, if it has any."""
+  age = np.asarray(block.age, np.float64)
+  masks = {
+    'view': {v: block.view == v for v in ('PA', 'AP')},
+    'sex': {s: block.sex == s for s in ('F', 'M')},
+    'age': {
+      f'{low}-{high}' if high < math.inf else f'{low}+': (age >= low)
+      & (age < high)
+      for low, high in AGE_BANDS
+    },
+  }
+  return {
+    kind: {name: mask for name, mask in groups.items() if mask.any()}
+    for kind, groups in masks.items()
+  }
+
+
+def _subset(block: Predictions, mask) -> Predictions:
+  return Predictions(*(column[mask] for column in block))
+
+
+def _aligned(first: Predictions, other: Predictions, what: str) -> Predictions:
+  """`other` in the order of `first`.
+
+  Raises:
+    ValueError: they are not the same films with the same labels.
+  """
+  order, mine = np.argsort(other.image), np.argsort(first.image)
+  if not np.array_equal(first.image[mine], other.image[order]):
+    shared = len(np.intersect1d(first.image, other.image))
+    raise ValueError(
+      f'{what} share {shared} of {len(first.image)} and {len(other.image)} '
+      'films; only results on the same films can be compared.'
+    )
+  place = np.empty(len(order), int)
+  place[mine] = order
+  other = _subset(other, place)
+  if not (
+    np.array_equal(first.label, other.label, equal_nan=True)
+    and np.array_equal(first.patient, other.patient)
+  ):
+    raise ValueError(
+      f'{what} have other labels or patients for the same films; evaluate '
+      'them again on one data folder.'
+    )
+  return other
+
+
+# Localization.
+
+
+def score_names() -> list[str]:
+  """The figures of localization, in order."""
+  pairs = [('iou', IOU_THRESHOLDS), ('iobb', IOBB_THRESHOLDS)]
+  return [
+    *(f'{kind}@{t:g}' for kind, ts in pairs for t in ts),
+    *(f'afp_{kind}@{t:g}' for kind, ts in pairs for t in ts),
+    *MEANS.values(),
+  ]
+
+
+class Ratios(NamedTuple):
+  """Localization as sums over rows: a figure is numerator / denominator."""
+
+  numerator: Float[np.ndarray, 'n s c']  # figures by findings
+  denominator: Float[np.ndarray, 'n s c']
+  findings: tuple[str, ...]
+
+
+def localization_ratios(rows: Boxes) -> Ratios:
+  """The rows of one method and rule.
+
+  Raises:
+    ValueError: rows of one film and finding (several true boxes) that list
+      different predicted boxes.
+  """
+  findings = _ordered(rows.finding, FINDINGS)
+  column = np.array([findings.index(f) for f in rows.finding.tolist()], int)
+  row = np.arange(len(column))
+  boxed = localization.has_box(rows.truth)
+  place = {name: i for i, name in enumerate(score_names())}
+  numerator = np.zeros((len(row), len(place), len(findings)))
+  denominator = np.zeros_like(numerator)
+
+  # A film with several boxes of a finding has several rows with the same
+  # predicted boxes: each is counted once, and is right if it hits any.
+  films, film = np.unique(rows.image, return_inverse=True)
+  _, first, key = np.unique(
+    film * len(findings) + column, return_index=True, return_inverse=True
+  )
+  if not np.array_equal(rows.count, rows.count[first[key]]):
+    raise ValueError(
+      'Rows of one film, finding, method and rule list different numbers of '
+      'predicted boxes in boxes.csv; write it again with --mode=evaluate.'
+    )
+  # False positives need every film: a missing row is not an empty one.
+  complete = np.bincount(column[first], minlength=len(findings)) == len(films)
+  start = np.cumsum(rows.count) - rows.count
+  box_row = np.repeat(row, rows.count)
+  slot = start[first[key[box_row]]] + np.arange(len(box_row)) - start[box_row]
+  is_first = np.isin(row, first)[box_row]
+  for kind, overlap, thresholds in (
+    ('iou', localization.iou, IOU_THRESHOLDS),
+    ('iobb', localization.iobb, IOBB_THRESHOLDS),
+  ):
+    score = np.zeros(len(box_row))
+    with_truth = boxed[box_row]
+    score[with_truth] = overlap(
+      rows.box[with_truth], rows.truth[box_row[with_truth]]
+    )
+    best_of_row, best_of_box = np.zeros(len(row)), np.zeros(len(box_row))
+    np.maximum.at(best_of_row, box_row, score)
+    np.maximum.at(best_of_box, slot, score)
+    for t in thresholds:
+      s = place[f'{kind}@{t:g}']
+      numerator[row, s, column] = boxed & (best_of_row > t)
+      denominator[row, s, column] = boxed
+      s = place[f'afp_{kind}@{t:g}']
+      wrong = box_row[is_first & (best_of_box <= t)]
+      numerator[row, s, column] = np.bincount(wrong, minlength=len(row))
+      denominator[:, s, :] = boxed[:, None] & complete
+  for source, name in MEANS.items():
+    value = rows.score[:, localization.SCORES.index(source)]
+    defined = boxed & ~np.isnan(value)
+    numerator[row, place[name], column] = np.where(defined, value, 0.0)
+    denominator[row, place[name], column] = defined
+  return Ratios(numerator, denominator, findings)
+
+
+def _ordered(names, first: Sequence[str]) -> tuple[str, ...]:
+  """The distinct names: those of `first` in its order, then the others."""
+  present = list(dict.fromkeys(np.asarray(names).tolist()))
+  return (
+    *(n for n in first if n in present),
+    *(n for n in present if n not in first),
+  )
+
+
+def _make_localization(ratios: Ratios, unit, num_units) -> stats.Statistic:
+  """'p r' -> 'r s*(1 + c)': each score's mean over findings, then findings."""
+  n, s, c = ratios.numerator.shape
+  ratio = stats.make_ratio(
+    ratios.numerator.reshape(n, s * c),
+    ratios.denominator.reshape(n, s * c),
+    unit,
+    num_units,
+  )
+
+  def statistic(weight):
+    by_finding = ratio(weight).reshape(-1, s, c)
+    mean = stats.defined_mean(by_finding)[..., None]
+    return np.concatenate([mean, by_finding], axis=2).reshape(-1, s * (1 + c))
+
+  return statistic
+
+
+def _localization_counts(rows: Boxes, ratios: Ratios) -> list[list[dict]]:
+  """What `stats.figure` says, by score and by 'mean' and finding."""
+  films, film = np.unique(rows.image, return_inverse=True)
+  counts = []
+  for s, name in enumerate(score_names()):
+    of_score = []
+    for c in (slice(None), *range(len(ratios.findings))):
+      counted = ratios.denominator[:, s, c] > 0
+      if counted.ndim > 1:
+        counted = counted.any(axis=1)
+      if name.startswith('afp_'):
+        why = 'boxes.csv lacks rows of films without a box of the finding'
+      else:
+        why = 'no film has a box of the finding'
+      of_score.append(
+        {
+          'images': len(np.unique(film[counted])),
+          'patients': _patients(rows.patient[counted]),
+          'why': why,
+        }
+      )
+    counts.append(of_score)
+  return counts
+
+
+def localization_figures(rows: Boxes, **options) -> dict:
+  """{finding or 'mean': {score: figure}} of one method and rule."""
+  ratios = localization_ratios(rows)
+  unit, num_units = stats.units(rows.patient)
+  statistic = _make_localization(ratios, unit, num_units)
+  values = stats.value(statistic, num_units)
+  samples = stats.bootstrap(statistic, num_units, **options)
+  counts = _localization_counts(rows, ratios)
+  names = ('mean', *ratios.findings)
+  return {
+    name: {
+      score: stats.figure(
+        values[s * len(names) + c],
+        samples[:, s * len(names) + c],
+        **counts[s][c],
+      )
+      for s, score in enumerate(score_names())
+    }
+    for c, name in enumerate(names)
+  }
+
+
+def _methods_and_rules(rows: Boxes):
+  """(method, rule, its rows), Wang's rule first."""
+  for method in _ordered(rows.method, ()):
+    of_method = rows.method == method
+    for rule in _ordered(rows.rule[of_method], ('wang',)):
+      index = np.flatnonzero(of_method & (rows.rule == rule))
+      yield method, rule, rows.rows(index)
+
+
+def _boxes_of_split(rows: Boxes, split: str) -> Boxes:
+  return rows.rows(np.flatnonzero(rows.split == split))
+
+
+# The parts of metrics.json.
+
+
+def summarize(
+  workdir: str, *, num_resamples: int = stats.NUM_RESAMPLES, seed: int = 0
+) -> dict:
+  """The figures that follow from a workdir's predictions.csv and boxes.csv.
+
+  Returns:
+    'classification': {split: {'auroc' | 'average_precision': {'mean' |
+    finding: figure}}}; 'robustness': a list of the same by split, attack and
+    epsilon; 'subgroups': {'view' | 'sex' | 'age': {name: {'mean' | finding:
+    AUROC}}} of the clean test films; 'reliance': {split: {'auroc': {'mean' |
+    finding: figure}}}, AUROC on test films drawn without the shortcut (or the
+    lesions) minus AUROC with them; 'localization': {'count': {finding: boxes},
+    'methods': {method: {rule: {'mean' | finding: {score: figure}}}}}.
+
+  Raises:
+    FileNotFoundError: the run was not evaluated.
+    ValueError: a damaged file.
+  """
+  options = {'num_resamples': num_resamples, 'seed': seed}
+  findings, blocks = read_predictions(os.path.join(workdir, 'predictions.csv'))
+  rows = read_boxes(os.path.join(workdir, 'boxes.csv'))
+  classification, robustness = {}, []
+  for condition, block in blocks.items():
+    figures = ranking_figures(block, findings=findings, **options)
+    if condition.attack == CLEAN:
+      classification[condition.split] = figures
+    else:
+      robustness.append({**condition._asdict(), **figures})
+  robustness.sort(key=lambda r: (r['split'], r['attack'], r['epsilon']))
+  test = blocks.get(Condition(MAIN_SPLIT))
+  return {
+    'classification': classification,
+    'robustness': robustness,
+    'subgroups': {}
+    if test is None
+    else {
+      kind: {
+        name: ranking_figures(
+          _subset(test, mask),
+          findings=findings,
+          rankings={'auroc': stats.make_auroc},
+          **options,
+        )['auroc']
+        for name, mask in groups.items()
+      }
+      for kind, groups in subgroups(test).items()
+    },
+    'reliance': {
+      split: {
+        'auroc': _without_runs(
+          _compare_rankings(
+            [test, _aligned(test, blocks[Condition(split)], 'Two test splits')],
+            findings,
+            stats.make_auroc,
+            **options,
+          )
+        )
+      }
+      for split in RELIANCE_SPLITS
+      if test is not None and Condition(split) in blocks
+    },
+    'localization': _localization(_boxes_of_split(rows, MAIN_SPLIT), **options),
+  }
+
+
+def _localization(rows: Boxes, **options) -> dict:
+  count, methods = {}, {}
+  for method, rule, of_rule in _methods_and_rules(rows):
+    methods.setdefault(method, {})[rule] = localization_figures(
+      of_rule, **options
+    )
+    if not count:
+      boxed = localization.has_box(of_rule.truth)
+      count = {
+        f: int(boxed[of_rule.finding == f].sum())
+        for f in _ordered(of_rule.finding, FINDINGS)
+      }
+  return {'count': count, 'methods': methods}
+
+
+def _without_runs(compared: dict) -> dict:
+  return {name: entry['difference'] for name, entry in compared.items()}
+
+
+# Several runs.
+
+
+def _entries(names, results, counts) -> dict[str, dict]:
+  """{name: {'runs': […], 'difference': …}}; the first name is the mean.
+
+  `results` are `stats.paired_difference` of each later run with the first.
+  """
+  adjusted = [
+    np.append(np.nan, stats.holm(result['p'][1:])) for result in results
+  ]
+  entries = {}
+  for i, name in enumerate(names):
+    runs = [
+      stats.figure(
+        results[0]['first'][i], results[0]['first_samples'][:, i], **counts[i]
+      )
+    ]
+    differences = []
+    for result, p_holm in zip(results, adjusted, strict=True):
+      runs.append(
+        stats.figure(
+          result['second'][i], result['second_samples'][:, i], **counts[i]
+        )
+      )
+      difference = stats.figure(
+        result['difference'][i], result['difference_samples'][:, i], **counts[i]
+      )
+      for key, p in (('p', result['p'][i]), ('p_holm', p_holm[i])):
+        difference[key] = None if math.isnan(p) else float(p)
+      differences.append(difference)
+    entries[name] = {'runs': runs, 'difference': differences[0]}
+    if len(differences) > 1:
+      entries[name]['differences'] = differences
+  return entries
+
+
+def _compare_rankings(blocks, findings, make, **options) -> dict[str, dict]:
+  first, *others = blocks
+  results = [
+    stats.paired_ranking(
+      make, first.logit, b.logit, first.label, first.patient, **options
+    )
+    for b in others
+  ]
+  counts = _classification_counts(first, findings)
+  return _entries(('mean', *findings), results, counts)
+
+
+def _aligned_boxes(first: Boxes, other: Boxes, what: str) -> Boxes:
+  """`other` in the order of `first`; ValueError unless the truth is one."""
+
+  def keys(rows):
+    return [rows.image, rows.finding, *np.nan_to_num(rows.truth, nan=-1.0).T]
+
+  mine, order = np.lexsort(keys(first)), np.lexsort(keys(other))
+  same = len(mine) == len(order) and all(
+    np.array_equal(a[mine], b[order])
+    for a, b in zip(
+      [*keys(first), first.patient], [*keys(other), other.patient], strict=True
+    )
+  )
+  if not same:
+    raise ValueError(
+      f'{what} were scored against other true boxes; evaluate them again on '
+      'one data folder.'
+    )
+  place = np.empty(len(order), int)
+  place[mine] = order
+  return other.rows(place)
+
+
+def _compare_boxes(runs: Sequence[Boxes], **options) -> dict[str, dict]:
+  """{score: {'mean' | finding: entry}} of one method and rule."""
+  unit, num_units = stats.units(runs[0].patient)
+  ratios = [localization_ratios(rows) for rows in runs]
+  singles = [_make_localization(r, unit, num_units) for r in ratios]
+  results = []
+  for single, other in zip(singles[1:], ratios[1:], strict=True):
+    both = Ratios(
+      np.concatenate([ratios[0].numerator, other.numerator]),
+      np.concatenate([ratios[0].denominator, other.denominator]),
+      other.findings,
+    )
+    joint = _make_localization(
+      both, stats.pair_units(unit, num_units), 2 * num_units
+    )
+    results.append(
+      stats.paired_difference(singles[0], single, joint, num_units, **options)
+    )
+  counts = _localization_counts(runs[0], ratios[0])
+  names = ('mean', *ratios[0].findings)
+  return {
+    score: _entries(
+      names,
+      [
+        {
+          key: value[..., s * len(names) : (s + 1) * len(names)]
+          for key, value in result.items()
+        }
+        for result in results
+      ],
+      counts[s],
+    )
+    for s, score in enumerate(score_names())
+  }
+
+
+def compare(
+  workdirs: Sequence[str],
+  *,
+  num_resamples: int = stats.NUM_RESAMPLES,
+  seed: int = 0,
+) -> dict:
+  """Runs on the same films side by side.
+
+  Every entry is {'runs': [a figure per run], 'difference': figure} with the
+  second run minus the first, its interval from the same resamples for both,
+  'p' by swapping patients between the runs and 'p_holm' over the findings
+  (None for the mean). With three runs or more 'differences' has all later
+  runs minus the first.
+
+  Returns:
+    {'runs': names, 'classification': {split: {'auroc' | 'average_precision':
+    {'mean' | finding: entry}}}, 'robustness': the same by attack and epsilon,
+    'localization': {method: {rule: {score: {'mean' | finding: entry}}}}} with
+    what all runs have.
+
+  Raises:
+    FileNotFoundError: a run that was not evaluated.
+    ValueError: fewer than two runs, or not the same films.
+  """
+  if len(workdirs) < 2:
+    raise ValueError(f'compare needs two runs or more, not {len(workdirs)}.')
+  options = {'num_resamples': num_resamples, 'seed': seed}
+  names = [os.path.basename(os.path.normpath(w)) for w in workdirs]
+  read = [
+    read_predictions(os.path.join(w, 'predictions.csv')) for w in workdirs
+  ]
+  findings = read[0][0]
+  if any(of_run != findings for of_run, _ in read):
+    raise ValueError(
+      f'{", ".join(workdirs)} hold other findings; compare runs of one list.'
+    )
+  shared = [c for c in read[0][1] if all(c in blocks for _, blocks in read)]
+  if not shared:
+    raise ValueError(
+      f'{", ".join(workdirs)} share no split and attack; evaluate them with '
+      'the same config.evaluate.'
+    )
+  classification, robustness = {}, []
+  for condition in shared:
+    first = read[0][1][condition]
+    blocks = [first] + [
+      _aligned(first, others[condition], f'{workdirs[0]} and {workdir}')
+      for workdir, (_, others) in zip(workdirs[1:], read[1:], strict=True)
+    ]
+    entries = {
+      name: _compare_rankings(blocks, findings, make, **options)
+      for name, make in RANKINGS.items()
+    }
+    if condition.attack == CLEAN:
+      classification[condition.split] = entries
+    else:
+      robustness.append({**condition._asdict(), **entries})
+  robustness.sort(key=lambda r: (r['split'], r['attack'], r['epsilon']))
+  return {
+    'runs': names,
+    'classification': classification,
+    'robustness': robustness,
+    'localization': _compare_localization(workdirs, **options),
+  }
+
+
+def _compare_localization(workdirs, **options) -> dict:
+  runs = [
+    {
+      (method, rule): rows
+      for method, rule, rows in _methods_and_rules(
+        _boxes_of_split(read_boxes(os.path.join(w, 'boxes.csv')), MAIN_SPLIT)
+      )
+    }
+    for w in workdirs
+  ]
+  result = {}
+  for (method, rule), first in runs[0].items():
+    if not all((method, rule) in run for run in runs):
+      continue
+    aligned = [first] + [
+      _aligned_boxes(first, run[method, rule], f'{workdirs[0]} and {workdir}')
+      for workdir, run in zip(workdirs[1:], runs[1:], strict=True)
+    ]
+    result.setdefault(method, {})[rule] = _compare_boxes(aligned, **options)
+  return result
