@@ -1,10 +1,9 @@
 """A user's film file (PNG, JPEG, DICOM) -> an image as the models know films.
 
-The image is gray, float32 in [0, 1] in steps of 1/255 (the models learned
-from 8-bit films), lungs dark and bones bright, resized as the training films
-were. Its aspect ratio is kept; `Radiograph.to_film_pixels` leads from the
-image's boxes back to the film's own pixels, rows and columns from the top left
-as a viewer shows them.
+The image is gray, float32 in [0, 1], lungs dark and bones bright, cut to 8 bits
+and resized as the training films were: the same film gives the same image. Its
+aspect ratio is kept; `Radiograph.to_film_pixels` leads from the image's boxes
+back to the film's own pixels, counted from the top left as a viewer shows them.
 
 A film that must not be interpreted (damaged, colour, lateral, several frames,
 a decompression bomb) raises `RadiographError`, one sentence. A film that can
@@ -146,9 +145,8 @@ def read(path: str, *, size: int, fit: str = 'pad') -> Radiograph:
   height, width = film.shape
   doubts += _doubts(film, size)
   image, offset, scale = _fit(film, size, fit)
-  image = np.round(np.clip(image, 0, 1) * 255) / np.float32(255)
   return Radiograph(
-    image[..., None],
+    image[..., None] / np.float32(255),
     height,
     width,
     offset,
@@ -355,7 +353,7 @@ def _stored_values(film, syntax):
     raise RadiographError(_why_undecoded(syntax)) from None
   if values.shape != (film.Rows, film.Columns):
     raise RadiographError('The DICOM is damaged: its size is not what it says.')
-  values = values.astype(np.int64)
+  values = values.astype(np.int32 if allocated < 32 else np.int64)
   if not syntax.is_encapsulated:
     values = values >> (film.get('HighBit', bits - 1) + 1 - bits)
   values &= 2**bits - 1
@@ -515,18 +513,17 @@ def _fit(film, size: int, fit: str):
   scale = size / max(height, width)
   h, w = max(1, round(height * scale)), max(1, round(width * scale))
   y, x = (size - h) // 2, (size - w) // 2
-  image = np.zeros((size, size), np.float32)
+  image = np.zeros((size, size), np.uint8)
   image[y : y + h, x : x + w] = _resize(film, h, w)
   return image, (float(y), float(x)), (h / height, w / width)
 
 
 def _resize(film, height: int, width: int):
-  """Bilinear, anti-aliased."""
-  if film.shape == (height, width):
-    return film
-  return np.asarray(
-    Image.fromarray(film).resize((width, height), Image.Resampling.BILINEAR)
-  )
+  """As input_pipeline.preprocess does it: first 8 bits, then the size."""
+  picture = Image.fromarray(np.round(film * 255).astype(np.uint8))
+  if film.shape != (height, width):
+    picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+  return np.asarray(picture)
 
 
 # The mean frontal film, left half of 8 x 8 cells (the right is its mirror), in

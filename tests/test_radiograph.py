@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 
 from cxr import radiograph
+from input_pipeline import preprocess
 
 SECRET = 'Doe^Jane'
 
@@ -657,6 +658,16 @@ class TestFit:
     save(png(values.astype(np.uint8)), path)
     np.testing.assert_allclose(gray(path, size=8), 0.5, atol=0.02)
 
+  @pytest.mark.parametrize('mode', ['L', 'RGB', 'RGBA', 'P'])
+  def test_image_is_what_training_sees(self, path, mode):
+    values = np.random.default_rng(0).integers(0, 256, (50, 50), np.uint8)
+    save(png(values).convert(mode), path)
+    for size in (16, 50):
+      np.testing.assert_array_equal(
+        gray(path, size=size),
+        np.asarray(preprocess.decode(path, size)) / np.float32(255),
+      )
+
   def test_film_of_the_right_size_is_untouched(self, path):
     values = np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8)
     save(png(values), path)
@@ -812,6 +823,16 @@ def test_real_films(nih_dir):
   assert all((f.height, f.width) == (1024, 1024) for f in films)
   # Some real films are rotated, framed or inverted; few.
   assert sum(bool(f.warnings) for f in films) <= len(films) // 4
+
+
+def test_real_films_are_what_training_sees(nih_dir):
+  paths, _ = radiograph.find(os.path.join(nih_dir, 'originals'))
+  modes = [Image.open(path).mode for path in paths]
+  for path in paths[:2] + [paths[modes.index('RGBA')]]:
+    np.testing.assert_array_equal(
+      gray(path, size=128),
+      np.asarray(preprocess.decode(path, 128)) / np.float32(255),
+    )
 
 
 def test_a_real_film_is_the_same_as_png_and_dicom(nih_dir, path):

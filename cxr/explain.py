@@ -1,0 +1,489 @@
+"""A user's films -> probabilities, maps and boxes: files, pictures, one page.
+
+  predictions.csv    a row per film, the unreadable ones with their reason
+  boxes.csv          a row per box, in the film's own pixels, half-open
+  coco_<method>.json the same boxes for tools that read COCO
+  overlays/          a picture per film: the film, its maps, its boxes
+  explain.html       the first films, with their maps, on one page
+
+Films are read ahead by threads and go through the device in batches of one
+size, so that a folder of any length needs the memory of a few batches (plus
+its boxes). Films are called by their path below the folder given, and nothing
+else about them is written than what stands in `radiograph.Radiograph`.
+"""
+
+import collections
+import contextlib
+import csv
+import hashlib
+import itertools
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
+from typing import NamedTuple
+
+import jax
+import matplotlib
+import numpy as np
+import tqdm
+from absl import logging
+from jax import numpy as jnp
+from jaxtyping import Float, Int
+from ml_collections import ConfigDict
+from PIL import Image, ImageDraw, ImageFont
+
+from cxr import (
+  attribution,
+  checkpoint,
+  exchange,
+  localization,
+  plots,
+  radiograph,
+  report,
+)
+from input_pipeline.findings import FINDINGS
+
+# image 'b h w 1' in [0, 1] -> probability 'b k'
+PredictFn = Callable[[Float[np.ndarray, 'b h w 1']], Float[np.ndarray, 'b k']]
+# image, findings wanted 'b n' -> {method: 'b h w n'}
+MapsFn = Callable[
+  [Float[np.ndarray, 'b h w 1'], Int[np.ndarray, 'b n']],
+  Mapping[str, Float[np.ndarray, 'b h w n']],
+]
+# map 'h w' -> boxes 'm 4' in [0, 1]
+BoxesFn = Callable[[Float[np.ndarray, 'h w']], Float[np.ndarray, 'm 4']]
+
+_FILM_COLUMNS = (
+  'image',
+  'error',
+  'height',
+  'width',
+  'fit',
+  'warnings',
+  'notes',
+  'overlay',
+)
+_BOX_COLUMNS = (
+  'image',
+  'finding',
+  'probability',
+  'method',
+  'rule',
+  'ymin',
+  'xmin',
+  'ymax',
+  'xmax',
+)
+
+
+class Explained(NamedTuple):
+  """What `explain_films` did."""
+
+  cases: list[dict]  # for report.write_explain, of the first films
+  read: int
+  errors: dict[str, str]  # film -> why it was not read
+
+
+def explain(
+  config: ConfigDict, workdir: str, images: str, output_dir: str = ''
+) -> str:
+  """Explains the films at `images` with the run in `workdir`.
+
+  Args:
+    config: of the run; `config.explain` says what is made.
+    workdir: holds the checkpoint.
+    images: a film, or a folder of them.
+    output_dir: by default a folder of its own for each `images`, below
+      <workdir>/explain.
+
+  Returns:
+    The path of explain.html.
+
+  Raises:
+    FileNotFoundError: no films there, or no checkpoint.
+    ValueError: none of the files is a film that can be read.
+  """
+  options = config.explain
+  output_dir = output_dir or _default_output(workdir, images)
+  paths, skipped = radiograph.find(images)
+  # Results inside the folder of films are not films.
+  inside = os.path.realpath(output_dir) + os.sep
+  paths = [p for p in paths if not os.path.realpath(p).startswith(inside)]
+  logging.info(
+    '%d film(s) at %s; passed by: %d hidden, %d other',
+    len(paths),
+    images,
+    skipped['hidden'],
+    skipped['other'],
+  )
+  config, model, variables, _ = checkpoint.load_model(workdir, config)
+  explained = explain_films(
+    _make_predict(model, variables),
+    _make_maps(
+      model, variables, options.methods, smooth=config.evaluate.smooth
+    ),
+    _make_boxes(options.rule),
+    paths,
+    output_dir,
+    root=images if os.path.isdir(images) else os.path.dirname(images),
+    size=config.data.image_size,
+    fit=options.fit,
+    rule=options.rule,
+    methods=options.methods,
+    top_findings=options.top_findings,
+    batch_size=options.batch_size,
+    page_films=options.page_films,
+  )
+  page = report.write_explain(
+    os.path.join(output_dir, 'explain.html'),
+    explained.cases,
+    left_out=_left_out(explained, skipped),
+  )
+  if not explained.read:
+    raise ValueError(
+      f'None of the {len(paths)} file(s) could be read; '
+      f'{os.path.join(output_dir, "predictions.csv")} says why, the first: '
+      f'{next(iter(explained.errors.values()), "there is none")}'
+    )
+  logging.info(
+    'Done: %s (%d film(s), %d not read)',
+    page,
+    explained.read,
+    len(explained.errors),
+  )
+  return page
+
+
+def explain_films(
+  predict_fn: PredictFn,
+  maps_fn: MapsFn,
+  boxes_fn: BoxesFn,
+  paths: Sequence[str],
+  output_dir: str,
+  *,
+  root: str,
+  size: int,
+  rule: str,
+  methods: Sequence[str],
+  fit: str = 'pad',
+  findings: Sequence[str] = FINDINGS,
+  top_findings: int = 3,
+  batch_size: int = 16,
+  page_films: int = 50,
+  workers: int = 0,
+) -> Explained:
+  """Writes predictions.csv, boxes.csv, COCO files and overlays.
+
+  Args:
+    predict_fn: image 'b h w 1' -> probability 'b k'; b is always batch_size.
+    maps_fn: image, indices of the findings wanted 'b n' -> {method: map 'b h w
+      n'}, as they are shown and as `boxes_fn` takes them.
+    boxes_fn: map 'h w' -> boxes 'm 4' in [0, 1].
+    paths: of the films.
+    output_dir: made where it is absent.
+    root: films are called by their path relative to it.
+    size: the images' height and width.
+    rule: the name of `boxes_fn`'s rule, for boxes.csv.
+    methods: the keys of what `maps_fn` returns.
+    fit: 'pad' | 'crop', see `radiograph.read`.
+    findings: names of the k findings.
+    top_findings: the most probable ones of each film get maps and boxes.
+    batch_size: films in one batch; the last is filled with black.
+    page_films: films whose maps are kept for the page.
+    workers: threads that read; 0: a few.
+  """
+  os.makedirs(os.path.join(output_dir, 'overlays'), exist_ok=True)
+  top_findings = min(top_findings, len(findings))
+  cases, errors, sizes = [], {}, {}
+  boxes = {method: [] for method in methods}  # rows of exchange.write_coco
+  with (
+    _table(output_dir, 'predictions.csv') as film_rows,
+    _table(output_dir, 'boxes.csv') as box_rows,
+    tqdm.tqdm(
+      total=len(paths), unit='film', disable=not sys.stderr.isatty()
+    ) as bar,
+  ):
+    film_rows.writerow(
+      [*_FILM_COLUMNS, *(f'probability_{name}' for name in findings)]
+    )
+    box_rows.writerow(_BOX_COLUMNS)
+
+    def write_film(number, name, film, probability, top, maps):
+      overlay = _overlay_name(number, name)
+      film_rows.writerow(
+        [
+          exchange.escape_cell(name),
+          '',
+          film.height,
+          film.width,
+          film.fit,
+          ' '.join(film.warnings),
+          '; '.join(film.notes),
+          overlay,
+          *(f'{p:.6f}' for p in probability),
+        ]
+      )
+      found = [
+        _finding(findings[k], probability[k], {m: maps[m][i] for m in methods})
+        for i, k in enumerate(top)
+      ]
+      sizes[name] = (film.height, film.width)
+      for one, method in itertools.product(found, methods):
+        kept = []
+        for box in boxes_fn(one['maps'][method]):
+          pixels = film.to_film_pixels(box)
+          if localization.area(pixels) <= 0:
+            continue  # in the padding beside the film
+          kept.append(np.asarray(box))
+          row = name, one['finding'], pixels / np.tile(sizes[name], 2)
+          boxes[method].append((*row, one['probability']))
+          box_rows.writerow(
+            [
+              exchange.escape_cell(name),
+              one['finding'],
+              f'{one["probability"]:.6f}',
+              method,
+              rule,
+              *(f'{v:.2f}' for v in pixels),
+            ]
+          )
+        one['boxes'][method] = kept
+      image = np.round(film.image[..., 0] * 255).astype(np.uint8)
+      path = os.path.join(output_dir, 'overlays', overlay)
+      # Four times as quick as the default, for a file a seventh larger.
+      _draw(image, found).save(path, compress_level=1)
+      if len(cases) < page_films:
+        cases.append(
+          {
+            'name': name,
+            'image': image,
+            'warnings': list(film.warnings),
+            'findings': found,
+          }
+        )
+
+    films = _read_ahead(
+      paths,
+      lambda path: _read(path, size=size, fit=fit),
+      ahead=2 * batch_size,
+      workers=workers or min(4, os.cpu_count() or 1),
+    )
+    numbered = enumerate(films, start=1)
+    while batch := list(itertools.islice(numbered, batch_size)):
+      readable = []
+      for number, (path, film) in batch:
+        name = _name(path, root)
+        if isinstance(film, radiograph.RadiographError):
+          errors[name] = str(film)
+          blank = [''] * (len(_FILM_COLUMNS) - 2 + len(findings))
+          film_rows.writerow([exchange.escape_cell(name), str(film), *blank])
+        else:
+          readable.append((number, name, film))
+      if readable:
+        # One size for all batches: one compilation.
+        image = np.zeros((batch_size, size, size, 1), np.float32)
+        image[: len(readable)] = [film.image for _, _, film in readable]
+        probability = np.asarray(predict_fn(image))
+        top = np.argsort(-probability, axis=1, kind='stable')[:, :top_findings]
+        maps = {m: np.asarray(v) for m, v in maps_fn(image, top).items()}
+        for i, row in enumerate(readable):
+          maps_of_film = {m: np.moveaxis(v[i], -1, 0) for m, v in maps.items()}
+          write_film(*row, probability[i], top[i], maps_of_film)
+      bar.update(len(batch))
+  for method, rows in boxes.items():
+    path = os.path.join(output_dir, f'coco_{method}.json')
+    exchange.write_coco(path, sizes, rows, findings)
+  return Explained(cases, len(sizes), errors)
+
+
+# From a model and a config to functions.
+
+
+def _make_predict(model, variables) -> PredictFn:
+  @jax.jit
+  def predict(variables, image):
+    logits, _ = model.apply(variables, image)
+    return jax.nn.sigmoid(logits)
+
+  return lambda image: predict(variables, image)
+
+
+def _make_maps(model, variables, methods, *, smooth: float) -> MapsFn:
+  attributions = {
+    method: attribution.make_attribution(model, method) for method in methods
+  }
+
+  @jax.jit
+  def select(maps, finding):
+    return jnp.take_along_axis(maps, finding[:, None, None, :], axis=-1)
+
+  def maps_fn(image, finding):
+    # A key for each film, the same for all: a film's maps must not depend on
+    # its place in the folder.
+    keys = jnp.stack([jax.random.key(0)] * len(image))
+    maps = {}
+    for method, attribute in attributions.items():
+      maps[method] = select(attribute(variables, keys, image), finding)
+      if method in attribution.SALIENCY_METHODS:
+        maps[method] = attribution.magnitude(maps[method], sigma=smooth)
+    return maps
+
+  return maps_fn
+
+
+def _make_boxes(rule: str) -> BoxesFn:
+  levels_fn = localization.RULES[rule]
+  return lambda heatmap: localization.levels_to_boxes(
+    heatmap, levels_fn(heatmap)
+  )
+
+
+# Films, one after the other.
+
+
+def _read(path, *, size, fit):
+  try:
+    return radiograph.read(path, size=size, fit=fit)
+  except radiograph.RadiographError as error:
+    return error
+
+
+def _read_ahead(
+  paths: Sequence[str], read: Callable, *, ahead: int, workers: int
+) -> Iterator[tuple]:
+  """(path, read(path)) in order; at most `ahead` results wait."""
+  remaining = iter(paths)
+  pool = futures.ThreadPoolExecutor(workers)
+  try:
+    waiting = collections.deque(
+      (path, pool.submit(read, path))
+      for path in itertools.islice(remaining, ahead)
+    )
+    while waiting:
+      path, future = waiting.popleft()
+      yield path, future.result()
+      for path in itertools.islice(remaining, 1):
+        waiting.append((path, pool.submit(read, path)))
+  finally:
+    pool.shutdown(cancel_futures=True)
+
+
+def _finding(finding, probability, maps):
+  return {
+    'finding': finding,
+    'probability': float(probability),
+    'truth': [],
+    'maps': maps,
+    'boxes': {},
+  }
+
+
+# Names.
+
+
+def _default_output(workdir: str, images: str) -> str:
+  """A folder for each `images`: two folders of one name keep apart."""
+  path = os.path.realpath(images)
+  digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:6]
+  name = f'{_safe(os.path.basename(path))}-{digest}'
+  return os.path.join(workdir, 'explain', name)
+
+
+def _name(path: str, root: str) -> str:
+  """Relative to the root, printable, and different for different films."""
+  name = os.path.relpath(path, root or os.curdir).replace(os.sep, '/')
+  return ''.join(
+    c if c.isprintable() and c != '\\' else c.encode('unicode_escape').decode()
+    for c in name
+  )
+
+
+def _overlay_name(number: int, name: str) -> str:
+  return f'{number:05d}_{_safe(os.path.basename(name))}.png'
+
+
+def _safe(name: str) -> str:
+  return re.sub(r'[^A-Za-z0-9._-]+', '_', name)[:80] or 'film'
+
+
+def _left_out(explained: Explained, skipped: Mapping[str, int]) -> list[str]:
+  """Sentences for the page; its head is no place for a thousand of them."""
+  shown = [f'{name}: {why}' for name, why in explained.errors.items()]
+  if len(shown) > 20:
+    shown[20:] = [f'… and {len(shown) - 20} more files; see predictions.csv.']
+  if explained.read > len(explained.cases):
+    shown.append(
+      f'The page has the first {len(explained.cases)} of {explained.read} '
+      'films; predictions.csv, boxes.csv and overlays have all.'
+    )
+  if skipped['hidden']:
+    shown.append(f'{skipped["hidden"]} hidden files or folders passed by.')
+  return shown
+
+
+@contextlib.contextmanager
+def _table(folder: str, name: str):
+  path = os.path.join(folder, name)
+  with open(path, 'w', newline='', encoding='utf-8') as f:
+    yield csv.writer(f, lineterminator='\n')
+
+
+# Overlays. plots.gallery_figure draws the same in a second a film, which is
+# too long for a thousand; here it takes some hundredths.
+
+_PANEL = 256  # pixels, at least
+_TITLE = 24
+_OPACITY = 0.45
+
+
+def _draw(image: np.ndarray, found: Sequence[Mapping]) -> Image.Image:
+  """A row per finding: the film, then each map over it with its boxes."""
+  methods = list(found[0]['maps'])
+  side = max(_PANEL, len(image))
+  height = len(found) * (_TITLE + side) + 2 * _TITLE
+  sheet = Image.new('RGB', ((1 + len(methods)) * side, height), 'white')
+  draw = ImageDraw.Draw(sheet)
+  font = ImageFont.load_default(14)
+  lut = np.uint8(
+    255 * matplotlib.colormaps[plots.COLORMAP](np.arange(256))[:, :3] + 0.5
+  )
+  film = Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
+  film = film.convert('RGB')
+  for row, one in enumerate(found):
+    top = row * (_TITLE + side)
+    title = f'{one["finding"]}  {one["probability"]:.3f}'
+    draw.text((4, top + 4), title, 'black', font)
+    sheet.paste(film, (0, top + _TITLE))
+    for column, method in enumerate(methods, start=1):
+      draw.text((column * side + 4, top + 4), method, 'black', font)
+      cells = np.uint8(localization.scale_255(one['maps'][method]))
+      cells = Image.fromarray(cells).resize(
+        (side, side), Image.Resampling.BILINEAR
+      )
+      colours = Image.fromarray(lut[np.asarray(cells)])
+      corner = column * side, top + _TITLE
+      sheet.paste(Image.blend(film, colours, _OPACITY), corner)
+      for box in one['boxes'][method]:
+        _draw_dashed(draw, np.asarray(box) * (side - 1), corner)
+  bar = Image.fromarray(np.tile(lut, (10, 1, 1))).resize((200, 10))
+  sheet.paste(bar, (8, height - _TITLE))
+  note = "each map's minimum to maximum; predicted boxes dashed"
+  draw.text((216, height - _TITLE - 4), note, 'black', font)
+  return sheet
+
+
+def _draw_dashed(draw, box, corner, *, dash: int = 6):
+  ymin, xmin, ymax, xmax = np.round(box).astype(int)
+  x, y = corner
+  outline = (x + xmin, y + ymin, x + xmax, y + ymax)
+  draw.rectangle(outline, outline='black')
+  for start in range(xmin, xmax, 2 * dash):
+    end = min(start + dash, xmax)
+    for row in (ymin, ymax):
+      draw.line((x + start, y + row, x + end, y + row), plots.PREDICTION, 2)
+  for start in range(ymin, ymax, 2 * dash):
+    end = min(start + dash, ymax)
+    for col in (xmin, xmax):
+      draw.line((x + col, y + start, x + col, y + end), plots.PREDICTION, 2)

@@ -1,0 +1,490 @@
+"""The core on functions whose answers are known; then once with a model."""
+
+import csv
+import json
+import os
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+from configs import default
+from cxr import (
+  checkpoint,
+  exchange,
+  explain,
+  localization,
+  models,
+  radiograph,
+  report,
+)
+
+FINDINGS = ('Mass', 'Nodule', 'Edema')
+SIZE = 32
+
+
+def predict(image):
+  """Mass: the mean; Nodule: always .5; Edema: none."""
+  mean = image.mean(axis=(1, 2, 3))
+  return np.stack([mean, np.full_like(mean, 0.5), np.zeros_like(mean)], 1)
+
+
+def maps(image, finding):
+  """'film': the film itself times the finding's number plus one; 'flat'."""
+  film = image * (finding[:, None, None, :] + 1)
+  return {'film': film, 'flat': np.zeros_like(film)}
+
+
+def boxes(heatmap):
+  return localization.heatmap_to_boxes(heatmap, threshold=0.5)
+
+
+def run(folder, output, *, paths=None, **options):
+  options = {
+    'root': str(folder),
+    'size': SIZE,
+    'rule': 'half',
+    'methods': ('film', 'flat'),
+    'findings': FINDINGS,
+    'top_findings': 2,
+    'batch_size': 3,
+  } | options
+  predict_fn = options.pop('predict_fn', predict)
+  return explain.explain_films(
+    predict_fn,
+    maps,
+    boxes,
+    paths or radiograph.find(str(folder))[0],
+    str(output),
+    **options,
+  )
+
+
+def rows(path):
+  with open(path, newline='', encoding='utf-8') as f:
+    return list(csv.DictReader(f))
+
+
+def write(path, values):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  Image.fromarray(np.asarray(values, np.uint8)).save(path, 'PNG')
+
+
+def spot(height, width, box):
+  values = np.zeros((height, width), np.uint8)
+  ymin, xmin, ymax, xmax = box
+  values[ymin:ymax, xmin:xmax] = 255
+  return values
+
+
+@pytest.fixture
+def films(tmp_path):
+  folder = tmp_path / 'films'
+  folder.mkdir()
+  return folder
+
+
+@pytest.fixture
+def output(tmp_path):
+  return tmp_path / 'results'
+
+
+class TestFilms:
+  def test_probabilities_are_those_of_the_function(self, films, output):
+    for i, gray in enumerate((51, 255, 102, 0)):
+      write(films / f'{i}.png', np.full((SIZE, SIZE), gray))
+    explained = run(films, output)
+    table = rows(output / 'predictions.csv')
+    assert [row['image'] for row in table] == [f'{i}.png' for i in range(4)]
+    mass = [float(row['probability_Mass']) for row in table]
+    np.testing.assert_allclose(mass, [0.2, 1, 0.4, 0], atol=1e-6)
+    assert {row['probability_Nodule'] for row in table} == {'0.500000'}
+    assert {row['error'] for row in table} == {''}
+    assert explained.read == 4 and not explained.errors
+
+  @pytest.mark.parametrize(
+    'fit, shape, box',
+    [
+      ('pad', (128, 64), (32, 8, 64, 40)),
+      ('pad', (64, 128), (8, 32, 40, 64)),
+      ('pad', (96, 96), (12, 24, 48, 60)),
+      ('crop', (128, 64), (48, 8, 80, 40)),
+      ('crop', (64, 160), (8, 64, 40, 96)),
+    ],
+  )
+  def test_boxes_are_in_the_films_own_pixels(
+    self, films, output, fit, shape, box
+  ):
+    write(films / 'film.png', spot(*shape, box))
+    run(films, output, fit=fit, top_findings=1)
+    (row,) = rows(output / 'boxes.csv')
+    found = [float(row[k]) for k in ('ymin', 'xmin', 'ymax', 'xmax')]
+    # All edges fall on the image's pixels here.
+    np.testing.assert_allclose(found, box, atol=0.01)
+    assert (row['finding'], row['method'], row['rule']) == (
+      'Nodule',
+      'film',
+      'half',
+    )
+    (film,) = rows(output / 'predictions.csv')
+    assert (film['height'], film['width'], film['fit']) == (
+      str(shape[0]),
+      str(shape[1]),
+      fit,
+    )
+    with open(output / 'coco_film.json') as f:
+      coco = json.load(f)
+    ymin, xmin, ymax, xmax = box
+    np.testing.assert_allclose(
+      coco['annotations'][0]['bbox'],
+      [xmin, ymin, xmax - xmin, ymax - ymin],
+      atol=0.01,
+    )
+    assert coco['annotations'][0]['score'] == 0.5
+    assert coco['images'][0] | {'id': 0} == {
+      'id': 0,
+      'file_name': 'film.png',
+      'height': shape[0],
+      'width': shape[1],
+    }
+    images, empty = exchange.read_coco(str(output / 'coco_flat.json'))
+    assert images == {'film.png': shape} and empty == []
+
+  def test_boxes_in_the_padding_are_no_boxes(self, films, output):
+    write(films / 'film.png', np.full((64, 16), 255))
+    everywhere = lambda image, finding: {
+      'film': np.broadcast_to(
+        np.arange(SIZE)[None, None, :, None] < 8, (3, SIZE, SIZE, 1)
+      ).astype(np.float32)
+    }
+    explain.explain_films(
+      predict,
+      everywhere,
+      boxes,
+      [str(films / 'film.png')],
+      str(output),
+      root=str(films),
+      size=SIZE,
+      rule='half',
+      methods=('film',),
+      findings=FINDINGS,
+      top_findings=1,
+      batch_size=3,
+    )
+    assert rows(output / 'boxes.csv') == []
+
+  def test_most_probable_findings_have_maps(self, films, output):
+    write(films / 'bright.png', np.full((SIZE, SIZE), 250))
+    write(films / 'dark.png', np.full((SIZE, SIZE), 50))
+    explained = run(films, output)
+    names = [[f['finding'] for f in c['findings']] for c in explained.cases]
+    assert names == [['Mass', 'Nodule'], ['Nodule', 'Mass']]
+    # The map is the one of the finding it stands at.
+    dark = explained.cases[1]['findings']
+    np.testing.assert_allclose(dark[0]['maps']['film'], 2 * 50 / 255, rtol=1e-5)
+    np.testing.assert_allclose(dark[1]['maps']['film'], 50 / 255, rtol=1e-5)
+
+  def test_broken_film_costs_its_own_row(self, films, output):
+    for name in ('a', 'c', 'd', 'e'):
+      write(films / f'{name}.png', np.full((SIZE, SIZE), 51))
+    (films / 'b.png').write_bytes((films / 'a.png').read_bytes()[:50])
+    (films / 'f.dcm').write_bytes(b'no film')
+    explained = run(films, output)
+    table = rows(output / 'predictions.csv')
+    assert [row['image'][0] for row in table] == list('abcdef')
+    assert [bool(row['error']) for row in table] == [
+      name in 'bf' for name in 'abcdef'
+    ]
+    assert table[1]['probability_Mass'] == table[1]['overlay'] == ''
+    assert explained.read == 4 and list(explained.errors) == ['b.png', 'f.dcm']
+
+  def test_a_folder_of_broken_films(self, films, output):
+    for name in 'abcd':
+      (films / f'{name}.png').write_bytes(b'')
+    explained = run(films, output)
+    assert explained.read == 0 and len(explained.errors) == 4
+    assert len(rows(output / 'predictions.csv')) == 4
+
+  def test_a_film_does_not_depend_on_its_place(self, films, output):
+    generator = np.random.default_rng(0)
+    for name in 'abcdefg':
+      write(films / f'{name}.png', generator.integers(0, 255, (40, 30)))
+    run(films, output)
+    alone = output.parent / 'alone'
+    run(films, alone, paths=[str(films / 'e.png')])
+    keys = ('image', 'probability_Mass', 'warnings', 'notes')
+    all_rows = rows(output / 'predictions.csv')
+    (row,) = rows(alone / 'predictions.csv')
+    assert [row[k] for k in keys] == [all_rows[4][k] for k in keys]
+    assert rows(alone / 'boxes.csv') == [
+      r for r in rows(output / 'boxes.csv') if r['image'] == 'e.png'
+    ]
+
+  def test_batches_have_one_size(self, films, output):
+    for name in 'abcdefg':
+      write(films / f'{name}.png', np.full((SIZE, SIZE), 9))
+    shapes = []
+
+    def recorded(image):
+      shapes.append(image.shape)
+      return predict(image)
+
+    run(films, output, predict_fn=recorded)
+    assert shapes == [(3, SIZE, SIZE, 1)] * 3
+
+  def test_names_are_relative_and_those_of_two_folders_differ(
+    self, films, output
+  ):
+    write(films / 'a' / 'film.png', np.full((SIZE, SIZE), 0))
+    write(films / 'b' / 'film.png', np.full((SIZE, SIZE), 255))
+    explained = run(films, output)
+    table = rows(output / 'predictions.csv')
+    assert [row['image'] for row in table] == ['a/film.png', 'b/film.png']
+    assert [c['name'] for c in explained.cases] == ['a/film.png', 'b/film.png']
+    overlays = {row['overlay'] for row in table}
+    assert set(os.listdir(output / 'overlays')) == overlays
+    assert len(overlays) == 2
+    for root, _, files in os.walk(output):
+      for file in files:
+        with open(os.path.join(root, file), 'rb') as f:
+          assert str(films).encode() not in f.read()
+
+  @pytest.mark.parametrize(
+    'name, shown, cell',
+    [
+      ('=cmd|x.png', '=cmd|x.png', "'=cmd|x.png"),
+      ('@sum.png', '@sum.png', "'@sum.png"),
+      ('-1+2.png', '-1+2.png', "'-1+2.png"),
+      ('\tx.png', '\\tx.png', '\\tx.png'),
+      ('a\nb.png', 'a\\nb.png', 'a\\nb.png'),
+      ('a\\nb.png', 'a\\\\nb.png', 'a\\\\nb.png'),
+      ('a\u202egnp.png', 'a\\u202egnp.png', 'a\\u202egnp.png'),
+      ('a\udcff.png', 'a\\udcff.png', 'a\\udcff.png'),
+      ('a,"b".png', 'a,"b".png', 'a,"b".png'),
+      ('<b>.png', '<b>.png', '<b>.png'),
+    ],
+  )
+  def test_hostile_names(self, films, output, name, shown, cell):
+    write(films / name, spot(64, 64, (8, 8, 40, 40)))
+    explained = run(films, output, top_findings=1)
+    assert rows(output / 'predictions.csv')[0]['image'] == cell
+    assert rows(output / 'boxes.csv')[0]['image'] == cell
+    assert explained.cases[0]['name'] == shown
+    with open(output / 'coco_film.json', encoding='utf-8') as f:
+      assert json.load(f)['images'][0]['file_name'] == shown
+    (overlay,) = os.listdir(output / 'overlays')
+    assert overlay.isascii() and overlay == os.path.basename(overlay)
+
+  def test_warnings_are_in_the_table_and_on_the_page(self, films, output):
+    write(films / 'film.png', np.full((8, 40), 99))
+    explained = run(films, output)
+    (row,) = rows(output / 'predictions.csv')
+    assert 'almost no contrast' in row['warnings']
+    assert 'small: 8 x 40' in row['warnings']
+    assert len(explained.cases[0]['warnings']) == 3
+
+  def test_page_has_the_first_films_only(self, films, output):
+    for name in 'abcde':
+      write(films / f'{name}.png', np.full((SIZE, SIZE), 9))
+    explained = run(films, output, page_films=2)
+    assert [c['name'] for c in explained.cases] == ['a.png', 'b.png']
+    assert len(os.listdir(output / 'overlays')) == 5
+    left_out = explain._left_out(explained, {'hidden': 3, 'other': 0})
+    assert left_out[0].startswith('The page has the first 2 of 5')
+    assert left_out[1].startswith('3 hidden')
+
+  def test_reading_stays_a_bounded_way_ahead(self):
+    begun = []
+    films = explain._read_ahead(
+      [str(i) for i in range(100)],
+      lambda path: begun.append(path) or path,
+      ahead=5,
+      workers=2,
+    )
+    for i in range(10):
+      assert next(films) == (str(i), str(i))
+      assert len(begun) <= i + 6
+    films.close()
+
+  def test_more_findings_wanted_than_there_are(self, films, output):
+    write(films / 'film.png', np.full((SIZE, SIZE), 9))
+    explained = run(films, output, top_findings=14)
+    assert len(explained.cases[0]['findings']) == 3
+
+
+class TestOverlay:
+  def picture(self, heatmap, found):
+    finding = {
+      'finding': 'Mass',
+      'probability': 0.5,
+      'maps': {'cam': heatmap},
+      'boxes': {'cam': found},
+    }
+    return np.asarray(
+      explain._draw(np.full((64, 64), 128, np.uint8), [finding])
+    )
+
+  def test_film_stands_beside_its_map(self):
+    heatmap = np.zeros((64, 64))
+    heatmap[:, 32:] = 1
+    sheet = self.picture(heatmap, [])
+    side, top = explain._PANEL, explain._TITLE
+    assert (sheet[top : top + side, :side] == 128).all()
+    shown = sheet[top : top + side, side : 2 * side].astype(float).sum(axis=-1)
+    assert shown[:, : side // 2 - 8].mean() < shown[:, side // 2 + 8 :].mean()
+
+  def test_box_is_dashed_where_it_is(self):
+    plain = self.picture(np.zeros((64, 64)), [])
+    sheet = self.picture(np.zeros((64, 64)), [[0.25, 0.5, 0.75, 1.0]])
+    rows_, columns = np.nonzero((sheet != plain).any(axis=-1))
+    side, top = explain._PANEL, explain._TITLE
+    box = np.array(
+      [
+        rows_.min() - top,
+        columns.min() - side,
+        rows_.max() - top,
+        columns.max() - side,
+      ]
+    )
+    np.testing.assert_allclose(box / side, [0.25, 0.5, 0.75, 1], atol=0.01)
+    edge = sheet[top + side // 4, side + side // 2 : 2 * side]
+    assert len(np.unique(edge, axis=0)) == 2
+
+  @pytest.mark.parametrize('value', [0, -3, np.nan])
+  def test_map_without_range(self, value):
+    self.picture(np.full((64, 64), value), [])
+
+
+def tiny_config() -> ConfigDict:
+  config = default.get_config('smoke')
+  config.data.image_size = 32
+  config.explain.batch_size = 2
+  return config
+
+
+@pytest.fixture
+def model(monkeypatch):
+  """A model that was never trained, in place of a checkpoint's."""
+  config = tiny_config()
+  net = models.make_model(config.model, num_findings=14)
+  variables = net.init(jax.random.key(0), np.zeros((1, 32, 32, 1), np.float32))
+  monkeypatch.setattr(
+    checkpoint,
+    'load_model',
+    lambda workdir, config: (config, net, variables, 7),
+  )
+  return config, net, variables
+
+
+class TestExplain:
+  def test_folder_to_page(self, films, tmp_path, model):
+    config, net, variables = model
+    generator = np.random.default_rng(0)
+    for name in ('a', 'b', '<img src=x onerror=alert(1)>'):
+      write(films / f'{name}.png', generator.integers(0, 255, (40, 32)))
+    (films / 'broken.png').write_bytes(b'')
+    page = explain.explain(config, str(tmp_path / 'run'), str(films))
+    output = os.path.dirname(page)
+    assert sorted(os.listdir(output)) == [
+      'boxes.csv',
+      'coco_cam.json',
+      'coco_gradient.json',
+      'explain.html',
+      'overlays',
+      'predictions.csv',
+    ]
+    with open(page, encoding='utf-8') as f:
+      text = f.read()
+    assert '<img src=x' not in text and 'broken.png' in text
+    table = {
+      row['image']: row for row in rows(os.path.join(output, 'predictions.csv'))
+    }
+    film = radiograph.read(str(films / 'b.png'), size=32)
+    logits, _ = net.apply(variables, film.image[None])
+    np.testing.assert_allclose(
+      [
+        float(v)
+        for k, v in table['b.png'].items()
+        if k.startswith('probability_')
+      ],
+      jax.nn.sigmoid(logits[0]),
+      atol=2e-6,
+    )
+
+  def test_results_among_the_films_are_not_films(self, films, model):
+    config, *_ = model
+    write(films / 'a.png', spot(32, 32, (8, 8, 20, 20)))
+    for _ in range(2):
+      explain.explain(
+        config, str(films / 'run'), str(films), str(films / 'out')
+      )
+      assert len(rows(films / 'out' / 'predictions.csv')) == 1
+
+  def test_one_film(self, films, tmp_path, model):
+    config, *_ = model
+    write(films / 'a.png', spot(32, 32, (8, 8, 20, 20)))
+    write(films / 'b.png', spot(32, 32, (8, 8, 20, 20)))
+    output = str(tmp_path / 'out')
+    explain.explain(config, str(tmp_path), str(films / 'a.png'), output)
+    (row,) = rows(os.path.join(output, 'predictions.csv'))
+    assert row['image'] == 'a.png'
+
+  def test_no_film_can_be_read(self, films, tmp_path, model):
+    config, *_ = model
+    (films / 'a.png').write_bytes(b'')
+    output = str(tmp_path / 'out')
+    with pytest.raises(ValueError, match='None of the 1 file.*PNG, JPEG'):
+      explain.explain(config, str(tmp_path), str(films), output)
+    assert len(rows(os.path.join(output, 'predictions.csv'))) == 1
+
+  def test_nothing_there(self, films, tmp_path, model):
+    config, *_ = model
+    with pytest.raises(FileNotFoundError, match='no file or folder'):
+      explain.explain(config, str(tmp_path), str(films / 'x'))
+
+  def test_default_output_tells_folders_of_one_name_apart(self, tmp_path):
+    (tmp_path / 'a' / 'films').mkdir(parents=True)
+    (tmp_path / 'b' / 'films').mkdir(parents=True)
+    name = lambda path: explain._default_output('runs/x', str(tmp_path / path))
+    assert name('a/films') == name('a/films/') != name('b/films')
+    assert name('a/films').startswith('runs/x/explain/films-')
+
+  def test_maps_are_those_of_the_findings_asked_for(self, model):
+    _, net, variables = model
+    image = np.random.default_rng(0).random((2, 32, 32, 1), np.float32)
+    maps_fn = explain._make_maps(net, variables, ('cam',), smooth=0.02)
+    every = maps_fn(image, np.tile(np.arange(14), (2, 1)))['cam']
+    some = maps_fn(image, np.array([[3, 1], [0, 13]]))['cam']
+    np.testing.assert_array_equal(some[0], every[0][..., [3, 1]])
+    np.testing.assert_array_equal(some[1], every[1][..., [0, 13]])
+
+  def test_saliency_maps_are_magnitudes(self, model):
+    _, net, variables = model
+    image = np.random.default_rng(0).random((1, 32, 32, 1), np.float32)
+    maps_fn = explain._make_maps(net, variables, ('gradient',), smooth=0.02)
+    assert (np.asarray(maps_fn(image, np.array([[0]]))['gradient']) >= 0).all()
+
+
+def test_page_takes_the_cases_as_they_are(films, output):
+  write(films / 'film.png', spot(64, 64, (8, 8, 40, 40)))
+  explained = run(films, output)
+  page = report.write_explain(str(output / 'explain.html'), explained.cases)
+  with open(page, encoding='utf-8') as f:
+    assert 'film.png' in f.read()
+
+
+def test_real_films(nih_dir, tmp_path, model):
+  config, *_ = model
+  config.explain.page_films = 4
+  folder = tmp_path / 'films'
+  folder.mkdir()
+  paths, _ = radiograph.find(os.path.join(nih_dir, 'originals'))
+  for path in paths[::16]:
+    os.symlink(path, folder / os.path.basename(path))
+  page = explain.explain(config, str(tmp_path / 'run'), str(folder))
+  table = rows(os.path.join(os.path.dirname(page), 'predictions.csv'))
+  assert len(table) == 4 and not any(row['error'] for row in table)
+  for row in rows(os.path.join(os.path.dirname(page), 'boxes.csv')):
+    assert 0 <= float(row['ymin']) < float(row['ymax']) <= 1024
