@@ -1,0 +1,350 @@
+"""A prepared data set -> splits of arrays -> batches.
+
+Images are uint8 'n h w 1' until the device; labels float32 'n 14' (0, 1, or
+NaN for unknown); boxes (ymin, xmin, ymax, xmax) in [0, 1].
+
+The order of films is `index_batches`, plain numpy, whatever holds the pixels:
+epoch e shows the permutation drawn from (seed, e), epochs follow each other
+without a gap, and a batch may straddle two of them, so that no film is ever
+dropped. tf.data gathers and prefetches along that order.
+"""
+
+import csv
+import hashlib
+import os
+import pathlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
+from jaxtyping import Float, Int, UInt8
+from tensorflow_datasets.core import example_parser
+
+from input_pipeline import chestxray14
+
+FINDINGS = chestxray14.FINDINGS
+CACHES = ('memory', 'none')
+
+_READ_FILMS = 64
+_GATHER_THREADS = 2
+_PREFETCH_BATCHES = 2
+
+
+def _tensorflow():
+  """TensorFlow, kept off the accelerators.
+
+  Imported on first use: it takes 7 s of a core, and most of what reads this
+  module (a wrong path, a comparison of runs) never makes a batch.
+  """
+  # Else it greets every user with lines on rounding; nothing here rounds.
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
+  import tensorflow as tf
+
+  for kind in ('GPU', 'TPU'):
+    tf.config.set_visible_devices([], kind)
+  return tf
+
+
+class Films:
+  """A split's images on disk, read when indexed by an array of integers."""
+
+  def __init__(self, records, image_size: int):
+    self._records = records
+    self.shape = (len(records), image_size, image_size, 1)
+    self.dtype = np.dtype(np.uint8)
+
+  def __len__(self) -> int:
+    return self.shape[0]
+
+  def __getitem__(
+    self, index: Int[np.ndarray, 'b']
+  ) -> UInt8[np.ndarray, 'b h w 1']:
+    rows = np.arange(len(self))[index]
+    images = np.empty((rows.size, *self.shape[1:]), self.dtype)
+    # array_record refuses to read nothing.
+    keys = rows.ravel().tolist()
+    records = self._records.__getitems__(keys) if keys else []
+    for image, record in zip(images, records, strict=True):
+      example = example_parser.tf_example_pb2.Example.FromString(record)
+      pixels = example.features.feature['image'].bytes_list.value[0]
+      image[...] = np.frombuffer(pixels, self.dtype).reshape(image.shape)
+    return images.reshape(*rows.shape, *self.shape[1:])
+
+  def __array__(self, dtype=None, copy=None) -> UInt8[np.ndarray, 'n h w 1']:
+    images = np.empty(self.shape, self.dtype)
+    for k in range(0, len(self), _READ_FILMS):
+      images[k : k + _READ_FILMS] = self[k : k + _READ_FILMS]
+    return images if dtype is None else images.astype(dtype)
+
+
+class Split(NamedTuple):
+  """Films and all that is known of them; row i is the same film throughout."""
+
+  name: str
+  image: UInt8[np.ndarray, 'n h w 1'] | Films
+  label: Float[np.ndarray, 'n k']
+  image_name: np.ndarray  # 'n' str
+  patient: Int[np.ndarray, 'n']
+  view: np.ndarray  # 'n' str: 'PA', 'AP' or ''
+  age: Float[np.ndarray, 'n']  # years, NaN where unknown
+  sex: np.ndarray  # 'n' str: 'M', 'F' or ''
+  box: Float[np.ndarray, 'm 4']
+  box_image: Int[np.ndarray, 'm']  # row of the box's film
+  box_finding: Int[np.ndarray, 'm']  # index into FINDINGS
+
+
+class Splits(dict[str, Split]):
+  """Splits by name, and how much was left out of all of them, by reason."""
+
+  left_out: Mapping[str, int]
+
+
+def load(
+  dir: str | os.PathLike,
+  *,
+  image_size: int,
+  prepared_dir: str | os.PathLike,
+  validation_fraction: float,
+  seed: int = 0,
+  workers: int = 0,
+  cache: str = 'memory',
+) -> Splits:
+  """The data set in `dir`, prepared on first use.
+
+  Args:
+    dir: a folder in NIH ChestX-ray14's layout (see chestxray14).
+    image_size: pixels.
+    prepared_dir: where prepared sets are kept, each under the fingerprint of
+      what it was made from.
+    validation_fraction: share of the training patients held out, in [0, 1).
+    seed: of the choice of these patients.
+    workers: processes that prepare; 0 is all cores.
+    cache: 'memory' holds all images on the host, 'none' reads them from disk
+      as they are asked for.
+
+  Returns:
+    'train', 'validation', 'test', and for a phantom 'test_without_shortcut'
+    and 'test_without_lesions': films and rows as in 'test', drawn otherwise.
+    A split without a film is absent.
+
+  Raises:
+    FileNotFoundError, ValueError: one sentence on what is wrong.
+  """
+  if cache not in CACHES:
+    raise ValueError(f'cache ({cache!r}) must be one of {", ".join(CACHES)}.')
+  prepared = chestxray14.prepare(
+    dir,
+    image_size=image_size,
+    prepared_dir=prepared_dir,
+    validation_fraction=validation_fraction,
+    seed=seed,
+    workers=workers,
+  )
+  with np.load(prepared / 'films.npz', allow_pickle=False) as table:
+    fields = {}
+    for key in table.files:
+      split, field = key.split('/')
+      fields.setdefault(split, {})[field] = table[key]
+  builder = tfds.builder_from_directory(prepared)
+  splits = Splits()
+  for name, columns in fields.items():
+    # The undecoded records: tfds's own decoding of an example takes twice as
+    # long, and all but the image is in the table.
+    image = Films(builder.as_data_source(split=name).data_source, image_size)
+    if cache == 'memory':
+      image = np.asarray(image)
+    splits[name] = Split(name=name, image=image, **columns)
+  splits.left_out = _left_out(prepared / 'left_out.csv')
+  if splits.left_out:
+    logging.warning(
+      'Left out of %s: %s; listed in %s.',
+      dir,
+      ', '.join(f'{n} {reason}' for reason, n in splits.left_out.items()),
+      prepared / 'left_out.csv',
+    )
+  return splits
+
+
+def _left_out(path: pathlib.Path) -> dict[str, int]:
+  with open(path, newline='', encoding='utf-8') as f:
+    counts = Counter(row['reason'] for row in csv.DictReader(f))
+  return dict(sorted(counts.items()))
+
+
+def index_batches(
+  n: int, *, batch_size: int, seed: int, start_step: int = 0
+) -> Iterator[Int[np.ndarray, 'b']]:
+  """The rows of each global batch from `start_step` on, without end.
+
+  A function of its arguments alone: every cache, process and continuation
+  sees the same.
+  """
+  if n < 1:
+    raise ValueError('There is no film to train on.')
+  if batch_size < 1 or start_step < 0:
+    raise ValueError(
+      f'batch_size ({batch_size}) must be at least 1 and start_step '
+      f'({start_step}) at least 0.'
+    )
+  epoch, row = divmod(start_step * batch_size, n)
+  order = np.random.default_rng([seed, epoch]).permutation(n)
+  while True:
+    batch = [order[row : row + batch_size]]
+    missing = batch_size - len(batch[0])
+    row += batch_size
+    while row >= n:
+      epoch, row = epoch + 1, row - n
+      order = np.random.default_rng([seed, epoch]).permutation(n)
+      batch.append(order[:missing])
+      missing -= len(batch[-1])
+    yield np.concatenate(batch)
+
+
+def _share(batch_size: int, process_index: int, process_count: int) -> slice:
+  """A process's contiguous part of every global batch."""
+  if batch_size % process_count:
+    raise ValueError(
+      f'batch_size ({batch_size}) must be divisible by the number of processes '
+      f'({process_count}).'
+    )
+  share = batch_size // process_count
+  return slice(process_index * share, (process_index + 1) * share)
+
+
+def train_batches(
+  split: Split,
+  *,
+  batch_size: int,
+  seed: int,
+  start_step: int = 0,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+  """Shuffled batches without end, as `index_batches` orders them.
+
+  Args:
+    split: the films.
+    batch_size: of the global batch.
+    seed: of the order.
+    start_step: number of global batches that were seen before.
+    process_index, process_count: this process's share.
+
+  Yields:
+    'image' uint8 'b h w 1', 'label' float32 'b k', 'index' int64 'b', where b
+    is the process's share of the batch.
+  """
+  share = _share(batch_size, process_index, process_count)
+  stream = index_batches(
+    len(split.label), batch_size=batch_size, seed=seed, start_step=start_step
+  )
+  # The first batch now: what is wrong shall be known before the first step.
+  first = next(stream)
+
+  def parts():
+    yield {'index': first[share]}
+    for index in stream:
+      yield {'index': index[share]}
+
+  return _gather(split, parts)
+
+
+def eval_batches(
+  split: Split,
+  *,
+  batch_size: int,
+  index: Int[np.ndarray, 'n'] | None = None,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+  """Every film once, in order, in batches of one size.
+
+  The last batch is filled up with its last film, marked False in 'mask': a
+  real film, so that nothing that is computed from it is ever NaN. All
+  processes see equally many batches.
+
+  Args:
+    split: the films.
+    batch_size: of the global batch.
+    index: the rows to show, in this order; default all.
+    process_index, process_count: this process's share.
+
+  Yields:
+    as `train_batches`, and 'mask' bool 'b'.
+  """
+  share = _share(batch_size, process_index, process_count)
+  rows = np.arange(len(split.label)) if index is None else np.asarray(index)
+  if rows.ndim != 1 or (
+    rows.size and not 0 <= rows.min() <= rows.max() < len(split.label)
+  ):
+    raise ValueError(
+      f'index must list rows of {split.name} (0 to {len(split.label) - 1}).'
+    )
+
+  def parts():
+    for k in range(0, len(rows), batch_size):
+      part = rows[k : k + batch_size].astype(np.int64)
+      mask = np.arange(batch_size) < len(part)
+      part = np.pad(part, (0, batch_size - len(part)), mode='edge')
+      yield {'index': part[share], 'mask': mask[share]}
+
+  return _gather(split, parts)
+
+
+def _gather(
+  split: Split, parts: Callable[[], Iterator[dict[str, np.ndarray]]]
+) -> Iterator[dict[str, np.ndarray]]:
+  """Joins pixels and labels to a stream of rows, ahead of its reader."""
+  tf = _tensorflow()
+  first = next(parts(), None)
+  if first is None:
+    return
+  specs = {
+    name: tf.TensorSpec(value.shape, value.dtype)
+    for name, value in first.items()
+  }
+  image_shape = (len(first['index']), *split.image.shape[1:])
+
+  def join(part: dict[str, Any]) -> dict[str, Any]:
+    image = tf.numpy_function(
+      lambda index: split.image[index], [part['index']], tf.uint8
+    )
+    return {'image': tf.ensure_shape(image, image_shape), **part}
+
+  data = tf.data.Dataset.from_generator(parts, output_signature=specs)
+  data = data.map(join, num_parallel_calls=_GATHER_THREADS, deterministic=True)
+  data = data.prefetch(_PREFETCH_BATCHES)
+  options = tf.data.Options()
+  # The cores belong to the model.
+  options.threading.private_threadpool_size = _GATHER_THREADS
+  options.threading.max_intra_op_parallelism = 1
+  options.autotune.enabled = False
+  for batch in data.with_options(options).as_numpy_iterator():
+    yield {**batch, 'label': split.label[batch['index']]}
+
+
+def summary(splits: Mapping[str, Split]) -> dict[str, Any]:
+  """What the splits hold, for the record beside every figure.
+
+  Returns:
+    plain values: by split the numbers of images and patients, by finding of
+    positives and of boxes, and the SHA-256 of the sorted image names, one a
+    line; and the counts of what was left out.
+  """
+  described = {}
+  for name, split in splits.items():
+    positives = np.nansum(split.label, axis=0).astype(int)
+    boxes = np.bincount(split.box_finding, minlength=len(FINDINGS))
+    names = '\n'.join(sorted(split.image_name.tolist()))
+    described[name] = {
+      'images': len(split.label),
+      'patients': len(np.unique(split.patient)),
+      'positives': dict(zip(FINDINGS, positives.tolist(), strict=True)),
+      'boxes': dict(zip(FINDINGS, boxes.tolist(), strict=True)),
+      'sha256': hashlib.sha256(names.encode()).hexdigest(),
+    }
+  left_out = splits.left_out if isinstance(splits, Splits) else {}
+  return {'splits': described, 'left_out': dict(left_out)}
