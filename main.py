@@ -1,7 +1,7 @@
 """Trains, evaluates, compares and explains; see README.md.
 
-python main.py --config=configs/robust.py
-python main.py --mode=compare --workdirs=runs/baseline,runs/robust
+  python main.py --config=configs/robust.py
+  python main.py --mode=compare --workdirs=runs/baseline,runs/robust
 """
 
 import os
@@ -10,23 +10,24 @@ import traceback
 
 # TensorFlow and XLA greet at length; a user's first lines should be ours.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 
-import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from cxr import modes
-
 FLAGS = flags.FLAGS
-_CONFIG = config_flags.DEFINE_config_file(
+config_flags.DEFINE_config_file(
   'config',
   'configs/baseline.py',
   'What to run: configs/NAME.py, or configs/NAME.py:nih for the real films. '
   'Fields are overridden as in --config.attack.epsilon=2.',
   lock_config=True,
 )
-flags.DEFINE_enum('mode', 'train', list(modes.MODES), 'What to do.')
+flags.DEFINE_enum(
+  'mode',
+  'train',
+  ['train', 'evaluate', 'report', 'compare', 'explain'],
+  'What to do.',
+)
 flags.DEFINE_string('workdir', '', 'The run; default runs/<config.name>.')
 flags.DEFINE_list('workdirs', [], 'Two or more runs, for --mode=compare.')
 flags.DEFINE_string('images', '', 'A film or a folder, for --mode=explain.')
@@ -36,23 +37,15 @@ flags.DEFINE_bool(
 )
 flags.DEFINE_bool('traceback', False, 'Show where an error was raised.')
 
-_HERE = os.path.dirname(os.path.abspath(__file__))
-
-
-def _is_ours(error: BaseException) -> bool:
-  """Whether our own code raised it: then its sentence says it all."""
-  frames = traceback.extract_tb(error.__traceback__)
-  return bool(frames) and frames[-1].filename.startswith(
-    tuple(os.path.join(_HERE, name) for name in _OURS)
-  )
-
-
-_OURS = ('main.py', 'configs', 'cxr', 'input_pipeline')
-
 
 def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'Not a flag: {argv[1]!r}.')
+  # Imported here: every spawned worker process imports this file.
+  import jax
+
+  from cxr import modes
+
   jax.config.update(
     'jax_compilation_cache_dir',
     os.environ.get('JAX_COMPILATION_CACHE_DIR')
@@ -61,7 +54,7 @@ def main(argv):
   if FLAGS.distributed:
     jax.distributed.initialize()
   logging.info(
-    '%s, %d device(s)', jax.devices()[0].device_kind, jax.device_count()
+    '%d device(s): %s', jax.device_count(), jax.devices()[0].device_kind
   )
   modes.MODES[FLAGS.mode](
     modes.Request(
@@ -75,18 +68,29 @@ def main(argv):
   )
 
 
+def is_ours(error: BaseException) -> bool:
+  """Whether our own code raised it: then its sentence says it all."""
+  here = os.path.dirname(os.path.abspath(__file__))
+  ours = ('main.py', 'configs', 'cxr', 'input_pipeline')
+  frames = traceback.extract_tb(error.__traceback__)
+  return bool(frames) and frames[-1].filename.startswith(
+    tuple(os.path.join(here, name) for name in ours)
+  )
+
+
 def run(argv):
   """`main`, with one sentence for what the user can mend."""
   try:
     main(argv)
-  except KeyboardInterrupt:
-    print('Interrupted; the same command goes on from here.', file=sys.stderr)
+  except KeyboardInterrupt as e:
+    # cxr.train.Stopped, a KeyboardInterrupt with a message, or Ctrl-C itself.
+    print(
+      e if e.args else 'Interrupted; the same command goes on from here.',
+      file=sys.stderr,
+    )
     return 130
-  except modes.STOPPED as e:
-    print(e, file=sys.stderr)
-    return 143
   except (ValueError, OSError) as e:
-    if FLAGS.traceback or not (_is_ours(e) or isinstance(e, OSError)):
+    if FLAGS.traceback or not (is_ours(e) or isinstance(e, OSError)):
       raise
     print(f'Error: {e}', file=sys.stderr)
     return 2

@@ -75,11 +75,12 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.attack.collapse_tolerance = 0.15
 
   config.augment = ConfigDict()  # ranges; all 0: none
-  config.augment.rotate = 5.0  # degrees
-  config.augment.translate = 0.04  # of the side
+  config.augment.rotation = 5.0  # degrees
+  config.augment.translation = 0.04  # of the side
   config.augment.scale = 0.05
   config.augment.brightness = 0.05
   config.augment.contrast = 0.1
+  config.augment.gamma = 0.0
   config.augment.flip = False  # mirrors the heart
 
   config.train = ConfigDict()

@@ -9,8 +9,6 @@ from ml_collections import ConfigDict
 
 from cxr import checkpoint, compare, configuration, evaluate, explain, train
 
-STOPPED = train.Stopped
-
 
 class Request(NamedTuple):
   """The command line."""

@@ -39,7 +39,7 @@ from input_pipeline import pipeline
 from input_pipeline.findings import FINDINGS
 
 
-class Stopped(Exception):
+class Stopped(KeyboardInterrupt):
   """SIGTERM or Ctrl-C: the state is on disk, the message says how to go on."""
 
 
@@ -182,14 +182,14 @@ def predict_split(
   return logits
 
 
-def make_attack_by_index(attack, key, mesh) -> Callable:
-  """An attack whose draws depend on the film, not on its batch."""
+def by_index(attack: Callable, key, **options) -> Callable:
+  """(variables, index 'b', image, label) -> image: draws hang on the film."""
 
-  def by_index(variables, index, image, label):
+  def attack_by_index(variables, index, image, label):
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
-    return attack(variables, keys, data.to_unit(image), label)
+    return attack(variables, keys, data.to_unit(image), label, **options)
 
-  return jax.jit(by_index, out_shardings=sharding.over_data(mesh))
+  return attack_by_index
 
 
 def robust_subset(split, num_films: int) -> np.ndarray:
@@ -398,7 +398,7 @@ def make_validate(config: ConfigDict, model, mesh, split, key) -> Callable:
   epsilon = config.attack.epsilon / 255
   attack = None
   if len(subset) and epsilon:
-    attack = make_attack_by_index(
+    attack = by_index(
       attacks.make_attack(
         lambda variables, image: model.apply(variables, image)[0],
         losses.sigmoid_cross_entropy,
@@ -408,7 +408,6 @@ def make_validate(config: ConfigDict, model, mesh, split, key) -> Callable:
         num_steps=config.evaluate.num_steps,
       ),
       key,
-      mesh,
     )
 
   def validate(state) -> dict[str, float]:

@@ -1,0 +1,431 @@
+"""--mode=evaluate: a trained model -> predictions.csv, boxes.csv, metrics.json.
+
+The device's work is stored part by part under <workdir>/evaluation/<key>, so
+that an interrupted evaluation goes on; `key` stands for everything that moves
+a figure. The csv files are written from the parts, and every figure from the
+csv files (cxr/summary.py).
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from cxr import (
+  attack_checks,
+  attacks,
+  attribution,
+  checkpoint,
+  data,
+  localize,
+  losses,
+  report,
+  sharding,
+  summary,
+)
+from cxr.train import by_index, make_predict, predict_split, robust_subset
+from input_pipeline.findings import FINDINGS
+
+# Name in config.evaluate.attacks -> options of attacks.make_attack, its loss.
+ATTACKS = {
+  'fgsm': ({'method': 'fgsm'}, losses.sigmoid_cross_entropy),
+  'pgd': ({'method': 'pgd'}, losses.sigmoid_cross_entropy),
+  'apgd': ({'method': 'apgd'}, losses.sigmoid_cross_entropy),
+  'apgd_margin': ({'method': 'apgd'}, losses.margin),
+  'square': ({'method': 'square'}, losses.sigmoid_cross_entropy),
+}
+# Weights drawn anew in the same network: a control for the maps.
+RANDOM_WEIGHTS = '_random_weights'
+
+
+def evaluate(config: ConfigDict, workdir: str) -> None:
+  """Evaluates the workdir's checkpoint and writes all results.
+
+  Raises:
+    FileNotFoundError: the workdir has no checkpoint.
+    ValueError: the config or the data do not fit.
+  """
+  mesh = sharding.make_mesh()
+  config, model, variables, step = checkpoint.load_model(workdir, config)
+  variables = jax.device_put(variables, sharding.replicated(mesh))
+  splits = data.load(config)
+  described = data.write_summary(workdir, config, splits)
+  if not len(splits['test'].label):
+    raise ValueError('No test film is left; see left_out.csv.')
+  parts = _parts_folder(workdir, config, step, described)
+
+  test = splits['test']
+  blocks, audits = _predictions(config, model, variables, mesh, splits, parts)
+  rows, map_size = _boxes(config, model, variables, mesh, test, parts)
+  logits = blocks[summary.Condition('test')].logit
+  _examples(config, model, variables, mesh, test, rows, logits, workdir)
+  if jax.process_index():
+    return
+  summary.write_predictions(os.path.join(workdir, 'predictions.csv'), blocks)
+  summary.write_boxes(os.path.join(workdir, 'boxes.csv'), rows)
+  _write_json(
+    os.path.join(workdir, 'evaluation.json'),
+    {'step': step, 'audits': audits, 'map_size': map_size},
+  )
+  summarize(config, workdir)
+
+
+def summarize(config: ConfigDict, workdir: str) -> None:
+  """metrics.json and report.html from the workdir's csv files."""
+  with open(os.path.join(workdir, 'data.json')) as f:
+    described = json.load(f)
+  figures = summary.summarize(
+    workdir, num_resamples=config.evaluate.num_resamples, seed=config.seed
+  )
+  with open(os.path.join(workdir, 'evaluation.json')) as f:
+    details = json.load(f)
+  for entry in figures['robustness']:
+    entry |= details['audits'].get(
+      f'{entry["attack"]} {entry["epsilon"]:g}', {}
+    )
+  figures['localization']['map_size'] = details['map_size']
+  metrics = {
+    'data': described,
+    'versions': versions(),
+    'step': details['step'],
+    **figures,
+  }
+  _write_json(os.path.join(workdir, 'metrics.json'), metrics)
+  report.write(workdir)
+
+
+def versions() -> dict[str, str]:
+  """What the figures were made with."""
+  packages = 'jax', 'flax', 'optax', 'numpy', 'scipy', 'tensorflow-cpu'
+  found = {'python': platform.python_version()}
+  for name in packages:
+    try:
+      found[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      continue  # another build of it, under another name
+  return found | {'device': jax.devices()[0].device_kind}
+
+
+# Parts.
+
+
+def _parts_folder(workdir, config, step, described) -> str:
+  moves_figures = config.evaluate.to_dict() | {
+    'step': step,
+    'seed': config.seed,
+    'splits': {k: v['sha256'] for k, v in described['splits'].items()},
+    'size': config.data.image_size,
+  }
+  for name in ('num_resamples', 'batch_size', 'save_maps'):
+    moves_figures.pop(name)
+  text = json.dumps(moves_figures, sort_keys=True, default=str)
+  key = hashlib.sha256(text.encode()).hexdigest()[:12]
+  folder = os.path.join(workdir, 'evaluation', key)
+  os.makedirs(folder, exist_ok=True)
+  return folder
+
+
+def _stored(path: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+  """What `compute` returned the first time."""
+  if os.path.exists(path):
+    return np.load(path, allow_pickle=False)
+  value = compute()
+  if jax.process_index() == 0:
+    temporary = path + '.tmp.npy'
+    np.save(temporary, value)
+    os.replace(temporary, path)
+  return value
+
+
+def _write_json(path: str, value) -> None:
+  temporary = path + '.tmp'
+  with open(temporary, 'w') as f:
+    json.dump(value, f, indent=2)
+    f.write('\n')
+  os.replace(temporary, path)
+
+
+# Logits, clean and attacked.
+
+
+def _predictions(
+  config, model, variables, mesh, splits, parts
+) -> tuple[dict[summary.Condition, summary.Predictions], dict]:
+  """Blocks of predictions.csv, and the audit of each attack."""
+  predict = make_predict(model, mesh)
+  batch_size = sharding.round_up(mesh, config.evaluate.batch_size)
+  blocks = {}
+
+  def logits_of(name, split, **options):
+    return _stored(
+      os.path.join(parts, f'{name}.npy'),
+      lambda: predict_split(
+        predict, variables, mesh, split, batch_size=batch_size, **options
+      ),
+    )
+
+  for name, split in splits.items():
+    if name != 'train' and len(split.label):
+      logging.info('Predicting %s: %d films.', name, len(split.label))
+      blocks[summary.Condition(name)] = _block(split, logits_of(name, split))
+
+  test = splits['test']
+  rows = np.arange(len(test.label))
+  if config.evaluate.attack_films:
+    rows = robust_subset(test, config.evaluate.attack_films)
+  audits = {}
+  for epsilon in config.evaluate.epsilons:
+    under = {}
+    for name in config.evaluate.attacks:
+      label = f'{name}-{config.evaluate.num_steps}'
+      logging.info(
+        'Attacking %d test films: %s, epsilon %g/255.',
+        len(rows),
+        label,
+        epsilon,
+      )
+      audit = Audit(epsilon / 255, config.evaluate.norm)
+      attack = by_index(
+        audit.watch(make_evaluation_attack(config, model, name)),
+        jax.random.key(config.seed),
+        epsilon=jnp.float32(epsilon / 255),
+      )
+      part = f'{label}-{epsilon:g}'
+      under[label] = logits_of(part, test, index=rows, attack=attack)
+      audits[f'{label} {epsilon:g}'] = audit.stored(
+        os.path.join(parts, f'{part}.json')
+      ) | {'norm': config.evaluate.norm}
+    if len(under) > 1:
+      under['worst_case'] = worst_logits(
+        np.stack(list(under.values())), test.label[rows]
+      )
+      audits[f'worst_case {epsilon:g}'] = {'norm': config.evaluate.norm}
+    for label, logits in under.items():
+      condition = summary.Condition('test', label, float(epsilon))
+      blocks[condition] = _block(test, logits, rows)
+  return blocks, audits
+
+
+def make_evaluation_attack(config, model, name: str) -> Callable:
+  """The attack of that name, as config.evaluate describes it.
+
+  Raises:
+    ValueError: no such attack.
+  """
+  if name not in ATTACKS:
+    raise ValueError(
+      f'config.evaluate.attacks names {name!r}; choose from '
+      f'{", ".join(ATTACKS)}.'
+    )
+  options, loss_fn = ATTACKS[name]
+  return attacks.make_attack(
+    lambda variables, image: model.apply(variables, image)[0],
+    loss_fn,
+    norm=config.evaluate.norm,
+    epsilon=max(config.evaluate.epsilons) / 255,
+    num_steps=config.evaluate.num_steps,
+    restarts=config.evaluate.restarts,
+    **options,
+  )
+
+
+class Audit:
+  """What an attack really did, gathered batch by batch."""
+
+  def __init__(self, epsilon: float, norm: str):
+    self._options = {'epsilon': epsilon, 'norm': norm}
+    self._batches = []
+
+  def watch(self, attack: Callable) -> Callable:
+    """The same attack, its results measured."""
+
+    def watched(variables, keys, image, label, **options):
+      adversarial = attack(variables, keys, image, label, **options)
+      films = sharding.to_host(image), sharding.to_host(adversarial)
+      self._batches.append(attack_checks.audit(*films, **self._options))
+      return adversarial
+
+    return watched
+
+  def stored(self, path: str) -> dict:
+    """The merged audit; that of the first time where the part was stored."""
+    if self._batches and jax.process_index() == 0:
+      _write_json(path, {'audit': attack_checks.merge_audits(self._batches)})
+    if not os.path.exists(path):
+      return {}
+    with open(path) as f:
+      return json.load(f)
+
+
+def worst_logits(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
+  """Of 'a n k' logits under a attacks, each film's at its largest loss."""
+  loss = np.asarray(losses.sigmoid_cross_entropy(logits, label[None]))
+  return logits[loss.argmax(0), np.arange(len(label))]
+
+
+def _block(split, logits, rows=slice(None)) -> summary.Predictions:
+  return summary.Predictions(
+    split.image_name[rows],
+    split.patient[rows],
+    split.view[rows],
+    split.age[rows],
+    split.sex[rows],
+    split.label[rows],
+    logits,
+  )
+
+
+# Boxes.
+
+
+def _boxes(
+  config, model, variables, mesh, split, parts
+) -> tuple[list[dict], dict[str, tuple[int, int]]]:
+  """Rows of boxes.csv, and the native grid of each method's maps."""
+  films = localize.boxed_films(split)
+  if not len(films.row):
+    logging.warning('No test film has a box: localization is left out.')
+    return [], {}
+  grids = map_sizes(config, model, variables)
+  size = (config.data.image_size,) * 2
+  rows = []
+  with localize.executor() as executor:
+    waiting = []
+    for name, maps in _all_maps(
+      config, model, variables, mesh, split, films, grids, size, parts
+    ):
+      path = os.path.join(parts, f'boxes-{name}.json')
+      if maps is None:
+        waiting.append((name, path, None))
+        continue
+      waiting.append(
+        (
+          name,
+          path,
+          [
+            executor.submit(
+              localize.score,
+              maps(finding),
+              films.truth[:, finding],
+              films.patient,
+              config.evaluate.rules,
+            )
+            for finding in range(films.truth.shape[1])
+          ],
+        )
+      )
+    for name, path, futures in waiting:
+      if futures is not None:
+        by_finding = [future.result() for future in futures]
+        found = localize.rows_of(films, name, by_finding)
+        if jax.process_index() == 0:
+          _write_json(path, localize.to_plain(found))
+      with open(path) as f:
+        rows += localize.from_plain(json.load(f))
+  return rows, grids
+
+
+def _all_maps(
+  config, model, variables, mesh, split, films, grids, size, parts
+) -> Iterator[tuple[str, Callable | None]]:
+  """(method, finding -> 'n h w'), None where the part is stored."""
+  done = lambda name: os.path.exists(os.path.join(parts, f'boxes-{name}.json'))
+  batch_size = sharding.round_up(mesh, config.evaluate.batch_size)
+  key = jax.random.key(config.seed)
+  random_variables = jax.device_put(
+    model.init(jax.random.fold_in(key, 1), jnp.zeros((1, *size, 1))),
+    sharding.replicated(mesh),
+  )
+  for method in config.evaluate.methods:
+    for suffix, of in (('', variables), (RANDOM_WEIGHTS, random_variables)):
+      name = method + suffix
+      if done(name):
+        yield name, None
+        continue
+      logging.info('Maps of %d boxed films: %s.', len(films.row), name)
+      maps = localize.compute_maps(
+        localize.make_maps(config, model, method),
+        of,
+        key,
+        mesh,
+        split,
+        films.row,
+        batch_size=batch_size,
+      )
+      if config.evaluate.save_maps and jax.process_index() == 0:
+        np.savez_compressed(
+          os.path.join(parts, f'maps-{name}.npz'), name=films.name, maps=maps
+        )
+      # Contiguous by finding: a worker is sent its finding's maps alone.
+      yield name, lambda f, maps=maps: np.ascontiguousarray(maps[..., f])
+  for name in localize.CONTROLS:
+    yield (
+      name,
+      None
+      if done(name)
+      else lambda f, name=name: localize.control_maps(
+        name,
+        films,
+        f,
+        grid=grids[config.evaluate.methods[0]],
+        size=size,
+        seed=config.seed,
+      ),
+    )
+
+
+def map_sizes(config, model, variables) -> dict[str, tuple[int, int]]:
+  """Cells of each method's map, before it is enlarged to the film."""
+  size = config.data.image_size
+  _, endpoints = jax.eval_shape(
+    lambda v, x: model.apply(v, x),
+    variables,
+    jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32),
+  )
+  grid = endpoints['features'].shape[1:3]
+  return {
+    method: grid if method in attribution.CAM_METHODS else (size, size)
+    for method in config.evaluate.methods
+  }
+
+
+# The gallery.
+
+
+def _examples(
+  config, model, variables, mesh, split, rows, logits, workdir
+) -> None:
+  films = localize.boxed_films(split)
+  path = os.path.join(workdir, 'examples.npz')
+  if not len(films.row):
+    return
+  first = config.evaluate.methods[0], config.evaluate.rules[0]
+  ious = np.full(films.truth.shape[:2], np.nan)
+  place = {name: i for i, name in enumerate(films.name)}
+  for row in rows:
+    if (row['method'], row['rule']) == first:
+      ious[place[row['image']], FINDINGS.index(row['finding'])] = row['iou']
+  chosen = localize.choose_examples(films, ious)
+  shown = np.unique([film for film, _, _ in chosen])
+  maps = {}
+  for method in config.evaluate.methods:
+    some = localize.compute_maps(
+      localize.make_maps(config, model, method),
+      variables,
+      jax.random.key(config.seed),
+      mesh,
+      split,
+      films.row[shown],
+      batch_size=sharding.round_up(mesh, min(32, config.evaluate.batch_size)),
+    )
+    maps[method] = dict(zip(shown, some, strict=True))
+  if jax.process_index() == 0:
+    localize.save_examples(path, films, split, chosen, maps, logits)

@@ -1,0 +1,235 @@
+"""Weakly supervised localization: the maps of boxed films, scored.
+
+Every film with a box is mapped for every boxed finding: a film without a box
+of a finding can only earn false positives, and they count.
+"""
+
+import concurrent.futures
+import multiprocessing
+import os
+import zlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+from ml_collections import ConfigDict
+
+from cxr import attribution, data, localization, sharding
+from input_pipeline import pipeline
+from input_pipeline.findings import BOXED
+
+# A gradient's size marks a region, its sign changes from pixel to pixel.
+BY_MAGNITUDE = (
+  'gradient',
+  'gradient_x_input',
+  'smooth_grad',
+  'integrated_gradients',
+)
+CONTROLS = ('random', 'centre', 'mean_box')
+
+
+class BoxedFilms(NamedTuple):
+  """The films with a box: row in the split, and the truth per finding."""
+
+  row: Int[np.ndarray, 'n']
+  name: np.ndarray
+  patient: Int[np.ndarray, 'n']
+  truth: Float[np.ndarray, 'n 8 4']  # NaN where the film has no such box
+
+
+def boxed_films(split: pipeline.Split) -> BoxedFilms:
+  rows = np.unique(split.box_image)
+  truth = np.full((len(rows), len(BOXED), 4), np.nan)
+  place = np.searchsorted(rows, split.box_image)
+  truth[place, split.box_finding] = split.box
+  return BoxedFilms(rows, split.image_name[rows], split.patient[rows], truth)
+
+
+def make_maps(config: ConfigDict, model, method: str) -> Callable:
+  """(variables, keys 'b', image 'b h w 1') -> 'b h w 8', ready to be scored."""
+  attribute = attribution.make_attribution(
+    model, method, findings=range(len(BOXED))
+  )
+
+  def maps(variables, keys, image):
+    out = attribute(variables, keys, data.to_unit(image))
+    if method in BY_MAGNITUDE:
+      out = attribution.magnitude(out, sigma=config.evaluate.smooth)
+    return out
+
+  # On one CPU the parts are jitted one by one: see saliency.py on loops.
+  if jax.default_backend() == 'cpu' and jax.process_count() == 1:
+    return maps
+  return jax.jit(maps)
+
+
+def compute_maps(
+  maps_fn: Callable, variables, key, mesh, split, rows, *, batch_size: int
+) -> Float[np.ndarray, 'n h w 8']:
+  """The maps of the split's `rows`; a film's draws depend on its row alone."""
+  out = None
+  for batch in pipeline.eval_batches(
+    split, batch_size=batch_size, index=rows, **data.share()
+  ):
+    batch = sharding.shard(mesh, batch)
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch['index'])
+    maps = sharding.to_host(maps_fn(variables, keys, batch['image']))
+    mask = sharding.to_host(batch['mask'])
+    if out is None:
+      out = np.empty((len(rows), *maps.shape[1:]), np.float32)
+    out[np.searchsorted(rows, sharding.to_host(batch['index'])[mask])] = maps[
+      mask
+    ]
+  return out
+
+
+def control_maps(
+  name: str, films: BoxedFilms, finding: int, *, grid, size, seed: int
+) -> Float[np.ndarray, 'n h w']:
+  """What a score is worth without looking at the film."""
+  if name == 'random':
+    # The film's own noise: the same whichever films are scored.
+    return np.stack(
+      [
+        localization.random_map(
+          (seed, finding, zlib.crc32(str(image).encode())), grid=grid, size=size
+        )
+        for image in films.name
+      ]
+    )
+  if name == 'centre':
+    return np.broadcast_to(
+      localization.centre_map(size), (len(films.name), *size)
+    )
+  boxes = localization.mean_boxes(films.truth[:, finding], films.patient)
+  return np.stack(
+    [
+      np.zeros(size)
+      if np.isnan(box).any()
+      else localization.box_cover(box, size)
+      for box in boxes
+    ]
+  )
+
+
+def score(
+  maps: Float[np.ndarray, 'n h w'],
+  truth: Float[np.ndarray, 'n 4'],
+  patient: Int[np.ndarray, 'n'],
+  rules: Sequence[str],
+) -> dict[str, list[dict]]:
+  """`localization.score_finding`, at module level for the worker processes."""
+  return localization.score_finding(maps, truth, patient, rules=tuple(rules))
+
+
+def rows_of(
+  films: BoxedFilms, method: str, by_finding: Sequence[dict[str, list[dict]]]
+) -> list[dict]:
+  """Rows of boxes.csv."""
+  return [
+    {
+      'split': 'test',
+      'image': str(name),
+      'patient': int(patient),
+      'finding': finding,
+      'method': method,
+      'rule': rule,
+      **row,
+    }
+    for finding, by_rule in zip(BOXED, by_finding, strict=True)
+    for rule, rows in by_rule.items()
+    for name, patient, row in zip(films.name, films.patient, rows, strict=True)
+  ]
+
+
+def executor() -> concurrent.futures.Executor:
+  """Worker processes that score maps while the device makes the next ones."""
+  # Spawned: a fork of a process that runs XLA's threads can hang.
+  return concurrent.futures.ProcessPoolExecutor(
+    max_workers=os.cpu_count(),
+    mp_context=multiprocessing.get_context('spawn'),
+  )
+
+
+KINDS = ('best', 'median', 'worst', 'typical')
+
+
+def choose_examples(
+  films: BoxedFilms, ious: Float[np.ndarray, 'n 8']
+) -> list[tuple[int, int, str]]:
+  """(film, finding, kind) by rule, none by hand.
+
+  best, median, worst: by the IoU of this run's first method. typical: the film
+  whose true box has the finding's median area, so the same in every run.
+  """
+  chosen = []
+  for finding in range(len(BOXED)):
+    boxed = np.flatnonzero(localization.has_box(films.truth[:, finding]))
+    if not len(boxed):
+      continue
+    area = localization.area(films.truth[boxed, finding])
+    # Ties go by name, so that the choice does not hang on the order of films.
+    by_iou = boxed[np.lexsort((films.name[boxed], ious[boxed, finding]))]
+    by_area = boxed[np.lexsort((films.name[boxed], area))]
+    middle = len(boxed) // 2
+    films_of_kind = by_iou[-1], by_iou[middle], by_iou[0], by_area[middle]
+    chosen += [
+      (int(film), finding, kind)
+      for film, kind in zip(films_of_kind, KINDS, strict=True)
+    ]
+  return chosen
+
+
+def save_examples(
+  path: str,
+  films: BoxedFilms,
+  split,
+  chosen,
+  maps: dict[str, dict[int, np.ndarray]],
+  logits: Float[np.ndarray, 'n k'],
+) -> None:
+  """examples.npz: what the gallery shows."""
+  film = np.array([c[0] for c in chosen], np.int64)
+  finding = np.array([c[1] for c in chosen], np.int64)
+  arrays = {
+    'image': split.image[films.row[film]][..., 0],
+    'name': films.name[film].astype(str),
+    'finding': np.array(BOXED)[finding],
+    'kind': np.array([c[2] for c in chosen]),
+    'probability': 1 / (1 + np.exp(-logits[films.row[film], finding])),
+    'truth': films.truth[film, finding],
+  } | {
+    f'map_{method}': np.stack(
+      [of_film[i][..., j] for i, j in zip(film, finding, strict=True)]
+    )
+    for method, of_film in maps.items()
+  }
+  temporary = path + '.tmp.npz'
+  np.savez_compressed(temporary, **arrays)
+  os.replace(temporary, path)
+
+
+def to_plain(rows: list[dict]) -> list[dict]:
+  """Rows for a part file: arrays as lists, NaN as None."""
+
+  def plain(value):
+    if isinstance(value, np.ndarray):
+      return value.tolist()
+    if isinstance(value, float) and np.isnan(value):
+      return None
+    return value.item() if isinstance(value, np.generic) else value
+
+  return [{name: plain(v) for name, v in row.items()} for row in rows]
+
+
+def from_plain(rows: list[dict]) -> list[dict]:
+  """The inverse of `to_plain`."""
+  for row in rows:
+    row['boxes'] = np.asarray(row['boxes'], np.float64).reshape(-1, 4)
+    for name in localization.SCORES:
+      row[name] = np.nan if row[name] is None else row[name]
+    if row['truth'] is not None:
+      row['truth'] = np.asarray(row['truth'], np.float64)
+  return rows

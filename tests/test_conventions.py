@@ -1,0 +1,99 @@
+"""The house rules that a machine can check."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PURE = (
+  'ascent',
+  'attack_checks',
+  'attacks',
+  'attacks_adaptive',
+  'augment',
+  'cam',
+  'localization',
+  'losses',
+  'metrics',
+  'saliency',
+  'sanity',
+  'stats',
+)
+MODULES = sorted(
+  p
+  for d in ('cxr', 'input_pipeline', 'configs')
+  for p in (ROOT / d).glob('*.py')
+)
+
+
+def imports(path):
+  """Dotted names of the project's own modules that a file imports."""
+  found = set()
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      found |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      found |= {node.module} | {
+        f'{node.module}.{alias.name}' for alias in node.names
+      }
+  return found
+
+
+def graph():
+  names = {f'{p.parent.name}.{p.stem}': p for p in MODULES}
+  return {name: imports(p) & names.keys() for name, p in names.items()}
+
+
+def test_imports_run_one_way():
+  edges = graph()
+  done, open_ = set(), []
+
+  def visit(name):
+    assert name not in open_, f'a circle: {open_[open_.index(name) :] + [name]}'
+    if name in done:
+      return
+    open_.append(name)
+    for other in sorted(edges[name]):
+      visit(other)
+    open_.pop()
+    done.add(name)
+
+  for name in edges:
+    visit(name)
+
+
+def test_input_pipeline_knows_nothing_of_cxr():
+  for name, others in graph().items():
+    if name.startswith('input_pipeline.'):
+      assert not [o for o in others if o.startswith('cxr.')], name
+
+
+def test_tensorflow_lives_in_input_pipeline_alone():
+  for path in [*MODULES, ROOT / 'main.py']:
+    if path.parent.name != 'input_pipeline':
+      found = {name.split('.')[0] for name in imports(path) if name}
+      assert not found & {'tensorflow', 'tensorflow_datasets'}, path
+
+
+@pytest.mark.parametrize('name', PURE)
+def test_pure_modules_know_no_model_and_no_config(name):
+  found = imports(ROOT / 'cxr' / f'{name}.py')
+  outside = {n.split('.')[0] for n in found}
+  assert not outside & {'flax', 'ml_collections', 'optax', 'orbax'}
+  of_ours = {n.split('.')[1] for n in found if n.startswith('cxr.')}
+  assert of_ours <= set(PURE)
+
+
+@pytest.mark.parametrize('path', MODULES, ids=lambda p: p.stem)
+def test_modules_have_docstrings_and_no_old_ways(path):
+  tree = ast.parse(path.read_text())
+  assert ast.get_docstring(tree)
+  names = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+  assert not names & {'PRNGKey', 'pmap', 'pmean', 'axis_name'}
+  calls = {
+    n.func.id
+    for n in ast.walk(tree)
+    if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+  }
+  assert not calls & {'eval', 'exec'}

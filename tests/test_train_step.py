@@ -1,0 +1,203 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+
+from cxr import attacks, losses, train_state, train_step
+
+
+class Linear(nn.Module):
+  """logits = scale * x @ w after BatchNorm, the interface of a model."""
+
+  @nn.compact
+  def __call__(self, image, train=False, start='image'):
+    x = nn.BatchNorm(use_running_average=not train, momentum=0.5)(image)
+    x = x.reshape(len(x), -1)
+    return nn.Dense(3, name='fc')(x), {'features': x}
+
+
+MODEL = Linear()
+
+
+def apply_fn(variables, image):
+  return MODEL.apply(variables, image)[0]
+
+
+@pytest.fixture
+def batch():
+  rng = np.random.default_rng(0)
+  return {
+    'image': rng.integers(0, 256, (8, 4, 4, 1)).astype(np.uint8),
+    'label': (rng.random((8, 3)) < 0.5).astype(np.float32),
+  }
+
+
+def make_state(tx, **options):
+  return train_state.create(
+    MODEL, tx, jax.random.key(0), jnp.zeros((1, 4, 4, 1)), **options
+  )
+
+
+def difference(a, b):
+  return max(
+    jax.tree.leaves(jax.tree.map(lambda x, y: float(abs(x - y).max()), a, b))
+  )
+
+
+def pgd(**options):
+  options = {'epsilon': 0.05, 'num_steps': 2} | options
+  return attacks.make_attack(apply_fn, losses.sigmoid_cross_entropy, **options)
+
+
+def test_clean_step_is_gradient_descent(batch):
+  tx = optax.sgd(0.1)
+  state = make_state(tx)
+
+  def loss(params):
+    (logits, _), _ = MODEL.apply(
+      {'params': params, 'batch_stats': state.batch_stats},
+      batch['image'] / jnp.float32(255),
+      train=True,
+      mutable=['batch_stats'],
+    )
+    return optax.sigmoid_binary_cross_entropy(logits, batch['label']).mean()
+
+  value, grads = jax.value_and_grad(loss)(state.params)
+  expected = jax.tree.map(lambda p, g: p - 0.1 * g, state.params, grads)
+  new, metrics = train_step.make_train_step(MODEL, tx)(
+    state, jax.random.key(1), batch
+  )
+  assert difference(new.params, expected) < 1e-6
+  assert np.isclose(metrics['train/loss'], value)
+  assert int(new.step) == 1
+
+
+def test_adversarial_loss_is_not_below_clean(batch):
+  tx = optax.sgd(0.0)
+  objective = losses.make_objective('mixed', clean_weight=0.25)
+  step = train_step.make_train_step(
+    MODEL, tx, pgd(), objective=objective, epsilon=0.05
+  )
+  _, metrics = step(make_state(tx), jax.random.key(1), batch)
+  clean, attacked = (
+    metrics[f'train/{kind}_loss'] for kind in ('clean', 'adversarial')
+  )
+  assert attacked > clean
+  assert np.isclose(metrics['train/loss'], 0.25 * clean + 0.75 * attacked)
+
+
+def test_epsilon_zero_is_clean_training(batch):
+  tx = optax.adam(1e-2)
+  robust = train_step.make_train_step(
+    MODEL, tx, pgd(), objective=losses.make_objective('adversarial'), epsilon=0
+  )
+  key = jax.random.key(2)
+  a, _ = robust(make_state(tx), key, batch)
+  b, _ = train_step.make_train_step(MODEL, tx)(make_state(tx), key, batch)
+  assert difference(a.params, b.params) == 0
+
+
+def test_radius_warms_up_linearly():
+  values = [float(train_step.radius(2.0, 4, step)) for step in range(6)]
+  assert values == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
+  assert float(train_step.radius(2.0, 0, 0)) == 2.0
+
+
+def test_separate_statistics(batch):
+  tx = optax.sgd(0.1)
+  state = make_state(tx, separate_batch_stats=True)
+  step = train_step.make_train_step(
+    MODEL,
+    tx,
+    pgd(),
+    objective=losses.make_objective('mixed', clean_weight=0.5),
+    epsilon=0.05,
+  )
+  new, _ = step(state, jax.random.key(1), batch)
+  clean = (batch['image'] / 255).mean()
+  mean = new.batch_stats['BatchNorm_0']['mean']
+  assert np.allclose(mean, 0.5 * clean, atol=1e-6)  # momentum .5, from 0
+  assert difference(new.batch_stats, new.adversarial_batch_stats) > 0
+  for which in ('clean', 'adversarial'):
+    chosen = train_state.variables(new, batch_stats=which)['batch_stats']
+    kept = {
+      'clean': new.batch_stats,
+      'adversarial': new.adversarial_batch_stats,
+    }[which]
+    assert difference(chosen, kept) == 0
+
+
+def test_adversarial_statistics_must_exist():
+  with pytest.raises(ValueError, match='separate_batch_stats'):
+    train_state.variables(make_state(optax.sgd(0.1)), batch_stats='adversarial')
+
+
+def test_trades_uses_the_clean_logits_as_target(batch):
+  tx = optax.sgd(0.0)
+  attack = attacks.make_attack(
+    apply_fn, losses.bernoulli_kl, epsilon=0.05, num_steps=3
+  )
+  state = make_state(tx)
+  step = train_step.make_train_step(
+    MODEL,
+    tx,
+    attack,
+    objective=losses.make_objective('trades', beta=2.0),
+    epsilon=0.05,
+    target_is_logits=True,
+  )
+  _, metrics = step(state, jax.random.key(1), batch)
+  assert metrics['train/loss'] > metrics['train/clean_loss']
+
+
+def test_average_follows_the_weights(batch):
+  tx = optax.sgd(0.5)
+  step = train_step.make_train_step(MODEL, tx, ema=0.9)
+  state = make_state(tx, average=True)
+  new, _ = step(state, jax.random.key(1), batch)
+  decay = min(0.9, 1 / 10)
+  expected = jax.tree.map(
+    lambda a, p: decay * a + (1 - decay) * p, state.average, new.params
+  )
+  assert difference(new.average, expected) < 1e-6
+  assert train_state.variables(new)['params'] is new.average
+
+
+def test_free_step_learns_on_every_replay(batch):
+  tx = optax.sgd(0.1)
+  step = train_step.make_free_step(MODEL, tx, epsilon=0.02, replays=3)
+  state = make_state(tx)
+  new, metrics = step(state, jax.random.key(1), batch)
+  assert int(new.step) == 1
+  assert np.isfinite(metrics['train/loss'])
+  assert difference(new.params, state.params) > 0
+  # One replay without a radius is a plain step.
+  once = train_step.make_free_step(MODEL, tx, epsilon=0.0, replays=1)
+  a, _ = once(make_state(tx), jax.random.key(3), batch)
+  b, _ = train_step.make_train_step(MODEL, tx)(
+    make_state(tx), jax.random.key(3), batch
+  )
+  assert difference(a.params, b.params) < 1e-7
+
+
+def test_draws_depend_on_key_and_step_alone(batch):
+  tx = optax.sgd(0.1)
+  step = jax.jit(
+    train_step.make_train_step(
+      MODEL,
+      tx,
+      pgd(),
+      objective=losses.make_objective('adversarial'),
+      epsilon=0.05,
+    )
+  )
+  key = jax.random.key(5)
+  state = make_state(tx)
+  a, _ = step(state, key, batch)
+  b, _ = step(state, key, batch)
+  c, _ = step(state.replace(step=state.step + 1), key, batch)
+  assert difference(a.params, b.params) == 0
+  assert difference(a.params, c.params) > 0
+  assert step._cache_size() == 1
