@@ -1,0 +1,506 @@
+"""Weights files: what is read, what is refused, and parity with PyTorch."""
+
+import collections
+import os
+import pickle
+import zipfile
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from cxr import models, pretrained
+from input_pipeline import findings as findings_lib
+from tests import test_resnet
+
+FINDINGS = findings_lib.FINDINGS
+
+
+def torch_or_skip():
+  return pytest.importorskip('torch', reason='the oracle of these tests')
+
+
+def conv_bn(nn, modules, conv, bn, c, d, size, stride=1):
+  modules[conv] = nn.Conv2d(c, d, size, stride, size // 2, bias=False)
+  modules[bn] = nn.BatchNorm2d(d)
+
+
+def torch_resnet(arch, filters, channels=1, outputs=14):
+  """torchvision's ResNet, in as few lines as it can be said."""
+  torch = torch_or_skip()
+  nn = torch.nn
+  wide = arch == 'resnet50'
+  expansion = 4 if wide else 1
+
+  class Block(nn.Module):
+    def __init__(self, c, d, stride):
+      super().__init__()
+      shapes = [(c, d, 1, 1), (d, d, 3, stride), (d, 4 * d, 1, 1)]
+      shapes = shapes if wide else [(c, d, 3, stride), (d, d, 3, 1)]
+      self.count = len(shapes)
+      for i, shape in enumerate(shapes):
+        conv_bn(nn, self._modules, f'conv{i + 1}', f'bn{i + 1}', *shape)
+      self.downsample = None
+      if stride > 1 or c != expansion * d:
+        self.downsample = nn.Sequential(
+          nn.Conv2d(c, expansion * d, 1, stride, bias=False),
+          nn.BatchNorm2d(expansion * d),
+        )
+
+    def forward(self, x):
+      y = x
+      for i in range(1, self.count + 1):
+        y = self._modules[f'bn{i}'](self._modules[f'conv{i}'](y))
+        y = y if i == self.count else torch.relu(y)
+      return torch.relu(y + (self.downsample(x) if self.downsample else x))
+
+  class Net(nn.Module):
+    def __init__(self):
+      super().__init__()
+      conv_bn(nn, self._modules, 'conv1', 'bn1', channels, filters, 7, 2)
+      c = filters
+      for i, count in enumerate((3, 4, 6, 3) if wide else (2, 2, 2, 2)):
+        blocks = []
+        for j in range(count):
+          blocks.append(Block(c, filters * 2**i, 2 if i and not j else 1))
+          c = expansion * filters * 2**i
+        self._modules[f'layer{i + 1}'] = nn.Sequential(*blocks)
+      self.fc = nn.Linear(c, outputs)
+
+    def forward(self, x):
+      x = torch.relu(self.bn1(self.conv1(x)))
+      x = nn.functional.max_pool2d(x, 3, 2, 1)
+      for i in range(4):
+        x = self._modules[f'layer{i + 1}'](x)
+      return self.fc(x.mean((2, 3)))
+
+  return trained(Net())
+
+
+def torch_densenet(filters, channels=1, outputs=18):
+  """torchvision's DenseNet-121."""
+  torch = torch_or_skip()
+  nn = torch.nn
+  growth = filters // 2
+
+  class Layer(nn.Sequential):
+    def __init__(self, c):
+      parts = collections.OrderedDict()
+      parts['norm1'] = nn.BatchNorm2d(c)
+      parts['relu1'] = nn.ReLU()
+      parts['conv1'] = nn.Conv2d(c, 4 * growth, 1, bias=False)
+      parts['norm2'] = nn.BatchNorm2d(4 * growth)
+      parts['relu2'] = nn.ReLU()
+      parts['conv2'] = nn.Conv2d(4 * growth, growth, 3, 1, 1, bias=False)
+      super().__init__(parts)
+
+    def forward(self, x):
+      return torch.cat([x, super().forward(x)], 1)
+
+  class Net(nn.Module):
+    def __init__(self):
+      super().__init__()
+      parts = collections.OrderedDict()
+      conv_bn(nn, parts, 'conv0', 'norm0', channels, filters, 7, 2)
+      parts['relu0'] = nn.ReLU()
+      parts['pool0'] = nn.MaxPool2d(3, 2, 1)
+      c = filters
+      for i, count in enumerate((6, 12, 24, 16)):
+        block = collections.OrderedDict()
+        for j in range(count):
+          block[f'denselayer{j + 1}'] = Layer(c + j * growth)
+        parts[f'denseblock{i + 1}'] = nn.Sequential(block)
+        c += count * growth
+        if i < 3:
+          transition = collections.OrderedDict()
+          transition['norm'] = nn.BatchNorm2d(c)
+          transition['relu'] = nn.ReLU()
+          transition['conv'] = nn.Conv2d(c, c // 2, 1, bias=False)
+          transition['pool'] = nn.AvgPool2d(2, 2)
+          parts[f'transition{i + 1}'] = nn.Sequential(transition)
+          c //= 2
+      parts['norm5'] = nn.BatchNorm2d(c)
+      self.features = nn.Sequential(parts)
+      self.classifier = nn.Linear(c, outputs)
+
+    def forward(self, x):
+      return self.classifier(torch.relu(self.features(x)).mean((2, 3)))
+
+  return trained(Net())
+
+
+def trained(net, seed=0):
+  """Scales and statistics as after a training, so that no part is idle."""
+  torch = torch_or_skip()
+  torch.manual_seed(seed)
+  for module in net.modules():
+    if isinstance(module, torch.nn.BatchNorm2d):
+      torch.nn.init.uniform_(module.weight, 0.5, 1.0)
+      torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+      torch.nn.init.normal_(module.bias, 0, 0.1)
+      torch.nn.init.normal_(module.running_mean, 0, 0.1)
+  return net.eval()
+
+
+def films(b=2, size=64, seed=0):
+  rng = np.random.default_rng(seed)
+  return rng.uniform(0, 1, (b, size, size, 1)).astype(np.float32)
+
+
+def torch_logits(net, x):
+  torch = torch_or_skip()
+  with torch.no_grad():
+    return net(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
+
+
+def arrays(net):
+  return {name: value.numpy() for name, value in net.state_dict().items()}
+
+
+# ---- parity --------------------------------------------------------------
+
+
+@pytest.mark.parametrize('arch', ['resnet18', 'resnet50'])
+def test_resnet_parity_and_round_trip(tmp_path, arch):
+  """TorchXRayVision's ResNet: 'model.' before the names, 18 outputs."""
+  torch = torch_or_skip()
+  net = torch_resnet(arch, 8, outputs=18)
+  state = {f'model.{name}': v for name, v in net.state_dict().items()}
+  thresholds = torch.full((18,), 0.5)
+  thresholds[-1] = torch.nan
+  torch.save(state | {'op_threshs': thresholds}, tmp_path / 'weights.pt')
+  config = test_resnet.config(arch=arch)
+  model, variables = test_resnet.build(arch=arch)
+  variables, report = pretrained.init_from(
+    tmp_path / 'weights.pt', variables, config
+  )
+  assert report['head'] == [
+    name for name in pretrained.TORCHXRAYVISION_FINDINGS if name in FINDINGS
+  ]
+  assert report['left_out'] == 0
+  assert report['random_head'] == []
+
+  apply = jax.jit(model.apply)
+  logits, _ = apply(variables, films())
+  expected = torch_logits(net, 2048 * films() - 1024)
+  order = [pretrained.TORCHXRAYVISION_FINDINGS.index(f) for f in FINDINGS]
+  np.testing.assert_allclose(logits, expected[:, order], atol=1e-4)
+
+  # Back: PyTorch loads what is saved, and so do we.
+  path = tmp_path / 'weights.safetensors'
+  pretrained.save(path, variables, config)
+  again, report = pretrained.init_from(
+    path, test_resnet.randomize(variables, seed=1), config
+  )
+  assert report['pixels'] == 'as the file states'
+  np.testing.assert_allclose(apply(again, films())[0], logits, atol=1e-5)
+  net = torch_resnet(arch, 8)
+  tensors = safetensors.numpy.load_file(path)
+  net.load_state_dict({k: torch.from_numpy(v) for k, v in tensors.items()})
+  np.testing.assert_allclose(
+    torch_logits(net, (films() - 0.5) / 0.25), logits, atol=1e-4
+  )
+
+
+def test_densenet_parity_and_round_trip(tmp_path):
+  torch = torch_or_skip()
+  net = torch_densenet(8)
+  # The names of torchvision's first files.
+  state = {
+    name.replace('.norm1.', '.norm.1.').replace('.conv2.', '.conv.2.'): value
+    for name, value in net.state_dict().items()
+  }
+  path = tmp_path / 'weights.pth'
+  torch.save(state, path)
+  config = test_resnet.config(arch='densenet121')
+  model, variables = test_resnet.build(arch='densenet121')
+  variables, _ = pretrained.init_from(path, variables, config)
+  logits, _ = jax.jit(model.apply)(variables, films(1))
+  expected = torch_logits(net, 2048 * films(1) - 1024)
+  order = [pretrained.TORCHXRAYVISION_FINDINGS.index(f) for f in FINDINGS]
+  np.testing.assert_allclose(logits, expected[:, order], atol=1e-4)
+  tensors = pretrained.to_torch(variables)
+  names = {n for n in net.state_dict() if 'num_batches' not in n}
+  assert set(tensors) == names
+
+  # Cut after two blocks: the rest and the head are left out, and counted.
+  config = test_resnet.config(arch='densenet121', num_stages=2)
+  _, variables = test_resnet.build(arch='densenet121', num_stages=2)
+  new, report = pretrained.init_from(path, variables, config)
+  np.testing.assert_array_equal(
+    new['params']['transition2']['norm']['scale'],
+    net.features.transition2.norm.weight.detach(),
+  )
+  assert report['loaded'] + report['left_out'] == len(names)
+  assert 'features.transition2.conv.weight' in report['left_out_names']
+  assert report['head'] == []
+  np.testing.assert_array_equal(
+    models.head(new['params'])[0], models.head(variables['params'])[0]
+  )
+
+
+def test_three_channels_are_summed_with_their_means(tmp_path):
+  """ImageNet's means and deviations go into the first convolution."""
+  torch = torch_or_skip()
+  net = torch_resnet('resnet18', 8, channels=3, outputs=1000)
+  torch.save(net.state_dict(), tmp_path / 'weights.pth')
+  config = test_resnet.config(num_stages=1)
+  model, variables = test_resnet.build(num_stages=1)
+  variables, report = pretrained.init_from(
+    tmp_path / 'weights.pth', variables, config
+  )
+  assert report['pixels'] == 'ImageNet mean and std'
+  assert report['head'] == [] and report['random_head'] == list(FINDINGS)
+  assert 'fc.weight' in report['left_out_names']
+  mean, std = pretrained.IMAGENET
+  x = ((films() - mean) / std).astype(np.float32).transpose(0, 3, 1, 2).copy()
+  with torch.no_grad():
+    x = torch.relu(net.bn1(net.conv1(torch.from_numpy(x))))
+    x = net.layer1(torch.nn.functional.max_pool2d(x, 3, 2, 1))
+  _, endpoints = jax.jit(model.apply)(variables, films())
+  # Zeros beyond the border are another gray: exact six cells from it.
+  np.testing.assert_allclose(
+    endpoints['stage1'][:, 6:-6, 6:-6],
+    x.numpy().transpose(0, 2, 3, 1)[:, 6:-6, 6:-6],
+    atol=1e-4,
+  )
+
+
+# ---- reading -------------------------------------------------------------
+
+
+def tensors():
+  return {
+    'a': np.arange(6, dtype=np.float32).reshape(2, 3),
+    'b': np.array(7, np.int64),
+    'c': np.array([True, False]),
+    'd': np.zeros((0, 3), np.float64),
+  }
+
+
+@pytest.mark.parametrize('wrapped', [False, True])
+@pytest.mark.parametrize('zipped', [False, True])
+def test_pytorch_files(tmp_path, zipped, wrapped):
+  torch = torch_or_skip()
+  state = {name: torch.tensor(value) for name, value in tensors().items()}
+  state['parameter'] = torch.nn.Parameter(torch.ones(2))
+  state['half'] = torch.tensor([1.5, 2.5], dtype=torch.bfloat16)
+  # Views with an offset and strides of their own, sharing one storage.
+  whole = torch.arange(24.0).reshape(2, 3, 4)
+  state['whole'], state['view'] = whole, whole[1].T
+  found = {'state_dict': state, 'epoch': 3} if wrapped else state
+  torch.save(found, tmp_path / 'f.pt', _use_new_zipfile_serialization=zipped)
+  read, metadata = pretrained.read(tmp_path / 'f.pt')
+  assert metadata == {}
+  assert set(read) == set(state)
+  for name, value in state.items():
+    if name == 'half':
+      value = value.float()
+      read[name] = read[name].astype(np.float32)
+    np.testing.assert_array_equal(read[name], value.detach().numpy())
+    assert read[name].dtype == value.detach().numpy().dtype
+
+
+def test_safetensors_file(tmp_path):
+  path = tmp_path / 'f.safetensors'
+  safetensors.numpy.save_file(tensors(), path, {'note': 'x'})
+  read, metadata = pretrained.read(path)
+  assert metadata == {'note': 'x'}
+  for name, value in tensors().items():
+    np.testing.assert_array_equal(read[name], value)
+
+
+class Marker:
+  """Unpickling an instance creates a file."""
+
+  def __init__(self, path):
+    self.path = path
+
+  def __reduce__(self):
+    return (os.mkdir, (self.path,))
+
+
+def zip_of(path, data, **others):
+  with zipfile.ZipFile(path, 'w') as archive:
+    archive.writestr('archive/data.pkl', data)
+    for name, value in others.items():
+      archive.writestr(f'archive/{name}', value)
+
+
+@pytest.mark.parametrize('zipped', [False, True])
+def test_code_is_never_run(tmp_path, zipped):
+  ran = str(tmp_path / 'ran')
+  path = tmp_path / 'f.pt'
+  data = pickle.dumps({'a': Marker(ran)})
+  if zipped:
+    zip_of(path, data)
+  else:
+    path.write_bytes(data)
+  with pytest.raises(ValueError, match=r'holds more than tensors \(posix.mkd'):
+    pretrained.read(path)
+  assert not os.path.exists(ran)
+
+
+def test_a_whole_module_is_refused(tmp_path):
+  torch = torch_or_skip()
+  torch.save(torch.nn.Linear(2, 2), tmp_path / 'f.pt')
+  with pytest.raises(ValueError, match='more than tensors.*state_dict'):
+    pretrained.read(tmp_path / 'f.pt')
+
+
+@pytest.mark.parametrize(
+  'offset, size, stride',
+  [
+    (0, (5,), (1,)),
+    (1, (4,), (1,)),
+    (0, (2, 2), (3, 1)),
+    (0, (4,), (-1,)),
+    (-1, (2,), (1,)),
+    (0, (10**9,), (0,)),
+  ],
+)
+def test_a_tensor_stays_within_its_data(offset, size, stride):
+  """Strides come from the file, and must not reach foreign memory."""
+  storage = pretrained._Storage('FloatStorage', '0')
+  tensor = pretrained._Tensor(storage, offset, size, stride)
+  with pytest.raises(pretrained._Refused, match='a reaches beyond its data'):
+    pretrained._arrays({'a': tensor}, lambda _: bytes(16))
+
+
+@pytest.mark.parametrize(
+  'content, message',
+  [
+    (b'', 'is neither safetensors nor a PyTorch file'),
+    (b'\x89PNG\r\n', 'is neither safetensors nor a PyTorch file'),
+    (b'\x80\x02', 'cannot be read as weights'),
+    (b'\xff' * 8 + b'{', 'cannot be read as weights'),
+    (pickle.dumps({'a': 1}), 'is a pickle, but not one of tensors'),
+  ],
+)
+def test_other_files(tmp_path, content, message):
+  (tmp_path / 'f').write_bytes(content)
+  with pytest.raises(ValueError, match=message):
+    pretrained.read(tmp_path / 'f')
+
+
+def test_other_zips(tmp_path):
+  path = tmp_path / 'f.zip'
+  with zipfile.ZipFile(path, 'w') as archive:
+    archive.writestr('readme', 'x')
+  with pytest.raises(ValueError, match='not one that torch.save wrote'):
+    pretrained.read(path)
+  zip_of(path, pickle.dumps([1, 2]))
+  with pytest.raises(ValueError, match='holds a list, not named tensors'):
+    pretrained.read(path)
+  zip_of(path, pickle.dumps({}), byteorder='big')
+  with pytest.raises(ValueError, match='big-endian'):
+    pretrained.read(path)
+
+
+def test_no_file(tmp_path):
+  with pytest.raises(FileNotFoundError, match='No weights file at'):
+    pretrained.read(tmp_path / 'absent.pt')
+
+
+# ---- into a model --------------------------------------------------------
+
+
+def saved(tmp_path, variables, changes=(), **metadata):
+  """A file of these variables, with some tensors changed."""
+  path = tmp_path / 'w.safetensors'
+  tensors = pretrained.to_torch(variables)
+  for name, value in dict(changes).items():
+    if value is None:
+      del tensors[name]
+    else:
+      tensors[name] = value
+  safetensors.numpy.save_file(tensors, path, metadata or None)
+  return path
+
+
+def test_untrained_outputs_keep_the_models_own(tmp_path):
+  _, file_variables = test_resnet.build(num_stages=1)
+  _, variables = test_resnet.build(num_stages=1)
+  variables = test_resnet.randomize(variables, seed=1)
+  rng = np.random.default_rng(0)
+  weight = rng.normal(size=(18, 8)).astype(np.float32)
+  thresholds = np.full(18, 0.5, np.float32)
+  thresholds[[0, 15]] = np.nan
+  path = saved(
+    tmp_path,
+    file_variables,
+    {
+      'fc.weight': weight,
+      'fc.bias': np.arange(18, dtype=np.float32),
+      'op_threshs': thresholds,
+    },
+  )
+  new, report = pretrained.init_from(
+    path, variables, test_resnet.config(num_stages=1)
+  )
+  assert report['random_head'] == ['Atelectasis']
+  kernel, bias = models.head(new['params'])
+  old_kernel, old_bias = models.head(variables['params'])
+  np.testing.assert_array_equal(kernel[:, 0], old_kernel[:, 0])
+  assert bias[0] == old_bias[0]
+  for i, finding in enumerate(FINDINGS[1:], 1):
+    row = pretrained.TORCHXRAYVISION_FINDINGS.index(finding)
+    np.testing.assert_array_equal(kernel[:, i], weight[row])
+    assert bias[i] == row
+
+
+def test_findings_are_mapped_by_name(tmp_path):
+  _, variables = test_resnet.build(num_stages=1)
+  path = tmp_path / 'w.safetensors'
+  config = test_resnet.config(num_stages=1)
+  order = FINDINGS[::-1]
+  pretrained.save(path, variables, config, findings=order)
+  new, report = pretrained.init_from(path, variables, config)
+  assert report['random_head'] == []
+  np.testing.assert_array_equal(
+    models.head(new['params'])[0], models.head(variables['params'])[0][:, ::-1]
+  )
+
+
+def test_weights_of_other_pixels(tmp_path):
+  """Another input_std of the same mean gives the same logits."""
+  model, variables = test_resnet.build(num_stages=1)
+  path = tmp_path / 'w.safetensors'
+  pretrained.save(path, variables, test_resnet.config(num_stages=1))
+  other = test_resnet.config(num_stages=1, input_std=1.5)
+  new, _ = pretrained.init_from(path, variables, other)
+  np.testing.assert_allclose(
+    models.make_model(other, 14).apply(new, films(size=32))[0],
+    model.apply(variables, films(size=32))[0],
+    atol=1e-5,
+  )
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    ({'bn1.weight': None}, r'lacks bn1.weight \(1 of \d+ tensors are absent'),
+    ({'conv1.weight': None}, 'has no conv1.weight, so it is not of the arch'),
+    (
+      {'bn1.bias': np.zeros(9, np.float32)},
+      r'bn1.bias is \(9,\) in .* and \(8,\) in the model: set model.arch',
+    ),
+    (
+      {'conv1.weight': np.zeros((8, 2, 7, 7), np.float32)},
+      'expects 2 input channels; only 1 and 3',
+    ),
+  ],
+)
+def test_another_architecture(tmp_path, changes, message):
+  _, variables = test_resnet.build(num_stages=1)
+  path = saved(tmp_path, variables, changes)
+  with pytest.raises(ValueError, match=message):
+    pretrained.init_from(path, variables, test_resnet.config(num_stages=1))
+
+
+def test_save_leaves_no_half_file(tmp_path):
+  _, variables = test_resnet.build(num_stages=1)
+  with pytest.raises(AttributeError):
+    pretrained.save(tmp_path / 'w', {'params': None}, object())
+  assert os.listdir(tmp_path) == []
