@@ -195,65 +195,57 @@ def explain_films(
     workers: threads that read; 0: a few.
   """
   os.makedirs(os.path.join(output_dir, 'overlays'), exist_ok=True)
-  top_findings = min(top_findings, len(findings))
   cases, errors, sizes = [], {}, {}
-  boxes = {method: [] for method in methods}  # rows of exchange.write_coco
+  coco = {method: [] for method in methods}
+  interpreted = _interpret(
+    predict_fn,
+    maps_fn,
+    boxes_fn,
+    _read_ahead(
+      paths,
+      lambda path: _read(path, size=size, fit=fit),
+      ahead=2 * batch_size,
+      workers=workers or min(4, os.cpu_count() or 1),
+    ),
+    findings=findings,
+    top_findings=min(top_findings, len(findings)),
+    batch_size=batch_size,
+    size=size,
+  )
   with (
     _table(output_dir, 'predictions.csv') as film_rows,
     _table(output_dir, 'boxes.csv') as box_rows,
-    tqdm.tqdm(
-      total=len(paths), unit='film', disable=not sys.stderr.isatty()
-    ) as bar,
   ):
     film_rows.writerow(
       [*_FILM_COLUMNS, *(f'probability_{name}' for name in findings)]
     )
     box_rows.writerow(_BOX_COLUMNS)
-
-    def write_film(number, name, film, probability, top, maps):
-      overlay = _overlay_name(number, name)
-      film_rows.writerow(
-        [
-          exchange.escape_cell(name),
-          '',
-          film.height,
-          film.width,
-          film.fit,
-          ' '.join(film.warnings),
-          '; '.join(film.notes),
-          overlay,
-          *(f'{p:.6f}' for p in probability),
-        ]
-      )
-      found = [
-        _finding(findings[k], probability[k], {m: maps[m][i] for m in methods})
-        for i, k in enumerate(top)
-      ]
+    # A terminal gets a bar; a log file need not be told of every film.
+    bar = tqdm.tqdm(
+      interpreted,
+      total=len(paths),
+      unit='film',
+      disable=not sys.stderr.isatty(),
+    )
+    for number, (path, film, probability, found) in enumerate(bar, start=1):
+      name = _name(path, root)
+      if isinstance(film, radiograph.RadiographError):
+        errors[name] = str(film)
+        blank = [''] * (len(_FILM_COLUMNS) - 2 + len(findings))
+        film_rows.writerow([exchange.escape_cell(name), str(film), *blank])
+        continue
       sizes[name] = (film.height, film.width)
-      for one, method in itertools.product(found, methods):
-        kept = []
-        for box in boxes_fn(one['maps'][method]):
-          pixels = film.to_film_pixels(box)
-          if localization.area(pixels) <= 0:
-            continue  # in the padding beside the film
-          kept.append(np.asarray(box))
-          row = name, one['finding'], pixels / np.tile(sizes[name], 2)
-          boxes[method].append((*row, one['probability']))
-          box_rows.writerow(
-            [
-              exchange.escape_cell(name),
-              one['finding'],
-              f'{one["probability"]:.6f}',
-              method,
-              rule,
-              *(f'{v:.2f}' for v in pixels),
-            ]
-          )
-        one['boxes'][method] = kept
+      overlay = _overlay_name(number, name)
+      film_rows.writerow(_film_row(name, film, overlay, probability))
+      for one, method, pixels in _film_boxes(film, found):
+        box_rows.writerow(_box_row(name, one, method, rule, pixels))
+        box = pixels / np.tile(sizes[name], 2)
+        coco[method].append((name, one['finding'], box, one['probability']))
       image = np.round(film.image[..., 0] * 255).astype(np.uint8)
-      path = os.path.join(output_dir, 'overlays', overlay)
       # Four times as quick as the default, for a file a seventh larger.
-      _draw(image, found).save(path, compress_level=1)
+      _draw(image, found).save(
+        os.path.join(output_dir, 'overlays', overlay), compress_level=1
+      )
       if len(cases) < page_films:
         cases.append(
           {
@@ -263,39 +255,101 @@ def explain_films(
             'findings': found,
           }
         )
-
-    films = _read_ahead(
-      paths,
-      lambda path: _read(path, size=size, fit=fit),
-      ahead=2 * batch_size,
-      workers=workers or min(4, os.cpu_count() or 1),
+  for method, rows in coco.items():
+    exchange.write_coco(
+      os.path.join(output_dir, f'coco_{method}.json'), sizes, rows, findings
     )
-    numbered = enumerate(films, start=1)
-    while batch := list(itertools.islice(numbered, batch_size)):
-      readable = []
-      for number, (path, film) in batch:
-        name = _name(path, root)
-        if isinstance(film, radiograph.RadiographError):
-          errors[name] = str(film)
-          blank = [''] * (len(_FILM_COLUMNS) - 2 + len(findings))
-          film_rows.writerow([exchange.escape_cell(name), str(film), *blank])
-        else:
-          readable.append((number, name, film))
-      if readable:
-        # One size for all batches: one compilation.
-        image = np.zeros((batch_size, size, size, 1), np.float32)
-        image[: len(readable)] = [film.image for _, _, film in readable]
-        probability = np.asarray(predict_fn(image))
-        top = np.argsort(-probability, axis=1, kind='stable')[:, :top_findings]
-        maps = {m: np.asarray(v) for m, v in maps_fn(image, top).items()}
-        for i, row in enumerate(readable):
-          maps_of_film = {m: np.moveaxis(v[i], -1, 0) for m, v in maps.items()}
-          write_film(*row, probability[i], top[i], maps_of_film)
-      bar.update(len(batch))
-  for method, rows in boxes.items():
-    path = os.path.join(output_dir, f'coco_{method}.json')
-    exchange.write_coco(path, sizes, rows, findings)
   return Explained(cases, len(sizes), errors)
+
+
+def _interpret(
+  predict_fn,
+  maps_fn,
+  boxes_fn,
+  films,
+  *,
+  findings,
+  top_findings,
+  batch_size,
+  size,
+) -> Iterator[tuple]:
+  """(path, film or error) -> (path, film or error, probability 'k', findings).
+
+  A finding is what report.write_explain takes for one.
+  """
+  films = iter(films)
+  while batch := list(itertools.islice(films, batch_size)):
+    readable = [
+      film for _, film in batch if isinstance(film, radiograph.Radiograph)
+    ]
+    # One size for all batches: one compilation.
+    image = np.zeros((batch_size, size, size, 1), np.float32)
+    for i, film in enumerate(readable):
+      image[i] = film.image
+    if readable:
+      probability = np.asarray(predict_fn(image))
+      top = np.argsort(-probability, axis=1, kind='stable')[:, :top_findings]
+      maps = {m: np.asarray(v) for m, v in maps_fn(image, top).items()}
+    rows = iter(range(batch_size))
+    for path, film in batch:
+      if isinstance(film, radiograph.RadiographError):
+        yield path, film, None, []
+        continue
+      i = next(rows)
+      found = []
+      for j, k in enumerate(top[i]):
+        of_finding = {m: v[i, ..., j] for m, v in maps.items()}
+        found.append(
+          {
+            'finding': findings[k],
+            'probability': float(probability[i, k]),
+            'truth': [],
+            'maps': of_finding,
+            'boxes': {
+              m: _on_film(film, boxes_fn(v)) for m, v in of_finding.items()
+            },
+          }
+        )
+      yield path, film, probability[i], found
+
+
+def _on_film(film, boxes):
+  """Without those that lie in the padding beside the film."""
+  area = localization.area(film.to_film_pixels(boxes))
+  return list(np.asarray(boxes)[area > 0])
+
+
+def _film_boxes(film, found) -> Iterator[tuple]:
+  """(finding, method, box in the film's pixels) of every box."""
+  for one in found:
+    for method, boxes in one['boxes'].items():
+      for box in boxes:
+        yield one, method, film.to_film_pixels(box)
+
+
+def _film_row(name, film, overlay, probability):
+  return [
+    exchange.escape_cell(name),
+    '',
+    film.height,
+    film.width,
+    film.fit,
+    ' '.join(film.warnings),
+    '; '.join(film.notes),
+    overlay,
+    *(f'{p:.6f}' for p in probability),
+  ]
+
+
+def _box_row(name, one, method, rule, pixels):
+  return [
+    exchange.escape_cell(name),
+    one['finding'],
+    f'{one["probability"]:.6f}',
+    method,
+    rule,
+    *(f'{v:.2f}' for v in pixels),
+  ]
 
 
 # From a model and a config to functions.
@@ -368,16 +422,6 @@ def _read_ahead(
         waiting.append((path, pool.submit(read, path)))
   finally:
     pool.shutdown(cancel_futures=True)
-
-
-def _finding(finding, probability, maps):
-  return {
-    'finding': finding,
-    'probability': float(probability),
-    'truth': [],
-    'maps': maps,
-    'boxes': {},
-  }
 
 
 # Names.

@@ -7,6 +7,7 @@ import os
 import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 from ml_collections import ConfigDict
 from PIL import Image
 
@@ -16,7 +17,6 @@ from cxr import (
   exchange,
   explain,
   localization,
-  models,
   radiograph,
   report,
 )
@@ -364,18 +364,48 @@ def tiny_config() -> ConfigDict:
   return config
 
 
-@pytest.fixture
-def model(monkeypatch):
-  """A model that was never trained, in place of a checkpoint's."""
-  config = tiny_config()
-  net = models.make_model(config.model, num_findings=14)
-  variables = net.init(jax.random.key(0), np.zeros((1, 32, 32, 1), np.float32))
-  monkeypatch.setattr(
-    checkpoint,
-    'load_model',
-    lambda workdir, config: (config, net, variables, 7),
+class Tiny(nn.Module):
+  """One convolution, pooled, one linear layer: what a CAM needs."""
+
+  @nn.compact
+  def __call__(self, image, train=False, start='image'):
+    features = nn.relu(nn.Conv(4, (4, 4), strides=4)(image))
+    logits = nn.Dense(14, name='fc')(features.mean(axis=(1, 2)))
+    return logits, {'features': features}
+
+
+@pytest.fixture(scope='module')
+def untrained():
+  net = Tiny()
+  variables = jax.jit(net.init)(
+    jax.random.key(0), np.zeros((1, 32, 32, 1), np.float32)
   )
-  return config, net, variables
+  return net, variables
+
+
+@pytest.fixture
+def model(monkeypatch, untrained):
+  """A model that was never trained, in place of a checkpoint's."""
+  monkeypatch.setattr(
+    checkpoint, 'load_model', lambda workdir, config: (config, *untrained, 7)
+  )
+  return tiny_config(), *untrained
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+  """Functions of known answers in place of a checkpoint's."""
+  monkeypatch.setattr(
+    checkpoint, 'load_model', lambda workdir, config: (config, None, None, 7)
+  )
+  many = lambda image: np.tile(predict(image)[:, :1], (1, 14))
+  monkeypatch.setattr(explain, '_make_predict', lambda model, variables: many)
+  some = lambda image, finding: {
+    method: image * np.ones((1, 1, 1, finding.shape[1]), np.float32)
+    for method in ('cam', 'gradient')
+  }
+  monkeypatch.setattr(explain, '_make_maps', lambda *args, **options: some)
+  return tiny_config()
 
 
 class TestExplain:
@@ -413,36 +443,32 @@ class TestExplain:
       atol=2e-6,
     )
 
-  def test_results_among_the_films_are_not_films(self, films, model):
-    config, *_ = model
+  def test_results_among_the_films_are_not_films(self, films, no_model):
     write(films / 'a.png', spot(32, 32, (8, 8, 20, 20)))
     for _ in range(2):
       explain.explain(
-        config, str(films / 'run'), str(films), str(films / 'out')
+        no_model, str(films / 'run'), str(films), str(films / 'out')
       )
       assert len(rows(films / 'out' / 'predictions.csv')) == 1
 
-  def test_one_film(self, films, tmp_path, model):
-    config, *_ = model
+  def test_one_film(self, films, tmp_path, no_model):
     write(films / 'a.png', spot(32, 32, (8, 8, 20, 20)))
     write(films / 'b.png', spot(32, 32, (8, 8, 20, 20)))
     output = str(tmp_path / 'out')
-    explain.explain(config, str(tmp_path), str(films / 'a.png'), output)
+    explain.explain(no_model, str(tmp_path), str(films / 'a.png'), output)
     (row,) = rows(os.path.join(output, 'predictions.csv'))
     assert row['image'] == 'a.png'
 
-  def test_no_film_can_be_read(self, films, tmp_path, model):
-    config, *_ = model
+  def test_no_film_can_be_read(self, films, tmp_path, no_model):
     (films / 'a.png').write_bytes(b'')
     output = str(tmp_path / 'out')
     with pytest.raises(ValueError, match='None of the 1 file.*PNG, JPEG'):
-      explain.explain(config, str(tmp_path), str(films), output)
+      explain.explain(no_model, str(tmp_path), str(films), output)
     assert len(rows(os.path.join(output, 'predictions.csv'))) == 1
 
-  def test_nothing_there(self, films, tmp_path, model):
-    config, *_ = model
+  def test_nothing_there(self, films, tmp_path, no_model):
     with pytest.raises(FileNotFoundError, match='no file or folder'):
-      explain.explain(config, str(tmp_path), str(films / 'x'))
+      explain.explain(no_model, str(tmp_path), str(films / 'x'))
 
   def test_default_output_tells_folders_of_one_name_apart(self, tmp_path):
     (tmp_path / 'a' / 'films').mkdir(parents=True)
@@ -475,15 +501,14 @@ def test_page_takes_the_cases_as_they_are(films, output):
     assert 'film.png' in f.read()
 
 
-def test_real_films(nih_dir, tmp_path, model):
-  config, *_ = model
-  config.explain.page_films = 4
+def test_real_films(nih_dir, tmp_path, no_model):
+  no_model.explain.page_films = 4
   folder = tmp_path / 'films'
   folder.mkdir()
   paths, _ = radiograph.find(os.path.join(nih_dir, 'originals'))
   for path in paths[::16]:
     os.symlink(path, folder / os.path.basename(path))
-  page = explain.explain(config, str(tmp_path / 'run'), str(folder))
+  page = explain.explain(no_model, str(tmp_path / 'run'), str(folder))
   table = rows(os.path.join(os.path.dirname(page), 'predictions.csv'))
   assert len(table) == 4 and not any(row['error'] for row in table)
   for row in rows(os.path.join(os.path.dirname(page), 'boxes.csv')):
