@@ -200,15 +200,17 @@ def _decode_picture(file):
     if picture.mode.startswith('I'):
       return _sixteen_bits(np.asarray(picture))
     has_alpha = picture.has_transparency_data
-    picture = picture.convert('RGBA' if has_alpha else 'RGB')
-    rgb = np.asarray(picture.convert('RGB'))
-    colour = (rgb.max(axis=-1) - rgb.min(axis=-1)).mean() / 255
-    if colour > MAX_COLOUR:
-      raise RadiographError(
-        'The picture is in colour; a film in shades of gray is read.'
-      )
+    if picture.mode not in ('1', 'L'):
+      picture = picture.convert('RGBA' if has_alpha else 'RGB')
+      r, g, b = (np.asarray(picture.getchannel(c)) for c in 'RGB')
+      highest = np.maximum(np.maximum(r, g), b)
+      lowest = np.minimum(np.minimum(r, g), b)
+      if (highest - lowest).mean() / 255 > MAX_COLOUR:
+        raise RadiographError(
+          'The picture is in colour; a film in shades of gray is read.'
+        )
     gray = np.asarray(picture.convert('L'), np.float32) / 255
-    if has_alpha:
+    if picture.mode == 'RGBA':
       gray = gray * (np.asarray(picture.getchannel('A'), np.float32) / 255)
     return gray, [f'{kind}, 8 bits'], []
 
