@@ -1,9 +1,10 @@
 """Trains, evaluates, compares and explains; see README.md.
 
-  python main.py --config=configs/robust.py
-  python main.py --mode=compare --workdirs=runs/baseline,runs/robust
+python main.py --config=configs/robust.py
+python main.py --mode=compare --workdirs=runs/baseline,runs/robust
 """
 
+import logging as stdlib_logging
 import os
 import sys
 import traceback
@@ -97,6 +98,22 @@ def run(argv):
   return 0
 
 
-if __name__ == '__main__':
+def plain_logging():
+  """Our own lines, short; of the libraries only what went wrong."""
   logging.set_verbosity(logging.INFO)
+  handler = logging.get_absl_handler()
+  here = os.path.dirname(os.path.abspath(__file__))
+  handler.addFilter(
+    lambda record: (
+      record.pathname.startswith(here)
+      or record.levelno > stdlib_logging.WARNING
+    )
+  )
+  handler.setFormatter(
+    stdlib_logging.Formatter('%(asctime)s  %(message)s', '%H:%M:%S')
+  )
+
+
+if __name__ == '__main__':
+  plain_logging()
   app.run(run)

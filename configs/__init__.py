@@ -1,0 +1,1 @@
+"""Configs: records of what was run, and the question each answers."""

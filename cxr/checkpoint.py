@@ -3,11 +3,13 @@
 A workdir holds one run: config.json says which, checkpoints/ how far it is.
 """
 
+import dataclasses
 import fcntl
 import json
 import os
 
 import jax
+from jax.sharding import SingleDeviceSharding
 from ml_collections import ConfigDict
 from orbax.checkpoint import v1 as ocp
 
@@ -37,7 +39,9 @@ def checkpointer(
       [
         policies.LatestN(1),
         policies.BestN(
-          get_metric_fn=lambda metrics: _rank(metrics, best_metric), n=1
+          get_metric_fn=lambda metrics: _rank(metrics, best_metric),
+          n=1,
+          keep_checkpoints_without_metrics=False,
         ),
       ]
     ),
@@ -155,13 +159,24 @@ def load_model(workdir: str, config: ConfigDict | None = None):
     raise FileNotFoundError(
       f'No checkpoint in {workdir}; run --mode=train first.'
     )
-  # The optimizer's state and the rest are read too: a checkpoint is one tree.
-  state = saver.load(step)
-  saver.close()
-  variables = train_state.variables(
-    train_state.from_dict(state), batch_stats=config.evaluate.batch_stats
+  # As it was saved, but here: the devices it came from may be others.
+  here = SingleDeviceSharding(jax.local_devices()[0])
+  abstract = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
+    saver.metadata(step).metadata,
   )
-  return config, model, jax.device_put(variables), step
+  stored = saver.load(step, abstract)
+  saver.close()
+  state = train_state.TrainState(
+    **{
+      f.name: stored.get(f.name)
+      for f in dataclasses.fields(train_state.TrainState)
+    }
+  )
+  variables = train_state.variables(
+    state, batch_stats=config.evaluate.batch_stats
+  )
+  return config, model, variables, step
 
 
 def lock(workdir: str):

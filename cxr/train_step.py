@@ -81,7 +81,7 @@ def make_train_step(
     (loss, (logits, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
       state.params
     )
-    metrics = {'train/loss': loss, 'train/grad_norm': optax.global_norm(grads)}
+    metrics = {'train/loss': loss, 'train/grad_norm': optax.tree.norm(grads)}
     for kind, of_kind in logits.items():
       metrics[f'train/{kind}_loss'] = losses.sigmoid_cross_entropy(
         of_kind, label
@@ -138,7 +138,7 @@ def make_free_step(
     metrics = {
       'train/loss': loss,
       'train/adversarial_loss': loss,
-      'train/grad_norm': optax.global_norm(grads),
+      'train/grad_norm': optax.tree.norm(grads),
     }
     # A step is a batch; the optimizer counts its own updates.
     return state.replace(step=step + 1), metrics
