@@ -1,0 +1,303 @@
+"""A workdir with random but plausible content, without a model.
+
+Used by the tests of everything that reads a workdir's files.
+"""
+
+import csv
+import json
+import os
+
+import numpy as np
+
+from cxr import localization
+from input_pipeline.findings import BOXED, FINDINGS
+
+METHODS = ('cam', 'gradient', 'random', 'mean_box')
+IOUS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+IOBBS = (0.1, 0.25, 0.5, 0.75, 0.9)
+
+
+def estimate(value, *, images=160, patients=60, width=0.04):
+  return {
+    'value': round(value, 4),
+    'low': round(value - width, 4),
+    'high': round(value + width, 4),
+    'images': images,
+    'patients': patients,
+  }
+
+
+def undefined(why='no positive film'):
+  return {
+    'value': None,
+    'low': None,
+    'high': None,
+    'images': 160,
+    'patients': 60,
+    'why': why,
+  }
+
+
+def film(rng, size):
+  """Two dark lungs on a bright body, enough to see what lies where."""
+  y, x = np.mgrid[0:size, 0:size] / size
+  body = 150 - 90 * ((x - 0.5) ** 2 + 0.4 * (y - 0.6) ** 2)
+  for side in (0.3, 0.7):
+    body -= 80 * np.exp(-(((x - side) / 0.13) ** 4) - ((y - 0.5) / 0.3) ** 4)
+  body += 14 * np.sin(y * 60) * (np.abs(x - 0.5) > 0.08)
+  return np.clip(body + rng.normal(0, 6, body.shape), 0, 255).astype(np.uint8)
+
+
+def blob(rng, size, box, sharpness=1.0):
+  """A signed map with a peak near the box, and noise."""
+  y, x = (np.mgrid[0:size, 0:size] + 0.5) / size
+  cy, cx = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+  peak = np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / 0.02)
+  return (4 * sharpness * peak - 1 + rng.normal(0, 0.4, peak.shape)).astype(
+    np.float32
+  )
+
+
+def auroc(level, *, hole='Hernia'):
+  figures = {'mean': estimate(level)}
+  for i, finding in enumerate(FINDINGS):
+    figures[finding] = estimate(level - 0.05 + 0.007 * i, width=0.06)
+  if hole:
+    figures[hole] = undefined()
+  return figures
+
+
+def localized(rng, level):
+  methods = {}
+  for method in METHODS:
+    strength = {'random': 0.3, 'mean_box': 0.8}.get(method, level)
+    methods[method] = {
+      rule: {
+        finding: {
+          **{
+            f'iou@{t:g}': estimate(
+              strength * (1 - t) ** 2 * rng.uniform(0.8, 1)
+            )
+            for t in IOUS
+          },
+          **{f'iobb@{t:g}': estimate(strength * (1 - t / 2)) for t in IOBBS},
+          **{f'afp_iou@{t:g}': estimate(1 + t) for t in IOUS},
+          **{f'afp_iobb@{t:g}': estimate(0.8 + t) for t in IOBBS},
+          'mean_iou': estimate(strength * 0.4),
+          'pointing': estimate(strength * 0.6),
+          'energy': estimate(strength * 0.3),
+          'map_auroc': estimate(0.5 + strength * 0.3),
+        }
+        for finding in ('mean', *BOXED)
+      }
+      for rule in ('wang', 'otsu')
+    }
+  methods['cam']['wang']['Nodule']['iou@0.7'] = undefined('no box')
+  return {
+    'map_size': {'cam': [8, 8], 'gradient': [64, 64]},
+    'count': {finding: 20 - i for i, finding in enumerate(BOXED)},
+    'methods': methods,
+  }
+
+
+def write(
+  workdir,
+  *,
+  name='baseline',
+  level=0.8,
+  seed=0,
+  size=64,
+  source='phantom',
+  image_name='{:08d}_000.png',
+  parts=('config', 'data', 'train', 'metrics', 'boxes', 'examples'),
+):
+  """Writes the files a run leaves, or only the `parts` named."""
+  os.makedirs(workdir, exist_ok=True)
+  rng = np.random.default_rng(seed)
+  films = np.random.default_rng(99)  # the same in every run
+
+  def dump(file, value):
+    with open(os.path.join(workdir, file), 'w') as f:
+      json.dump(value, f)
+
+  counts = {
+    split: {
+      'images': images,
+      'patients': images // 3,
+      'positives': {f: images // (i + 3) for i, f in enumerate(FINDINGS)},
+      'boxes': {
+        f: 20 - i if split == 'test' else 0 for i, f in enumerate(BOXED)
+      },
+      'sha256': f'{images:064x}',
+    }
+    for split, images in (
+      ('train', 1200),
+      ('validation', 120),
+      ('test', 160),
+      ('test_without_shortcut', 160),
+    )
+  }
+  data = {
+    'name': source,
+    'splits': counts,
+    'left_out': {'absent': 7, 'undecodable': 0},
+  }
+  if 'config' in parts:
+    dump(
+      'config.json',
+      {
+        'name': name,
+        'seed': seed,
+        'attack': {'epsilon': 2.0, 'objective': 'none'},
+        'evaluate': {'epsilons': [0.5, 1.0, 2.0, 4.0]},
+      },
+    )
+  if 'data' in parts:
+    dump('data.json', data)
+  if 'train' in parts:
+    with open(os.path.join(workdir, 'train.jsonl'), 'w') as f:
+      for step in range(0, 500, 10):
+        row = {
+          'step': step,
+          'epoch': step / 100,
+          'train/loss': 0.7 * np.exp(-step / 200) + 0.1 * rng.random(),
+          'films_per_second': 300 + 20 * rng.random(),
+        }
+        if step % 100 == 0:
+          row['val/auroc'] = level - 0.3 * np.exp(-step / 150)
+          row['val/robust_auroc'] = 0.6 * level - 0.2 * np.exp(-step / 150)
+        f.write(json.dumps(row) + '\n')
+      f.write('{"step": 5')  # killed while writing
+  if 'metrics' in parts:
+    dump(
+      'metrics.json',
+      {
+        'data': data,
+        'versions': {'jax': '0.10.2', 'python': '3.11.4'},
+        'step': 500,
+        'classification': {
+          'test': {
+            'auroc': auroc(level),
+            'average_precision': auroc(level - 0.4),
+          },
+          'test_without_shortcut': {'auroc': auroc(level - 0.1)},
+        },
+        'robustness': [
+          {
+            'attack': 'pgd-10',
+            'norm': 'linf',
+            'epsilon': epsilon,
+            'auroc': auroc(level * np.exp(-epsilon / 2)),
+            'average_precision': auroc(0.3 * np.exp(-epsilon / 2)),
+            'audit': {
+              'max_perturbation': epsilon / 255,
+              'nan': 0,
+              'min': 0.0,
+              'max': 1.0,
+            },
+          }
+          for epsilon in (0.5, 1.0, 2.0, 4.0)
+        ],
+        'localization': localized(rng, level),
+      },
+    )
+  cases = []
+  for i, finding in enumerate(BOXED):
+    for j, kind in enumerate(('best', 'median', 'worst', 'typical')):
+      top, left = films.uniform(0.15, 0.5, 2)
+      box = np.array([top, left, top + 0.25, left + 0.2])
+      cases.append((image_name.format(10 * i + j), finding, kind, box))
+  pictures = [film(films, size) for _ in cases]
+  maps = {
+    'cam': [
+      localization.resize_bilinear(blob(rng, 8, c[3], level), (size, size))
+      for c in cases
+    ],
+    'gradient': [np.abs(blob(rng, size, c[3], level)) for c in cases],
+  }
+  if 'examples' in parts:
+    np.savez_compressed(
+      os.path.join(workdir, 'examples.npz'),
+      image=np.stack(pictures),
+      name=np.array([c[0] for c in cases]),
+      finding=np.array([c[1] for c in cases]),
+      kind=np.array([c[2] for c in cases]),
+      probability=rng.random(len(cases)),
+      truth=np.stack([c[3] for c in cases]),
+      **{f'map_{m}': np.stack(v).astype(np.float32) for m, v in maps.items()},
+    )
+  if 'boxes' in parts:
+    with open(os.path.join(workdir, 'boxes.csv'), 'w', newline='') as f:
+      rows = csv.writer(f)
+      header = ('split', 'image', 'patient', 'finding', 'method', 'rule')
+      rows.writerow([*header, 'truth', 'boxes', 'iou', 'iobb'])
+      for image, finding, _, box in cases:
+        for method in METHODS:
+          shifted = (box + rng.normal(0, 0.05)).clip(0, 1).tolist()
+          rows.writerow(
+            ['test', image, 1, finding, method, 'wang']
+            + [json.dumps(box.tolist()), json.dumps([shifted]), 0.4, 0.5]
+          )
+  return str(workdir)
+
+
+def comparison(workdirs, names):
+  """The dict that summary.compare makes, from the runs' own metrics."""
+  metrics = []
+  for workdir in workdirs:
+    with open(os.path.join(workdir, 'metrics.json')) as f:
+      metrics.append(json.load(f))
+
+  def less(other, first):
+    if other['value'] is None or first['value'] is None:
+      return undefined() | {'p': None, 'p_holm': None}
+    difference = estimate(other['value'] - first['value'], width=0.03)
+    return difference | {'p': 0.0123, 'p_holm': 0.0984}
+
+  def pair(figures):
+    differences = [less(other, figures[0]) for other in figures[1:]]
+    entry = {'runs': figures, 'difference': differences[0]}
+    return entry | ({'differences': differences} if len(figures) > 2 else {})
+
+  def leaves(*path):
+    tables = []
+    for m in metrics:
+      for key in path:
+        m = m[key]
+      tables.append(m)
+    return {f: pair([t[f] for t in tables]) for f in tables[0]}
+
+  methods = metrics[0]['localization']['methods']
+  return {
+    'runs': list(names),
+    'classification': {
+      split: {'auroc': leaves('classification', split, 'auroc')}
+      for split in metrics[0]['classification']
+    },
+    'robustness': [
+      {
+        key: metrics[0]['robustness'][i][key]
+        for key in ('attack', 'norm', 'epsilon')
+      }
+      | {'auroc': leaves('robustness', i, 'auroc')}
+      for i in range(len(metrics[0]['robustness']))
+    ],
+    'localization': {
+      method: {
+        rule: {
+          score: {
+            finding: pair(
+              [
+                m['localization']['methods'][method][rule][finding][score]
+                for m in metrics
+              ]
+            )
+            for finding in findings
+          }
+          for score in findings['mean']
+        }
+        for rule, findings in rules.items()
+      }
+      for method, rules in methods.items()
+    },
+  }

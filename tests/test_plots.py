@@ -1,0 +1,178 @@
+"""Figures: what is drawn where, and texts that would break a page."""
+
+import re
+import subprocess
+import sys
+from xml.dom import minidom
+
+import numpy as np
+import pytest
+from matplotlib import colors
+
+from cxr import plots
+from tests import made_workdir
+
+HOSTILE = 'a$b$_^{</svg><script>alert(1)</script>'
+
+
+def _points(*values):
+  return [
+    (i, made_workdir.undefined() if v is None else made_workdir.estimate(v))
+    for i, v in enumerate(values)
+  ]
+
+
+def _pixels(figure):
+  figure.canvas.draw()
+  return np.asarray(figure.canvas.buffer_rgba())[..., :3]
+
+
+def _count(pixels, color, tolerance=12):
+  rgb = np.array(colors.to_rgb(color)) * 255
+  return int((np.abs(pixels - rgb).max(-1) <= tolerance).sum())
+
+
+def test_svg_is_xml_in_the_pages_ink():
+  figure = plots.security_curve(
+    {'a': _points(0.8, 0.4), 'b': _points(0.7, 0.6)}
+  )
+  text = plots.svg(figure, 'A & "B" <c>')
+  root = minidom.parseString(text).documentElement
+  assert root.getAttribute('aria-label') == 'A & "B" <c>'
+  assert root.getAttribute('role') == 'img'
+  assert root.getAttribute('viewBox')
+  assert 'currentColor' in text and plots.INK not in text
+  assert '<style' not in text and '<metadata' not in text
+
+
+@pytest.mark.parametrize('name', [HOSTILE, '_hidden', 'x' * 300, '$'])
+def test_names_are_text(name):
+  series = {name: _points(0.8, 0.4), 'b': _points(0.7, 0.6)}
+  text = plots.svg(plots.localization_curve(series), name)
+  assert '<script' not in text
+  minidom.parseString(text)
+  legend = [
+    t.firstChild.data
+    for t in minidom.parseString(text).getElementsByTagName('text')
+  ]
+  assert name in legend or f'{name[:39]}…' in legend
+
+
+def test_ids_of_two_figures_differ():
+  ids = [
+    set(
+      re.findall(
+        r' id="([^"]*)"',
+        plots.svg(plots.security_curve({'a': _points(0.8, 0.4)}), title),
+      )
+    )
+    for title in ('first', 'second')
+  ]
+  assert ids[0] and not ids[0] & ids[1]
+
+
+def test_svg_is_deterministic():
+  make = lambda: plots.svg(plots.security_curve({'a': _points(0.8, 0.4)}), 'x')
+  assert make() == make()
+
+
+def test_undefined_points_leave_gaps():
+  figure = plots.security_curve({'a': _points(0.8, None, 0.4)})
+  (line,) = figure.axes[0].get_lines()
+  np.testing.assert_allclose(line.get_ydata(), [0.8, np.nan, 0.4])
+
+
+def test_a_single_point_is_visible():
+  figure = plots.curves({'a': ([1], [2.0])}, xlabel='step', ylabel='loss')
+  assert figure.axes[0].get_lines()[0].get_marker() == 'o'
+
+
+def test_band_is_the_interval():
+  figure = plots.localization_curve({'a': _points(0.5, 0.3)})
+  band = figure.axes[0].collections[0].get_paths()[0].vertices[:, 1]
+  np.testing.assert_allclose([band.min(), band.max()], [0.26, 0.54])
+
+
+@pytest.mark.parametrize(
+  'heatmap',
+  [
+    np.zeros((4, 4)),
+    np.full((4, 4), np.nan),
+    -np.ones((3, 5)),
+    np.array([[np.nan, 1.0], [np.inf, -2.0]]),
+  ],
+)
+def test_overlay_of_degenerate_maps(heatmap):
+  figure = plots.overlay(
+    np.zeros((20, 30), np.uint8), heatmap, [], [], HOSTILE * 3
+  )
+  assert _pixels(figure).size
+
+
+def test_overlay_draws_boxes_where_they_are():
+  image = np.zeros((64, 64), np.uint8)
+  figure = plots.overlay(
+    image, np.zeros((4, 4)), [(0.25, 0.5, 0.75, 1.0)], [], 'x', opacity=0.0
+  )
+  pixels = _pixels(figure)
+  rgb = np.array(colors.to_rgb(plots.TRUTH)) * 255
+  y, x = np.nonzero(np.abs(pixels - rgb).max(-1) < 40)
+  box = figure.axes[0].get_position()
+  height, width = pixels.shape[:2]
+  top = (1 - (box.y0 + 0.75 * box.height)) * height
+  left = (box.x0 + 0.5 * box.width) * width
+  assert abs(y.min() - top) < 4 and abs(x.min() - left) < 4
+
+
+def test_truth_is_solid_and_prediction_dashed():
+  draw = lambda truth, boxes: _pixels(
+    plots.overlay(
+      np.zeros((64, 64), np.uint8), np.zeros((4, 4)), truth, boxes, ''
+    )
+  )
+  box = [(0.2, 0.2, 0.8, 0.8)]
+  solid = _count(draw(box, []), plots.TRUTH, 40)
+  dashed = _count(draw([], box), plots.PREDICTION, 40)
+  assert 0.3 * solid < dashed < 0.9 * solid
+
+
+def test_overlay_keeps_the_films_shape():
+  for shape in ((40, 80), (80, 40), (50, 50)):
+    figure = plots.overlay(
+      np.zeros(shape, np.uint8), np.zeros((4, 4)), [], [], ''
+    )
+    box = figure.axes[0].get_position()
+    width, height = figure.get_size_inches()
+    drawn = (box.height * height) / (box.width * width)
+    assert drawn == pytest.approx(shape[0] / shape[1], rel=0.05)
+
+
+def test_gallery_figure_leaves_missing_maps_empty(tmp_path):
+  rng = np.random.default_rng(0)
+  case = {
+    'finding': 'Mass $x$',
+    'image': made_workdir.film(rng, 32),
+    'truth': [(0.2, 0.2, 0.5, 0.5)],
+    'maps': {'base': {'cam': rng.random((4, 4))}, 'robust': {}},
+    'boxes': {'base': {'cam': [(0.1, 0.1, 0.4, 0.4)]}},
+  }
+  figure = plots.gallery_figure(
+    [case, case], runs=['base', 'robust'], methods=['cam', 'gradient']
+  )
+  images = [len(axes.get_images()) for axes in figure.axes]
+  # Per column: the film; four maps, one of them there. Then the colour bar.
+  assert images == 2 * [1, 2, 0, 0, 0] + [1]
+  path = tmp_path / 'figure.png'
+  plots.save(figure, path)
+  assert path.stat().st_size > 1000
+
+
+def test_pyplot_stays_out():
+  # Its figures are global, and are never freed in a long run.
+  code = (
+    'import sys; import cxr.plots; print("matplotlib.pyplot" in sys.modules)'
+  )
+  out = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, check=True
+  )
+  assert out.stdout.strip() == 'False'

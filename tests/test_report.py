@@ -1,0 +1,431 @@
+"""Pages as text: complete, self-contained, escaped, small, and never broken."""
+
+import base64
+import json
+import re
+from html import parser
+
+import numpy as np
+import pytest
+
+from cxr import gallery, published, report, tables
+from input_pipeline.findings import BOXED, FINDINGS
+from tests import made_workdir
+
+HOSTILE = '"><script>alert(1)</script>&\'=1+1{{ 7*7 }}.png'
+
+
+class _Page(parser.HTMLParser):
+  """Sections, table rows and the JSON in a page."""
+
+  def __init__(self, path):
+    super().__init__()
+    self.ids, self.urls, self.scripts, self.texts = [], [], [], []
+    self.rows, self._tag, self._type = [], None, None
+    with open(path, encoding='utf-8') as file:
+      self.source = file.read()
+    self.feed(self.source)
+
+  def handle_starttag(self, tag, attributes):
+    attributes = dict(attributes)
+    self._tag, self._type = tag, attributes.get('type')
+    self.ids += [attributes['id']] if 'id' in attributes else []
+    self.urls += [attributes[k] for k in ('src', 'href') if k in attributes]
+    self.rows += [attributes] if tag == 'tr' else []
+    if tag == 'script':
+      self.scripts.append('')
+
+  def handle_data(self, text):
+    if self._tag == 'script':
+      self.scripts[-1] += text
+    else:
+      self.texts.append(text)
+
+  def handle_endtag(self, tag):
+    self._tag = None
+
+  @property
+  def text(self):
+    return ' '.join(' '.join(self.texts).split())
+
+  def gallery(self):
+    return next(json.loads(s) for s in self.scripts if s.startswith('{'))
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+  return made_workdir.write(tmp_path_factory.mktemp('run'), level=0.8)
+
+
+@pytest.fixture(scope='module')
+def page(run):
+  return _Page(report.write(run))
+
+
+def test_report_has_every_section(page):
+  for section in (
+    'localization',
+    'films',
+    'classification',
+    'robustness',
+    'training',
+    'data',
+    'configuration',
+  ):
+    assert section in page.ids and f'#{section}' in page.urls
+
+
+def test_first_screen_answers(page):
+  assert 'mean AUROC is 0.800 (0.760 to 0.840)' in page.text
+  assert '160 test films of 60 patients' in page.text
+  assert 'pgd-10 at epsilon 4/255' in page.text
+  assert 'for the random map' in page.text
+  assert 'Map resolution: cam 8 × 8, gradient 64 × 64 cells' in page.text
+
+
+def test_ids_are_unique(page):
+  assert len(page.ids) == len(set(page.ids))
+
+
+def test_nothing_comes_from_elsewhere(page):
+  for url in page.urls:
+    assert url.startswith(('#', 'data:'))
+  assert not re.search(r'(url\(|@import|src=.)\s*["\']?https?:', page.source)
+
+
+def test_a_page_is_a_function_of_its_files(run):
+  first = open(report.write(run), 'rb').read()
+  assert open(report.write(run), 'rb').read() == first
+
+
+@pytest.mark.parametrize(
+  'parts',
+  [
+    (),
+    ('config',),
+    ('metrics',),
+    ('examples',),
+    ('train', 'data'),
+    ('config', 'metrics', 'examples'),
+  ],
+)
+def test_missing_files_leave_their_part_out(tmp_path, parts):
+  page = _Page(report.write(made_workdir.write(tmp_path, parts=parts)))
+  assert ('films' in page.ids) == ('examples' in parts)
+  assert ('localization' in page.ids) == ('metrics' in parts)
+  assert ('training' in page.ids) == ('train' in parts)
+  if 'metrics' not in parts:
+    assert 'not been evaluated yet' in page.text
+
+
+def test_missing_folder(tmp_path):
+  with pytest.raises(FileNotFoundError, match='run --mode=train first'):
+    report.write(tmp_path / 'absent')
+
+
+@pytest.mark.parametrize('drop', ['robustness', 'localization', 'versions'])
+def test_missing_metrics(tmp_path, drop):
+  workdir = made_workdir.write(tmp_path)
+  metrics = json.loads((tmp_path / 'metrics.json').read_text())
+  del metrics[drop]
+  (tmp_path / 'metrics.json').write_text(json.dumps(metrics))
+  assert drop not in _Page(report.write(workdir)).ids
+
+
+def test_undefined_figures_say_why(page):
+  assert 'undefined: no positive film' in page.text
+  assert 'None' not in page.text and '>nan' not in page.source
+
+
+def test_subgroups_and_reliance(tmp_path):
+  workdir = made_workdir.write(tmp_path)
+  metrics = json.loads((tmp_path / 'metrics.json').read_text())
+  metrics['subgroups'] = {'view': {'PA': made_workdir.auroc(0.75)}}
+  metrics['reliance'] = {
+    'test_without_shortcut': {'auroc': made_workdir.auroc(-0.1)}
+  }
+  (tmp_path / 'metrics.json').write_text(json.dumps(metrics))
+  page = _Page(report.write(workdir))
+  assert 'subgroups' in page.ids and 'reliance' in page.ids
+
+
+# Published figures.
+
+
+def test_wangs_means():
+  # Their own tables' macro averages.
+  for score, mean in {
+    'iobb@0.1': 0.6811,
+    'iobb@0.25': 0.5457,
+    'iobb@0.5': 0.4078,
+    'iobb@0.75': 0.2752,
+    'iobb@0.9': 0.2085,
+  }.items():
+    assert published.WANG_LOCALIZATION['mean'][score] == pytest.approx(
+      mean, abs=1e-4
+    )
+  of_findings = [published.WANG_AUROC[f] for f in FINDINGS]
+  assert np.mean(of_findings) == pytest.approx(
+    published.WANG_AUROC['mean'], abs=1e-4
+  )
+
+
+def test_published_rows_need_nihs_films(tmp_path, page):
+  assert 'Wang et al.' not in page.text
+  nih = _Page(report.write(made_workdir.write(tmp_path, source='nih')))
+  published_rows = [r for r in nih.rows if r.get('class') == 'published']
+  assert len(published_rows) == 2 * (1 + len(BOXED))
+  assert 'published for another test set' in nih.text
+
+
+def test_caveat_knows_the_official_list():
+  assert 'same official test list' in published.caveat(25596, 984)
+  for images, boxes in ((1987, 984), (25596, 700), (None, 984)):
+    assert 'another test set' in published.caveat(images, boxes)
+
+
+# Comparison.
+
+
+@pytest.fixture(scope='module')
+def compared(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('compare')
+  names = ['baseline', 'robust']
+  runs = [
+    made_workdir.write(folder / name, name=name, seed=i, level=0.7 + i / 10)
+    for i, name in enumerate(names)
+  ]
+  comparison = made_workdir.comparison(runs, names)
+  path = report.write_comparison(folder / 'compare.html', runs, comparison)
+  return folder, _Page(path)
+
+
+def test_comparison_answers_first(compared):
+  _, page = compared
+  assert 'robust localizes better than baseline' in page.text
+  assert 'The change in mean AUROC on clean films: +0.100' in page.text
+  assert 'p = 0.012' in page.text
+
+
+def test_comparison_has_the_figure(compared):
+  folder, page = compared
+  assert (folder / 'compare.png').stat().st_size > 10_000
+  assert 'baseline above robust' in page.text
+
+
+def test_comparison_shows_runs_of_one_film_together(compared):
+  _, page = compared
+  cases = page.gallery()['cases']
+  assert [c['run'] for c in cases[:4]] == ['baseline', 'robust'] * 2
+  assert cases[0]['film'] == cases[1]['film']
+  assert cases[0]['kind'] == 'typical'
+
+
+def test_comparison_shows_what_differs(compared):
+  _, page = compared
+  assert 'Fields in which the runs differ' in page.text
+  assert 'attack.epsilon' not in page.text
+
+
+@pytest.mark.parametrize(
+  ('low', 'high', 'verdict'),
+  [
+    (0.01, 0.05, 'b localizes better than a'),
+    (-0.05, -0.01, 'b localizes worse than a'),
+    (-0.01, 0.05, 'No difference in localization between b and a'),
+  ],
+)
+def test_verdict_follows_the_interval(tmp_path, low, high, verdict):
+  runs = [made_workdir.write(tmp_path / n, parts=('config',)) for n in 'ab']
+  value = (low + high) / 2
+  entry = {
+    'runs': [made_workdir.estimate(0.4)] * 2,
+    'difference': {'value': value, 'low': low, 'high': high, 'p': 0.02},
+  }
+  comparison = {
+    'runs': ['a', 'b'],
+    'localization': {'cam': {'wang': {'iou@0.3': {'mean': entry}}}},
+  }
+  path = report.write_comparison(tmp_path / 'c.html', runs, comparison)
+  assert verdict in _Page(path).text
+
+
+def test_three_runs(tmp_path):
+  names = ['a', 'b', 'c']
+  runs = [
+    made_workdir.write(tmp_path / n, name=n, seed=i)
+    for i, n in enumerate(names)
+  ]
+  comparison = made_workdir.comparison(runs, names)
+  path = report.write_comparison(tmp_path / 'c.html', runs, comparison)
+  page = _Page(path)
+  assert 'difference, b' in page.text and 'difference, c' in page.text
+  assert 'between c and a' in page.text or 'c localizes' in page.text
+
+
+def test_nothing_in_common(tmp_path):
+  runs = [made_workdir.write(tmp_path / n, parts=()) for n in 'ab']
+  path = report.write_comparison(
+    tmp_path / 'c.html', runs, {'runs': ['a', 'b']}
+  )
+  assert 'share no figures' in _Page(path).text
+
+
+# A user's own films.
+
+
+def _case(rng, name, size=64, **others):
+  box = [0.3, 0.2, 0.55, 0.45]
+  return {
+    'name': name,
+    'image': made_workdir.film(rng, size),
+    'warnings': [],
+    'findings': [
+      {
+        'finding': 'Mass',
+        'probability': 0.7,
+        'truth': [],
+        'maps': {
+          'cam': made_workdir.blob(rng, 8, box),
+          'gradient': np.abs(made_workdir.blob(rng, size, box)),
+        },
+        'boxes': {'cam': [box]},
+      }
+    ],
+  } | others
+
+
+def test_hostile_names_are_text(tmp_path):
+  rng = np.random.default_rng(0)
+  path = report.write_explain(
+    tmp_path / 'e.html',
+    [_case(rng, HOSTILE, warnings=[HOSTILE])],
+    title=HOSTILE,
+    left_out=[HOSTILE],
+  )
+  page = _Page(path)
+  assert '<script>alert' not in page.source
+  assert '{{ 7*7 }}' in page.text and ' 49 ' not in page.text
+  assert len(page.scripts) == 2
+  assert page.gallery()['films'][0]['name'] == HOSTILE
+
+
+def test_hostile_names_in_a_workdir(tmp_path):
+  workdir = made_workdir.write(
+    tmp_path, name=HOSTILE, image_name='{:03d}' + HOSTILE.replace('{', '(')
+  )
+  page = _Page(report.write(workdir))
+  assert '<script>alert' not in page.source
+  assert page.gallery()['cases'][0]['boxes']['cam']
+
+
+def test_no_films_at_all(tmp_path):
+  page = _Page(report.write_explain(tmp_path / 'e.html', []))
+  assert '0 films' in page.text and 'films' not in page.ids
+
+
+def test_findings_without_maps(tmp_path):
+  rng = np.random.default_rng(0)
+  case = _case(rng, 'a.png')
+  case['findings'] = [{'finding': 'Mass', 'probability': None}]
+  page = _Page(report.write_explain(tmp_path / 'e.html', [case]))
+  assert 'a.png' in page.text and 'films' not in page.ids
+
+
+def test_200_films_stay_below_15_mb(tmp_path):
+  rng = np.random.default_rng(0)
+  # White noise is what compresses worst.
+  noise = rng.integers(0, 255, (448, 448), np.uint8)
+  findings = [
+    {
+      'finding': finding,
+      'probability': 0.5,
+      'maps': {
+        method: rng.normal(size=(224, 224)).astype(np.float32)
+        for method in ('cam', 'gradient')
+      },
+      'boxes': {'cam': rng.random((30, 4)), 'gradient': rng.random((30, 4))},
+    }
+    for finding in BOXED[:3]
+  ]
+  cases = [
+    {'name': f'{i}.png', 'image': noise, 'warnings': [], 'findings': findings}
+    for i in range(200)
+  ]
+  path = report.write_explain(tmp_path / 'e.html', cases)
+  assert tmp_path.joinpath('e.html').stat().st_size < 15e6
+  assert path == str(tmp_path / 'e.html')
+
+
+def test_a_map_survives_the_page():
+  rng = np.random.default_rng(0)
+  heatmap = rng.normal(size=(9, 7)).astype(np.float32)
+  page = gallery.gallery(
+    [
+      {
+        'name': 'a',
+        'image': np.zeros((18, 14), np.uint8),
+        'finding': 'Mass',
+        'maps': {'cam': heatmap},
+      }
+    ]
+  )
+  packed = page['data']['cases'][0]['maps']['cam']
+  cells = np.frombuffer(base64.b64decode(packed['data']), 'u1')
+  step = (packed['high'] - packed['low']) / 255
+  restored = packed['low'] + step * cells.reshape(packed['shape'])
+  np.testing.assert_allclose(restored, heatmap, atol=step / 2 + 1e-6)
+
+
+@pytest.mark.parametrize(
+  'heatmap', [np.zeros((3, 3)), np.full((3, 3), np.nan), np.zeros((0, 0))]
+)
+def test_degenerate_maps_are_packed(heatmap):
+  case = {
+    'name': 'a',
+    'image': np.zeros((6, 6), np.uint8),
+    'finding': 'Mass',
+    'maps': {'cam': heatmap},
+  }
+  packed = gallery.gallery([case])['data']['cases'][0]['maps']['cam']
+  assert packed['low'] == packed['high'] == 0
+
+
+# Text of figures.
+
+
+@pytest.mark.parametrize(
+  ('estimate', 'text'),
+  [
+    ({'value': 0.8123, 'low': 0.79, 'high': 0.831}, '0.812 (0.790 to 0.831)'),
+    ({'value': 0.5, 'low': None, 'high': None}, '0.500'),
+    ({'value': None}, '–'),
+    ({'value': float('nan')}, '–'),
+    (None, '–'),
+  ],
+)
+def test_with_interval(estimate, text):
+  assert tables.with_interval(estimate) == text
+
+
+def test_p_text():
+  assert tables.p_text(0.0004) == '< 0.001'
+  assert tables.p_text(0.0123) == '0.012'
+  assert tables.p_text(None) == '–'
+
+
+def test_copied_text_is_no_formula():
+  assert tables.text_cell('=1+1')['tsv'] == "'=1+1"
+  assert tables.text_cell('a\tb\n')['tsv'] == 'a b'
+  assert tables.text_cell('plain')['tsv'] is None
+
+
+def test_filters_hide_rows_before_the_script():
+  rows = [
+    tables.row(tables.text_cell(f), finding=f) for f in ('mean', 'Mass', '*')
+  ]
+  table = tables.table('t', 'T', [tables.column('finding')], rows)
+  chosen = tables.choice('finding', 'Finding', rows, default='mean')
+  tables.group([table], [chosen])
+  assert [r['hidden'] for r in rows] == [False, True, False]
+  assert chosen['options'][-1] == ('', 'all')
