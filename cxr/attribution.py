@@ -1,0 +1,211 @@
+"""Attribution by name: a model and a method make maps of a batch.
+
+  attribution = make_attribution(model, 'smooth_grad', num_samples=16)
+  maps = attribution(variables, key, image)  # 'b h w 1' -> 'b h w k'
+
+Maps are raw: signed, unscaled, in the units of their method (see cam.py and
+saliency.py); `positive` and `magnitude` are what localization and display make
+of them. An image's map does not depend on its batch: each image has its own
+key. Give an array of keys, shape (b,), to make it independent of its place in
+the batch as well; a single key is split over the batch.
+
+What is returned compiles what it needs once and keeps it: make it once, call it
+often, and leave it out of `jit`, where the sampling methods are slower on CPU.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+
+import jax
+from flax import linen as nn
+from jax import numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, Float, Key, PyTree
+
+from cxr import cam, models, saliency
+
+Maps = Float[Array, 'b h w k']
+Attribution = Callable[
+  [PyTree, Key[Array, '*b'], Float[Array, 'b h w 1']], Maps
+]
+
+CAM_METHODS = {
+  'cam': cam.cam,
+  'grad_cam': cam.grad_cam,
+  'grad_cam_plus_plus': cam.grad_cam_plus_plus,
+  'hires_cam': cam.hires_cam,
+  'layer_cam': cam.layer_cam,
+}
+SALIENCY_METHODS = {
+  'gradient': saliency.gradient,
+  'gradient_x_input': saliency.gradient_x_input,
+  'smooth_grad': saliency.smooth_grad,
+  'integrated_gradients': saliency.integrated_gradients,
+  'occlusion': saliency.occlusion,
+  'rise': saliency.rise,
+}
+METHODS = {**CAM_METHODS, **SALIENCY_METHODS}
+
+
+def make_attribution(
+  model: nn.Module,
+  method: str,
+  *,
+  findings: Sequence[int] | None = None,
+  size: int | tuple[int, int] | None = None,
+  native: bool = False,
+  **options,
+) -> Attribution:
+  """Returns attribution(variables, key, image 'b h w 1') -> 'b h w k'.
+
+  Args:
+    model: `apply(variables, image) -> (logits, endpoints)`, and
+      `apply(variables, x, start=stage)` to run from that endpoint on.
+    method: a name of `METHODS`.
+    findings: indices of the findings wanted, in this order; all where None.
+    size: the side, or (height, width), of the maps, resized bilinearly; that of
+      the images where None.
+    native: leave the maps of the CAM family on their own grid, 'b u v k'.
+    **options: those of the function in cam.py or saliency.py, by keyword.
+      `baseline` may also be a name of `saliency.BASELINES`. `chunk` bounds the
+      memory: samples a pass, or images a pass for the methods that do not
+      sample. The CAM family but 'cam' has `stage`, an endpoint (default
+      'features'), or a sequence of endpoints to fuse, as LayerCAM does.
+
+  Raises:
+    ValueError: on an unknown method or option, or options that contradict.
+  """
+  if method not in METHODS:
+    raise ValueError(
+      f'Unknown attribution method {method!r}; choose from'
+      f' {", ".join(METHODS)}.'
+    )
+  make = _make_cam if method in CAM_METHODS else _make_saliency
+  known = _options(METHODS[method])
+  if method not in CAM_METHODS:
+    known |= {'chunk'}
+  elif method != 'cam':
+    known |= {'stage'}
+  unknown = sorted(options.keys() - known)
+  if unknown:
+    raise ValueError(
+      f'{method} has no option {", ".join(unknown)}; it has'
+      f' {", ".join(sorted(known))}.'
+    )
+  if native and (size is not None or method not in CAM_METHODS):
+    raise ValueError(
+      f'native=True keeps the grid of a CAM: {method} has none, or size'
+      f' ({size}) is given with it; leave one of them out.'
+    )
+  if isinstance(size, int):
+    size = (size, size)
+  if findings is not None:
+    findings = jnp.asarray(findings)
+  maps_fn = make(model, METHODS[method], findings, **options)
+
+  def attribution(variables, key, image):
+    keys = key if key.ndim else jax.random.split(key, len(image))
+    maps = maps_fn(variables, keys, image)
+    target = maps.shape[1:3] if native else size or image.shape[1:3]
+    return maps if maps.shape[1:3] == target else cam.resize(maps, target)
+
+  return attribution
+
+
+def positive(maps: Float[Array, '*shape']) -> Float[Array, '*shape']:
+  """Evidence for the finding only."""
+  return jax.nn.relu(maps)
+
+
+def magnitude(maps: Maps, *, sigma: float = 0.02) -> Maps:
+  """|map|, blurred by a Gaussian of `sigma` image heights (0: not at all).
+
+  A gradient changes sign from pixel to pixel; its size marks a region.
+  """
+  sigma = sigma * maps.shape[1]
+  return jax.vmap(lambda x: saliency.blur(x, sigma))(jnp.abs(maps))
+
+
+def _make_cam(model, method, findings, *, stage='features', **options):
+  fused = not isinstance(stage, str)
+
+  @jax.jit
+  def maps_fn(variables, keys, image):
+    _, endpoints = model.apply(variables, image)
+    if method is cam.cam:
+      kernel, _ = models.head(variables['params'])
+      return cam.cam(
+        endpoints['features'], _select(kernel, findings), **options
+      )
+    maps = [
+      at_stage(variables, endpoints, name)
+      for name in (stage if fused else [stage])
+    ]
+    return cam.fuse(maps, size=image.shape[1:3]) if fused else maps[0]
+
+  def at_stage(variables, endpoints, name):
+    if name not in endpoints:
+      raise ValueError(
+        f'The model has no stage {name!r}; it has {", ".join(endpoints)}.'
+      )
+
+    def head_fn(features):
+      logits, _ = model.apply(variables, features, start=name)
+      return _select(logits, findings)
+
+    return method(head_fn, endpoints[name], **options)
+
+  return maps_fn
+
+
+def _make_saliency(model, method, findings, *, baseline=None, **options):
+  make_baseline = _make_baseline(baseline)
+  samples = 'chunk' in _options(method)
+  chunk = 1 if samples else options.pop('chunk', 8)
+
+  def logits_fn(variables, image):
+    logits, _ = model.apply(variables, image[None])
+    return _select(logits[0], findings)
+
+  def one_image(variables, key_and_image):
+    key, image = key_and_image
+    arguments = {'score_fn': Partial(logits_fn, variables), 'image': image}
+    if 'key' in inspect.signature(method).parameters:
+      arguments['key'] = key
+    if baseline is not None:
+      arguments['baseline'] = make_baseline(image)
+    maps = method(**arguments, **options)
+    return maps[0] if method is saliency.integrated_gradients else maps
+
+  def maps_fn(variables, keys, image):
+    fn = Partial(one_image, variables)
+    xs = keys, image
+    if not samples or saliency.is_traced((variables, xs)):
+      return saliency.map_chunks(fn, xs, chunk=chunk)
+    # A method that samples compiles its own passes: image by image.
+    return jnp.stack([fn(x) for x in zip(*xs, strict=True)])
+
+  return maps_fn
+
+
+def _make_baseline(baseline):
+  if not isinstance(baseline, str):
+    return lambda image: jnp.full_like(image, baseline)
+  if baseline not in saliency.BASELINES:
+    raise ValueError(
+      f'Unknown baseline {baseline!r}; choose from'
+      f' {", ".join(saliency.BASELINES)}, or give a number.'
+    )
+  return saliency.BASELINES[baseline]
+
+
+def _options(function):
+  return {
+    name
+    for name, parameter in inspect.signature(function).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY
+  }
+
+
+def _select(x, findings):
+  return x if findings is None else x[..., findings]

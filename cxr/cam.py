@@ -1,0 +1,130 @@
+"""Class activation maps: where on the feature grid a finding's logit arises.
+
+Every function takes features 'b u v d' (what some stage of a network puts out)
+and gives one map per finding, 'b u v k', float32, signed and unscaled: scaling
+is for display. `relu=True` keeps the positive part, as the publications show
+their maps; the default keeps the sign, so that for a head that pools and is
+linear (logits = mean_uv(features) @ kernel + bias) the maps add up:
+
+  cam.mean((1, 2)) + bias = logits
+  grad_cam = hires_cam = cam / (u * v), cell by cell
+
+`head_fn` maps the features of one stage, 'b u v d', to logits 'b k', each image
+on its own. All findings come from one forward pass: one vjp, vmapped over the k
+cotangents (a loop over findings is far too slow on a CPU). That holds
+k times the features in memory: bound it by the batch.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+from jax import numpy as jnp
+from jaxtyping import Array, Float
+
+Features = Float[Array, 'b u v d']
+Maps = Float[Array, 'b u v k']
+HeadFn = Callable[[Features], Float[Array, 'b k']]
+
+
+def cam(
+  features: Features, kernel: Float[Array, 'd k'], *, relu: bool = False
+) -> Maps:
+  """The class weights applied at every cell; no bias (Zhou et al. 2016)."""
+  return _combine('buvd,dk->buvk', features, kernel, relu)
+
+
+def grad_cam(
+  head_fn: HeadFn, features: Features, *, relu: bool = False
+) -> Maps:
+  """Channels weighted by their mean gradient (Selvaraju et al. 2017)."""
+  weights = _gradients(head_fn, features).mean((2, 3))
+  return _combine('buvd,kbd->buvk', features, weights, relu)
+
+
+def grad_cam_plus_plus(
+  head_fn: HeadFn, features: Features, *, relu: bool = False
+) -> Maps:
+  """Channels weighted by their positive gradients (Chattopadhyay et al. 2018).
+
+  The paper's weight of a cell, g^2 / (2 g^2 + S g^3) with S the channel's sum,
+  is written 1 / (2 + S g): the same number, without the quotient of vanishing
+  powers that makes implementations add a constant. It assumes features >= 0
+  (after a ReLU); a negative sum counts as 0.
+  """
+  gradients = jax.nn.relu(_gradients(head_fn, features))
+  total = jax.nn.relu(_float32(features).sum((1, 2), keepdims=True))
+  weights = (gradients / (2 + total[None] * gradients)).sum((2, 3))
+  return _combine('buvd,kbd->buvk', features, weights, relu)
+
+
+def hires_cam(
+  head_fn: HeadFn, features: Features, *, relu: bool = False
+) -> Maps:
+  """Gradient times feature in every cell (Draelos and Carin 2020)."""
+  gradients = _gradients(head_fn, features)
+  return _combine('buvd,kbuvd->buvk', features, gradients, relu)
+
+
+def layer_cam(
+  head_fn: HeadFn, features: Features, *, relu: bool = False
+) -> Maps:
+  """Positive gradient times feature in every cell (Jiang et al. 2021)."""
+  gradients = jax.nn.relu(_gradients(head_fn, features))
+  return _combine('buvd,kbuvd->buvk', features, gradients, relu)
+
+
+def fuse(
+  maps: Sequence[Float[Array, 'b _ _ k']],
+  *,
+  size: tuple[int, int],
+  gamma: float = 2.0,
+) -> Float[Array, 'b h w k']:
+  """Maps of several stages as one: LayerCAM's fusion (Jiang et al. 2021).
+
+  The positive part of each map is brought to a common scale by
+  tanh(gamma * map / max(map)), resized to `size` (h, w), and the largest value
+  of any stage is kept. Stages have no common unit, so this alone of the maps
+  here is scaled: it lies in [0, tanh(gamma)], and is 0 where no stage of the
+  image has a positive value.
+  """
+  scaled = []
+  for stage in maps:
+    stage = jax.nn.relu(_float32(stage))
+    peak = stage.max((1, 2), keepdims=True)
+    scaled.append(jnp.tanh(gamma * stage / jnp.where(peak > 0, peak, 1)))
+  return jnp.stack([resize(stage, size) for stage in scaled]).max(0)
+
+
+def resize(
+  maps: Float[Array, 'b _ _ k'], size: tuple[int, int]
+) -> Float[Array, 'b h w k']:
+  """Bilinear, cells taken as areas (half-pixel centres), edges held."""
+  return jax.image.resize(
+    maps, (maps.shape[0], *size, maps.shape[3]), 'bilinear'
+  )
+
+
+def _gradients(
+  head_fn: HeadFn, features: Features
+) -> Float[Array, 'k b u v d']:
+  logits, pullback = jax.vjp(head_fn, features)
+  num_images, num_findings = logits.shape
+  cotangents = jnp.broadcast_to(
+    jnp.eye(num_findings, dtype=logits.dtype)[:, None],
+    (num_findings, num_images, num_findings),
+  )
+  (gradients,) = jax.vmap(pullback)(cotangents)
+  return _float32(gradients)
+
+
+def _combine(spec: str, features: Features, weights: Array, relu: bool) -> Maps:
+  # 'highest': accelerators would round float32 factors to some 8 or 10 bits,
+  # and the identities above would hold to 1e-3 only.
+  maps = jnp.einsum(
+    spec, _float32(features), _float32(weights), precision='highest'
+  )
+  return jax.nn.relu(maps) if relu else maps
+
+
+def _float32(x: Array) -> Array:
+  return x.astype(jnp.float32)

@@ -1,0 +1,245 @@
+"""Maps by name, of a small network with the models' interface."""
+
+import jax
+import ml_collections
+import numpy as np
+import pytest
+from flax import linen as nn
+from jax import numpy as jnp
+
+from cxr import attribution, models
+
+KEY = jax.random.key(0)
+IMAGE = jax.random.uniform(jax.random.key(1), (3, 12, 16, 1))
+QUICK = {
+  'smooth_grad': {'num_samples': 3, 'chunk': 2},
+  'integrated_gradients': {'num_steps': 3, 'chunk': 2},
+  'occlusion': {'window': 6, 'stride': 6},
+  'rise': {'num_masks': 6, 'grid': 3, 'chunk': 4},
+}
+
+
+class Net(nn.Module):
+  """Two stages and a pooled linear head."""
+
+  num_findings: int = 4
+  smooth: bool = False
+
+  @nn.compact
+  def __call__(self, x, train=False, start='image'):
+    act = nn.softplus if self.smooth else nn.relu
+    pad = ((1, 1), (1, 1))
+    endpoints = {}
+    stages = ('image', 'stage1', 'stage2', 'features')
+    first = stages.index(start)
+    if first < 1:
+      x = (x - 0.5) / 0.25
+      x = act(nn.Conv(5, (3, 3), (2, 2), padding=pad, name='conv1')(x))
+    if first < 2:
+      endpoints['stage1'] = x
+      x = act(nn.Conv(6, (3, 3), (2, 2), padding=pad, name='conv2')(x))
+    endpoints['stage2'] = endpoints['features'] = x
+    logits = nn.Dense(self.num_findings, name='fc')(x.mean((1, 2)))
+    return logits, endpoints
+
+
+NET = Net()
+VARIABLES = jax.jit(NET.init)(jax.random.key(2), IMAGE)
+APPLY = jax.jit(NET.apply)
+
+
+def _maps(method, image=IMAGE, key=KEY, model=NET, **options):
+  options = {**QUICK.get(method, {}), **options}
+  fn = attribution.make_attribution(model, method, **options)
+  return fn(VARIABLES, key, image)
+
+
+@pytest.mark.parametrize('method', attribution.METHODS)
+def test_shape_findings_and_batch(method):
+  keys = jax.random.split(KEY, 3)
+  options = QUICK.get(method, {})
+  fn = attribution.make_attribution(NET, method, **options)
+  maps = fn(VARIABLES, keys, IMAGE)
+  assert maps.shape == (3, 12, 16, 4)
+  assert maps.dtype == jnp.float32
+  assert (maps < 0).any() == (method not in ('grad_cam_plus_plus', 'layer_cam'))
+  # An image with its key is the same anywhere.
+  last = fn(VARIABLES, keys[2:], IMAGE[2:])
+  np.testing.assert_allclose(last, maps[2:], rtol=1e-4, atol=1e-5)
+  some = attribution.make_attribution(NET, method, findings=[2, 0], **options)
+  some = some(VARIABLES, keys, IMAGE)
+  np.testing.assert_allclose(some, maps[..., [2, 0]], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('method', ['gradient', 'smooth_grad', 'layer_cam'])
+def test_under_jit_the_same(method):
+  fn = attribution.make_attribution(NET, method, **QUICK.get(method, {}))
+  np.testing.assert_allclose(
+    jax.jit(fn)(VARIABLES, KEY, IMAGE),
+    fn(VARIABLES, KEY, IMAGE),
+    rtol=1e-4,
+    atol=1e-5,
+  )
+
+
+def test_a_single_key_is_split_over_the_batch():
+  np.testing.assert_array_equal(
+    _maps('smooth_grad'), _maps('smooth_grad', key=jax.random.split(KEY, 3))
+  )
+
+
+def test_native_cam_averages_to_the_logits():
+  maps = _maps('cam', native=True)
+  logits, endpoints = APPLY(VARIABLES, IMAGE)
+  assert maps.shape == (*endpoints['features'].shape[:3], 4)
+  bias = VARIABLES['params']['fc']['bias']
+  np.testing.assert_allclose(
+    maps.mean((1, 2)) + bias[None], logits, rtol=1e-4, atol=1e-6
+  )
+
+
+@pytest.mark.parametrize('method', ['grad_cam', 'hires_cam'])
+def test_grad_cam_of_the_last_stage_is_cam_over_cells(method):
+  cells = 3 * 4
+  np.testing.assert_allclose(
+    _maps(method), _maps('cam') / cells, rtol=1e-4, atol=1e-6
+  )
+  np.testing.assert_allclose(
+    _maps(method, stage='stage2'), _maps('cam') / cells, rtol=1e-4, atol=1e-6
+  )
+
+
+def test_stage_gives_a_finer_grid():
+  assert _maps('layer_cam', stage='stage1', native=True).shape == (3, 6, 8, 4)
+  fused = _maps('layer_cam', stage=('stage1', 'features'))
+  assert fused.shape == (3, 12, 16, 4)
+  assert fused.min() >= 0
+
+
+def test_hires_cam_at_any_stage_is_gradient_times_feature():
+  features = APPLY(VARIABLES, IMAGE)[1]['stage1']
+
+  @jax.jit
+  @jax.grad
+  def gradient(features):
+    return NET.apply(VARIABLES, features, start='stage1')[0][:, 1].sum()
+
+  expected = (features * gradient(features)).sum(-1)
+  maps = _maps('hires_cam', stage='stage1', native=True)
+  np.testing.assert_allclose(maps[..., 1], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_size_and_relu():
+  signed = _maps('cam')
+  assert _maps('cam', size=5).shape == (3, 5, 5, 4)
+  assert _maps('gradient', size=(6, 8)).shape == (3, 6, 8, 4)
+  assert _maps('cam', relu=True).min() >= 0
+  assert signed.min() < 0
+
+
+def test_gradient_is_jaxs():
+  score = lambda x: NET.apply(VARIABLES, x[None])[0][0, 3]
+  expected = jax.jit(jax.vmap(jax.grad(score)))(IMAGE)[..., 0]
+  for chunk in (1, 2, 8):
+    np.testing.assert_allclose(
+      _maps('gradient', chunk=chunk)[..., 3], expected, rtol=1e-4, atol=1e-6
+    )
+
+
+def test_gradient_x_input_takes_its_baseline_from_each_image():
+  gradient = _maps('gradient')
+  np.testing.assert_allclose(
+    _maps('gradient_x_input'), IMAGE * gradient, rtol=1e-4, atol=1e-6
+  )
+  mean = IMAGE.mean((1, 2, 3), keepdims=True)
+  np.testing.assert_allclose(
+    _maps('gradient_x_input', baseline='mean'),
+    (IMAGE - mean) * gradient,
+    rtol=1e-4,
+    atol=1e-6,
+  )
+  np.testing.assert_allclose(
+    _maps('gradient_x_input', baseline=0.5),
+    (IMAGE - 0.5) * gradient,
+    rtol=1e-4,
+    atol=1e-6,
+  )
+
+
+def test_integrated_gradients_of_a_network_are_complete_at_64_steps():
+  model = Net(smooth=True)
+  maps = _maps(
+    'integrated_gradients', model=model, num_steps=64, chunk=16, baseline='mean'
+  )
+  mean = jnp.broadcast_to(IMAGE.mean((1, 2, 3), keepdims=True), IMAGE.shape)
+  logits_fn = jax.jit(lambda x: model.apply(VARIABLES, x)[0])
+  change = logits_fn(IMAGE) - logits_fn(mean)
+  np.testing.assert_allclose(maps.sum((1, 2)), change, atol=1e-3 / 64)
+
+
+def test_magnitude_and_positive():
+  maps = _maps('gradient')
+  np.testing.assert_array_equal(
+    attribution.magnitude(maps, sigma=0), jnp.abs(maps)
+  )
+  blurred = attribution.magnitude(maps, sigma=0.1)
+  assert blurred.shape == maps.shape
+  assert blurred.min() >= 0
+  assert blurred.std() < jnp.abs(maps).std()
+  np.testing.assert_allclose(
+    attribution.magnitude(-maps, sigma=0.1), blurred, rtol=1e-6
+  )
+  np.testing.assert_array_equal(
+    attribution.positive(maps), jnp.maximum(maps, 0)
+  )
+
+
+@pytest.mark.parametrize(
+  ('method', 'options', 'message'),
+  [
+    ('camera', {}, 'choose from cam, grad_cam'),
+    ('cam', {'stage': 'stage1'}, 'cam has no option stage; it has relu'),
+    ('rise', {'num_samples': 3}, 'no option num_samples; it has .*num_masks'),
+    ('gradient', {'native': True}, 'gradient has none'),
+    ('cam', {'native': True, 'size': 4}, 'leave one of them out'),
+    ('rise', {'baseline': 'grey'}, 'choose from black'),
+  ],
+)
+def test_bad_options_are_named(method, options, message):
+  with pytest.raises(ValueError, match=message):
+    attribution.make_attribution(NET, method, **options)
+
+
+def test_an_unknown_stage_is_named():
+  with pytest.raises(ValueError, match='no stage .stage9.; it has stage1'):
+    _maps('grad_cam', stage='stage9')
+
+
+def test_the_projects_network():
+  config = ml_collections.ConfigDict(
+    {
+      'arch': 'resnet18',
+      'num_filters': 4,
+      'num_stages': 2,
+      'output_stride': 8,
+      'input_mean': 0.5,
+      'input_std': 0.25,
+      'dtype': 'float32',
+      'remat': False,
+    }
+  )
+  model = models.make_model(config, num_findings=3)
+  image = jax.random.uniform(KEY, (2, 32, 32, 1))
+  variables = jax.jit(model.init)(KEY, image)
+  make = lambda method, **options: attribution.make_attribution(
+    model, method, native=True, **options
+  )(variables, KEY, image)
+  maps = make('cam')
+  assert maps.shape == (2, 4, 4, 3)
+  logits, _ = jax.jit(model.apply)(variables, image)
+  _, bias = models.head(variables['params'])
+  np.testing.assert_allclose(
+    maps.mean((1, 2)) + bias[None], logits, rtol=1e-4, atol=1e-5
+  )
+  np.testing.assert_allclose(make('grad_cam'), maps / 16, rtol=1e-4, atol=1e-6)
+  assert make('layer_cam', stage='stage1').shape == (2, 8, 8, 3)

@@ -1,0 +1,257 @@
+"""Checks of maps, on maps whose answer is known."""
+
+import jax
+import numpy as np
+import pytest
+from flax import linen as nn
+from jax import numpy as jnp
+from scipy import stats
+
+from cxr import saliency, sanity
+
+RNG = np.random.default_rng(0)
+
+
+def _maps(*shape):
+  return RNG.normal(size=shape)
+
+
+@pytest.mark.parametrize('rank', [False, True])
+def test_correlation_is_scipys(rank):
+  a, b = _maps(3, 5, 6, 2), _maps(3, 5, 6, 2)
+  a[0] = np.round(a[0])  # ties
+  oracle = stats.spearmanr if rank else stats.pearsonr
+  for i in range(3):
+    for k in range(2):
+      expected = oracle(a[i, ..., k].ravel(), b[i, ..., k].ravel())[0]
+      value = sanity.correlation(a, b, rank=rank)[i, k]
+      assert value == pytest.approx(expected, abs=1e-12)
+
+
+def test_rank_correlation_sees_order_only():
+  a = _maps(2, 4, 4)
+  np.testing.assert_allclose(sanity.correlation(a, np.exp(a), rank=True), 1)
+  np.testing.assert_allclose(sanity.correlation(a, -a, rank=True), -1)
+
+
+def test_correlation_of_constant_and_broken_maps():
+  flat, varied = np.full((1, 4, 4), 0.1), _maps(1, 4, 4)
+  broken = varied.copy()
+  broken[0, 0, 0] = np.nan
+  for rank in (False, True):
+    assert sanity.correlation(flat, 3 * flat, rank=rank) == 1
+    assert sanity.correlation(flat, varied, rank=rank) == 0
+    assert np.isnan(sanity.correlation(broken, varied, rank=rank))
+    assert np.isnan(sanity.correlation(varied, broken, rank=rank))
+
+
+class Chain(nn.Module):
+  """Its names do not sort in the order in which they are called."""
+
+  @nn.compact
+  def __call__(self, x):
+    for name in ('z', 'b', 'k'):
+      x = nn.Dense(4, name=name)(x)
+      x = nn.BatchNorm(use_running_average=True, name=f'{name}_norm')(x)
+    return nn.Dense(1, name='a')(x)
+
+
+def _chain():
+  init = lambda: Chain().init(jax.random.key(0), jnp.ones((1, 4)))
+  return init, init()
+
+
+def test_layers_from_head_are_in_the_order_of_the_calls():
+  init, _ = _chain()
+  expected = ['a', 'k_norm', 'k', 'b_norm', 'b', 'z_norm', 'z']
+  assert sanity.layers_from_head(init) == expected
+
+
+def test_cascade_replaces_layer_after_layer():
+  _, variables = _chain()
+  random = jax.tree.map(lambda x: x + 100, variables)
+  steps = list(sanity.cascade(variables, random, ['a', 'k_norm']))
+  assert len(steps) == 3
+  for step, replaced in zip(steps, [[], ['a'], ['a', 'k_norm']], strict=True):
+    assert jax.tree.structure(step) == jax.tree.structure(variables)
+    for collection, tree in step.items():
+      for name in tree:
+        source = random if name in replaced else variables
+        jax.tree.map(
+          np.testing.assert_array_equal, tree[name], source[collection][name]
+        )
+
+
+def test_shuffle_keeps_the_entries_and_moves_them():
+  variables = {'params': {'a': jnp.arange(60.0).reshape(3, 20)}}
+  shuffled = sanity.shuffle(jax.random.key(0), variables)['params']['a']
+  assert shuffled.shape == (3, 20)
+  np.testing.assert_array_equal(np.sort(shuffled.ravel()), np.arange(60))
+  assert (shuffled != variables['params']['a']).mean() > 0.5
+
+
+def test_cascading_randomisation_falls_where_the_map_reads_the_layer():
+  pattern, other = _maps(2, 5, 5), _maps(2, 5, 5)
+  variables = {'params': {'first': {'w': 1.0}, 'head': {'w': 1.0}}}
+  random = {'params': {'first': {'w': 0.0}, 'head': {'w': -3.0}}}
+
+  def map_fn(v):  # the head only scales: |map| keeps its order
+    first = v['params']['first']['w']
+    return v['params']['head']['w'] * (first * pattern + (1 - first) * other)
+
+  rows = sanity.cascading_randomisation(
+    map_fn, variables, random, ['head', 'first']
+  )
+  expected = sanity.correlation(np.abs(pattern), np.abs(other), rank=True)
+  np.testing.assert_allclose(rows, [[1, 1], [1, 1], expected])
+
+
+def test_deletion_by_hand():
+  image = jnp.array([[1.0, 2.0], [3.0, 4.0]])[..., None]
+  curve = sanity.deletion(jnp.sum, image, image[..., 0], num_steps=4)
+  np.testing.assert_allclose(curve, [10, 6, 3, 1, 0])
+  curve = sanity.deletion(jnp.sum, image, -image[..., 0], num_steps=4, chunk=2)
+  np.testing.assert_allclose(curve, [10, 9, 7, 4, 0])
+  curve = sanity.deletion(
+    jnp.sum, image, image[..., 0], num_steps=2, baseline=1.0
+  )
+  np.testing.assert_allclose(curve, [10, 5, 4])
+
+
+def test_insertion_goes_from_the_blurred_film_to_the_film():
+  image = jax.random.uniform(jax.random.key(0), (8, 8, 1))
+  score = lambda x: ((x - image) ** 2).sum()
+  curve = sanity.insertion(score, image, image[..., 0], sigma=0.1, num_steps=8)
+  blurred = saliency.blur(image, 0.8)
+  assert curve.shape == (9,)
+  assert curve[0] == pytest.approx(float(score(blurred)), rel=1e-5)
+  assert curve[-1] == 0
+  assert (np.diff(curve) < 0).all()
+
+
+def test_a_better_map_has_the_better_areas():
+  image = jnp.full((6, 6, 1), 0.1).at[2:4, 2:4].set(1.0)
+  score = lambda x: jax.nn.sigmoid(8 * x[2:4, 2:4].mean() - 4)
+  good = jnp.zeros((6, 6)).at[2:4, 2:4].set(1.0)
+  deletion = [
+    sanity.area(sanity.deletion(score, image, h, num_steps=9))
+    for h in (good, -good)
+  ]
+  insertion = [
+    sanity.area(sanity.insertion(score, image, h, sigma=0.5, num_steps=9))
+    for h in (good, -good)
+  ]
+  assert deletion[0] < 0.2 < 0.8 < deletion[1]
+  assert insertion[0] > insertion[1] + 0.4
+
+
+def test_a_constant_heatmap_is_a_curve_all_the_same():
+  curve = sanity.deletion(
+    jnp.sum, jnp.ones((2, 2, 1)), jnp.zeros((2, 2)), num_steps=4
+  )
+  np.testing.assert_allclose(curve, [4, 3, 2, 1, 0])
+
+
+def test_area():
+  assert sanity.area([1.0, 1.0, 1.0]) == 1
+  assert sanity.area([0.0, 1.0]) == 0.5
+  np.testing.assert_allclose(sanity.area([[0, 0, 1], [1, 0, 0]]), [0.25, 0.25])
+
+
+def test_stability_of_a_map_that_ignores_the_noise_and_of_one_that_is_noise():
+  image = jax.random.uniform(jax.random.key(0), (2, 9, 9, 1), minval=0.4)
+  key = jax.random.key(1)
+  fixed = lambda x: np.broadcast_to(np.arange(81.0).reshape(9, 9), (2, 9, 9))
+  np.testing.assert_allclose(sanity.stability(fixed, key, image), 1)
+  raw = lambda x: np.asarray(x[..., 0])
+  still = sanity.stability(raw, key, image, noise=0.001)
+  shaken = sanity.stability(raw, key, image, noise=1.0, num_samples=8)
+  assert still.shape == (2,)
+  assert (still > 0.99).all()
+  assert (shaken < 0.6).all()
+
+
+def test_pairwise_correlation_is_the_mean_over_pairs():
+  maps = _maps(4, 5, 5, 2) + _maps(1, 5, 5, 1)
+  for k in range(2):
+    matrix = np.corrcoef(maps[..., k].reshape(4, -1))
+    expected = matrix[np.triu_indices(4, 1)].mean()
+    value = sanity.pairwise_correlation(maps)[k]
+    assert value == pytest.approx(expected)
+
+
+def test_same_map():
+  one = _maps(1, 6, 6)
+  same = np.concatenate([one, 2 * one + 1, one + 1e-3 * _maps(1, 6, 6)])
+  value, flag = sanity.same_map(np.stack([same, _maps(3, 6, 6)], -1))
+  assert value[0] > 0.99
+  assert flag.tolist() == [True, False]
+
+
+def test_same_map_of_constants_of_one_film_and_of_nan():
+  flat = np.full((3, 4, 4), 0.3)
+  assert sanity.same_map(flat) == (1, True)
+  mixed = np.concatenate([flat[:2], _maps(1, 4, 4)])
+  assert sanity.pairwise_correlation(mixed) == pytest.approx(1 / 3)
+  value, flag = sanity.same_map(flat[:1])
+  assert np.isnan(value)
+  assert not flag
+  value, flag = sanity.same_map(np.where(flat, np.nan, 0))
+  assert np.isnan(value)
+  assert not flag
+
+
+def test_body_mask_fills_the_lungs_and_leaves_markers_out():
+  image = np.zeros((64, 64, 1))
+  image[8:60, 10:54] = 0.6
+  image[20:40, 18:28] = image[20:40, 36:46] = 0.02  # lungs
+  image[2:5, 58:62] = 1.0  # a side marker
+  mask = sanity.body_mask(image)
+  body = np.zeros((64, 64), bool)
+  body[8:60, 10:54] = True
+  assert (mask != body).mean() < 0.02
+  assert mask[30, 22]
+  assert not mask[3, 60]
+  assert not sanity.body_mask(np.zeros((8, 8, 1))).any()
+
+
+def test_share_outside():
+  maps = np.array([[[1.0, -3.0], [2.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
+  mask = np.array([[[True, False], [True, True]]] * 2)
+  share = sanity.share_outside(maps, mask)
+  assert share[0] == 0.5
+  assert np.isnan(share[1])
+  many = sanity.share_outside(np.stack([maps, 2 * maps], -1), mask)
+  np.testing.assert_allclose(many[0], [0.5, 0.5])
+
+
+def test_cause_attribution_of_a_linear_model_is_the_causal_effect():
+  weight = _maps(4, 4, 3)
+  logits = lambda x: np.einsum('bhwc,hwk->bk', x, weight) + 0.7
+  film, without = _maps(2, 4, 4, 1), _maps(2, 4, 4, 1)
+  gradient = np.broadcast_to(weight, (2, 4, 4, 3))
+  np.testing.assert_allclose(
+    sanity.cause_attribution(gradient, film - without),
+    sanity.causal_effect(logits, film, without),
+  )
+  one = sanity.cause_attribution(gradient[..., 0], film - without)
+  assert one.shape == (2,)
+
+
+def test_cause_attribution_along_the_path_is_the_causal_effect():
+  score = lambda x: jnp.tanh(2 * x).sum() + x[0, 0, 0] * x[1, 1, 0]
+  film = jax.random.uniform(jax.random.key(0), (3, 3, 1))
+  without = film.at[:2, :2].set(0.0)
+  maps, _ = saliency.integrated_gradients(score, film, baseline=without)
+  effect = sanity.causal_effect(
+    lambda x: score(x[0])[None], film[None], without[None]
+  )
+  np.testing.assert_allclose(maps.sum()[None], effect, rtol=1e-4)
+
+
+def test_bad_counts_are_named():
+  image = jnp.ones((1, 2, 2, 1))
+  with pytest.raises(ValueError, match='num_samples'):
+    sanity.stability(lambda x: x, jax.random.key(0), image, num_samples=0)
+  with pytest.raises(ValueError, match='num_steps'):
+    sanity.deletion(jnp.sum, image[0], jnp.ones((2, 2)), num_steps=0)
