@@ -39,6 +39,7 @@ from cxr import (
   checkpoint,
   exchange,
   localization,
+  localize,
   plots,
   radiograph,
   report,
@@ -380,7 +381,8 @@ def _make_maps(model, variables, methods, *, smooth: float) -> MapsFn:
     maps = {}
     for method, attribute in attributions.items():
       maps[method] = select(attribute(variables, keys, image), finding)
-      if method in attribution.SALIENCY_METHODS:
+      # As where the maps were scored.
+      if method in localize.BY_MAGNITUDE:
         maps[method] = attribution.magnitude(maps[method], sigma=smooth)
     return maps
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from configs import default
 from cxr import (
+  attribution,
   checkpoint,
   exchange,
   explain,
@@ -491,6 +492,16 @@ class TestExplain:
     image = np.random.default_rng(0).random((1, 32, 32, 1), np.float32)
     maps_fn = explain._make_maps(net, variables, ('gradient',), smooth=0.02)
     assert (np.asarray(maps_fn(image, np.array([[0]]))['gradient']) >= 0).all()
+
+  def test_occlusion_keeps_its_sign(self, monkeypatch):
+    # It is evidence for and against, as where it is scored.
+    made = lambda model, method: lambda variables, keys, image: -image
+    monkeypatch.setattr(attribution, 'make_attribution', made)
+    maps_fn = explain._make_maps(None, None, ('occlusion',), smooth=0.02)
+    image = np.ones((1, 8, 8, 1), np.float32)
+    assert (
+      np.asarray(maps_fn(image, np.array([[0]]))['occlusion']) == -1
+    ).all()
 
 
 def test_page_takes_the_cases_as_they_are(films, output):
