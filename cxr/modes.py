@@ -56,12 +56,7 @@ def _explain(request: Request) -> None:
   config, workdir = _stored(request)
   if not request.images:
     raise ValueError('--mode=explain needs --images=FILE or --images=FOLDER.')
-  explain.explain(
-    config,
-    workdir,
-    request.images,
-    request.output or os.path.join(workdir, 'explain'),
-  )
+  explain.explain(config, workdir, request.images, request.output)
 
 
 def _stored(request: Request) -> tuple[ConfigDict, str]:
