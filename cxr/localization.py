@@ -10,7 +10,8 @@ level. Degenerate maps have defined results and are never dropped:
 * a constant map has no box under any rule: IoU, IoBB, IoR and mask IoU are 0,
   its AUROC is 1/2, its pointing game the share of the film the box takes up;
 * an all-negative map has boxes (rules are relative to its range), energy 0;
-* a box of zero area overlaps nothing: every score 0, AUROC NaN (undefined);
+* a box of zero area overlaps nothing: every score 0, AUROC NaN (undefined, as
+  for a box that holds every pixel);
 * a film without a box of the finding: every score NaN, boxes kept (they count
   as false positives).
 """
@@ -25,6 +26,8 @@ from scipy import ndimage
 
 # Diagonal neighbours belong to one region.
 EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
+# The constant map that stands for one without pixels.
+EMPTY_SHAPE = (64, 64)
 # Levels searched by 'tuned' and 'oracle', as fractions of a map's range.
 FRACTIONS = np.linspace(0.05, 0.95, 19)
 
@@ -38,10 +41,10 @@ def clean(heatmap: Float[np.ndarray, 'h w']) -> Float[np.ndarray, 'h w']:
       'one finding at a time.'
     )
   if not heatmap.size:
-    return np.zeros((1, 1))
-  finite = np.isfinite(heatmap)
-  if finite.all():
+    return np.zeros(EMPTY_SHAPE)
+  if np.isfinite(heatmap.sum()):  # The cheap test: this runs for every score.
     return heatmap
+  finite = np.isfinite(heatmap)
   lowest = heatmap[finite].min() if finite.any() else 0.0
   return np.where(finite, heatmap, lowest)
 
@@ -146,6 +149,18 @@ def box_cover(
   return np.outer(_cover(ymin, ymax, shape[0]), _cover(xmin, xmax, shape[1]))
 
 
+def _sum_in_box(values, box) -> float:
+  """sum(values x box_cover), at the cost of the box alone."""
+  height, width = values.shape
+  y, x = _cover(box[0], box[2], height), _cover(box[1], box[3], width)
+  rows, columns = np.flatnonzero(y), np.flatnonzero(x)
+  if not len(rows) or not len(columns):
+    return 0.0
+  rows = slice(rows[0], rows[-1] + 1)
+  columns = slice(columns[0], columns[-1] + 1)
+  return float(y[rows] @ values[rows, columns] @ x[columns])
+
+
 def box_mask(
   box: Float[np.ndarray, '4'], shape: tuple[int, int]
 ) -> Bool[np.ndarray, 'h w']:
@@ -177,7 +192,7 @@ def mask_overlap(
   mask: Bool[np.ndarray, 'h w'], box: Float[np.ndarray, '4']
 ) -> tuple[float, float]:
   """(IoR, mask IoU), by exact area: |mask ∩ box| over |mask|, over |union|."""
-  inside = float(np.sum(box_cover(box, mask.shape), where=mask))
+  inside = _sum_in_box(mask, box)
   pixels = float(np.count_nonzero(mask))
   union = pixels + float(area(box)) * mask.size - inside
   return inside / pixels if pixels else 0.0, inside / union if union else 0.0
@@ -225,9 +240,7 @@ def energy(
   if peak == 0:
     return 0.0
   positive = positive / peak  # Sums of tiny values would underflow.
-  return float((positive * box_cover(box, positive.shape)).sum()) / float(
-    positive.sum()
-  )
+  return _sum_in_box(positive, box) / float(positive.sum())
 
 
 def map_auroc(
@@ -290,8 +303,10 @@ def otsu_levels(
   heatmap = clean(heatmap)
   if heatmap.max() == heatmap.min():
     return (float(heatmap.max()),)
-  scaled = scale_255(heatmap) / 255.0
-  count, edges = np.histogram(scaled, bins=num_bins, range=(0.0, 1.0))
+  scaled = scale_255(heatmap).ravel() * (num_bins / 255.0)
+  index = np.minimum(scaled.astype(np.int64), num_bins - 1)
+  count = np.bincount(index, minlength=num_bins)
+  edges = np.arange(num_bins + 1) / num_bins
   centre = (edges[:-1] + edges[1:]) / 2
   lower, weighted = np.cumsum(count)[:-1], np.cumsum(count * centre)[:-1]
   total, whole = count.sum(), (count * centre).sum()

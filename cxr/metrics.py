@@ -124,7 +124,9 @@ def operating_threshold(
   def one(score, label):
     false_rate, true_rate, threshold = roc_curve(score, label)
     if sensitivity is None:
-      return threshold[np.argmax(true_rate - false_rate)]
+      youden = true_rate - false_rate
+      # 2/3 - 0 and 1 - 1/3 differ by rounding: a tie all the same.
+      return threshold[np.argmax(youden >= youden.max() - 1e-12)]
     return threshold[np.argmax(true_rate >= sensitivity - 1e-12)]
 
   return _per_finding(one, score, label)

@@ -60,7 +60,7 @@ def _divide(part, whole):
 
 def _groups(score):
   """Tie group of each of the sorted scores."""
-  return np.cumsum(np.append(0, score[1:] != score[:-1]))
+  return np.cumsum(np.append(0, score[1:] != score[:-1]))[: len(score)]
 
 
 def _stack(parts):
@@ -324,7 +324,7 @@ def pair_units(
 def ranks(score: Float[np.ndarray, 'n k']) -> Float[np.ndarray, 'n k']:
   """Midranks of each column: what two runs' scores are compared by, since the
   scale of their logits means nothing (Bandos, Rockette, Gur 2005)."""
-  return stats.rankdata(score, axis=0)
+  return stats.rankdata(score, axis=0, nan_policy='omit')
 
 
 def paired_difference(
@@ -486,7 +486,7 @@ def delong_test(
   z = 0.0 if difference == 0 and not math.isnan(se) else math.nan
   if se > 0:
     z = difference / se
-  margin = stats.norm.ppf(0.975) * se
+  margin = float(stats.norm.ppf(0.975)) * se
   return {
     'difference': difference,
     'se': se,
