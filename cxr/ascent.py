@@ -1,0 +1,143 @@
+"""What every attack is made of: the ball it moves in, and the loop.
+
+All functions see one image 'h w 1' in [0, 1]; callers vmap. Perturbations are
+measured in pixels of that image. An attack is a `Steps`, three functions of
+one image; `run` walks them inside a trace.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+Image = Float[Array, 'h w 1']
+Scalar = Float[Array, '']
+
+# On a CPU, XLA runs convolutions inside a `while` 1.6 to 6 times slower than
+# outside, so short attacks are unrolled there; longer ones would take minutes
+# to compile. Called outside of a trace, make_attack drives the steps itself.
+UNROLLED_STEPS_ON_CPU = 10
+
+
+class Ball(NamedTuple):
+  """The perturbations of norm <= epsilon that keep the image in [0, 1].
+
+  Attributes:
+    sample: (key, image, epsilon) -> a random image of the ball.
+    direction: (gradient) -> the steepest perturbation of norm 1.
+    project: (adversarial, image, epsilon) -> the image inside the ball.
+  """
+
+  sample: Callable[[Key[Array, ''], Image, Scalar], Image]
+  direction: Callable[[Image], Image]
+  project: Callable[[Image, Image, Scalar], Image]
+
+
+def _linf_sample(key, image, epsilon):
+  noise = jax.random.uniform(key, image.shape, image.dtype, -1, 1)
+  return _linf_project(image + epsilon * noise, image, epsilon)
+
+
+def _linf_project(adversarial, image, epsilon):
+  # Bounds, not a clipped difference: adding that back overshoots by rounding.
+  lower = jnp.maximum(image - epsilon, 0)
+  upper = jnp.minimum(image + epsilon, 1)
+  return jnp.clip(adversarial, lower, upper)
+
+
+def _l2_norm(x):
+  # Scaled first: the square of a saturated model's gradient underflows.
+  largest = jnp.maximum(jnp.abs(x).max(), jnp.finfo(x.dtype).tiny)
+  return largest * jnp.sqrt(jnp.square(x / largest).sum())
+
+
+def _l2_direction(gradient):
+  gradient = gradient / jnp.maximum(
+    jnp.abs(gradient).max(), jnp.finfo(gradient.dtype).tiny
+  )
+  return gradient / jnp.maximum(_l2_norm(gradient), 1)
+
+
+def _l2_sample(key, image, epsilon):
+  # Of the surface: with so many pixels, so is almost all of the ball.
+  noise = jax.random.normal(key, image.shape, image.dtype)
+  return _l2_project(image + epsilon * _l2_direction(noise), image, epsilon)
+
+
+def _l2_project(adversarial, image, epsilon):
+  delta = adversarial - image
+  # A hair inside, since the sum of squares and the result are rounded.
+  radius = epsilon * (1 - 1e-6)
+  tiny = jnp.finfo(image.dtype).tiny
+  scale = jnp.minimum(1, radius / jnp.maximum(_l2_norm(delta), tiny))
+  # Clipping moves every pixel towards the image, so it keeps the norm.
+  return jnp.clip(image + scale * delta, 0, 1)
+
+
+BALLS = {
+  'linf': Ball(_linf_sample, jnp.sign, _linf_project),
+  'l2': Ball(_l2_sample, _l2_direction, _l2_project),
+}
+
+
+def ball(norm: str) -> Ball:
+  """The ball of a norm by name; ValueError names the choices."""
+  if norm not in BALLS:
+    raise ValueError(
+      f'Unknown norm {norm!r}; choose one of {", ".join(BALLS)}.'
+    )
+  return BALLS[norm]
+
+
+class Steps(NamedTuple):
+  """An attack on one image.
+
+  Attributes:
+    init: (key) -> state, a pytree of arrays.
+    step: (i, state) -> state; i counts from 0 and may be traced.
+    result: (state) -> (image, its loss); where the loss is not used, `jit`
+      prunes what it costs.
+  """
+
+  init: Callable[[Key[Array, '']], Any]
+  step: Callable[[Int[Array, ''], Any], Any]
+  result: Callable[[Any], tuple[Image, Scalar]]
+
+
+def better(
+  a: tuple[Image, Scalar], b: tuple[Image, Scalar]
+) -> tuple[Image, Scalar]:
+  """The (image, loss) of higher loss; the first on a tie or if b is NaN."""
+  # A NaN that came first must lose as well.
+  take = (b[1] > a[1]) | (jnp.isnan(a[1]) & ~jnp.isnan(b[1]))
+  return jax.tree.map(lambda x, y: jnp.where(take, y, x), a, b)
+
+
+def run(
+  steps: Steps, key: Key[Array, ''], *, num_steps: int, restarts: int = 1
+) -> Image:
+  """The attack's image, the best by loss of all restarts."""
+  unroll = (
+    jax.default_backend() == 'cpu'
+    and num_steps * restarts <= UNROLLED_STEPS_ON_CPU
+  )
+
+  def attempt(restart):
+    state = steps.init(jax.random.fold_in(key, restart))
+    state = jax.lax.fori_loop(
+      0, num_steps, steps.step, state, unroll=unroll or 1
+    )
+    return steps.result(state)
+
+  best = attempt(0)
+  if restarts > 1:
+    best = jax.lax.fori_loop(
+      1,
+      restarts,
+      lambda i, best: better(best, attempt(i)),
+      best,
+      unroll=unroll or 1,
+    )
+  return jax.lax.stop_gradient(best[0])

@@ -1,0 +1,182 @@
+"""Whether an evaluation under attack may be believed.
+
+Host functions of numpy arrays. `audit` measures what attacked films are;
+the checks, after AutoAttack's, return a flag each:
+
+    {'name': ..., 'raised': bool, 'value': float, 'limit': float, 'why': ...}
+
+`value` is compared with `limit`, and `why` says in one sentence what a raised
+flag means. A flag is a warning about the measurement, not about the model.
+
+References:
+  Croce & Hein 2020, arXiv 2003.01690; its code's `checks.py`; Carlini et al.
+  2019, On evaluating adversarial robustness, arXiv 1902.06705.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+
+def audit(
+  image: Float[np.ndarray, 'b h w 1'],
+  adversarial: Float[np.ndarray, 'b h w 1'],
+  *,
+  epsilon: float,
+  norm: str = 'linf',
+) -> dict[str, float | int | None]:
+  """What the attack really did, in [0, 1] pixels and float64.
+
+  Returns:
+    max_perturbation: largest norm of a film's perturbation; excess: by how
+    much it is above epsilon (0 if not); nan: pixels that are NaN; min and max:
+    the range of the others. Films with a NaN do not count for the
+    perturbation; the figures of an empty set are None.
+  """
+  if norm not in ('linf', 'l2'):
+    raise ValueError(f'Unknown norm {norm!r}; choose one of linf, l2.')
+  adversarial = np.asarray(adversarial, np.float64)
+  delta = adversarial - np.asarray(image, np.float64)
+  delta = delta.reshape(len(delta), -1)
+  nan = np.isnan(adversarial)
+  delta = delta[~np.isnan(delta).any(1)]
+  order = {'linf': np.inf, 'l2': 2}[norm]
+  seen = adversarial[~nan]
+  largest = None
+  if len(delta):
+    largest = float(np.linalg.norm(delta, order, axis=1).max())
+  return {
+    'max_perturbation': largest,
+    'excess': None if largest is None else max(largest - epsilon, 0.0),
+    'nan': int(nan.sum()),
+    'min': float(seen.min()) if seen.size else None,
+    'max': float(seen.max()) if seen.size else None,
+  }
+
+
+def merge_audits(
+  audits: Sequence[dict[str, float | int | None]],
+) -> dict[str, float | int | None]:
+  """The audit of all films from those of their batches."""
+
+  def merged(key, reduce):
+    values = [audit[key] for audit in audits if audit[key] is not None]
+    return reduce(values) if values else None
+
+  return {
+    'max_perturbation': merged('max_perturbation', max),
+    'excess': merged('excess', max),
+    'nan': sum(audit['nan'] for audit in audits),
+    'min': merged('min', min),
+    'max': merged('max', max),
+  }
+
+
+def _flag(name, value, limit, why):
+  value = float(value)
+  # NaN raises: what could not be measured is not sound.
+  return {
+    'name': name,
+    'raised': not value <= limit,
+    'value': value,
+    'limit': limit,
+    'why': why,
+  }
+
+
+def randomized_output(
+  logits: Float[np.ndarray, 'r n k'], *, limit: float = 1e-4
+) -> dict:
+  """Largest spread of a logit over r calls on the same films."""
+  logits = np.asarray(logits, np.float64)
+  spread = (logits.max(0) - logits.min(0)).max()
+  return _flag(
+    'randomized_output',
+    spread,
+    limit,
+    'The same film gets different logits at each call; attacks must then '
+    'average their gradients.',
+  )
+
+
+def zero_gradient(
+  gradient: Float[np.ndarray, 'n h w 1'],
+  *,
+  vanishing: float = 1e-12,
+  limit: float = 0.05,
+) -> dict:
+  """Share of films whose loss has no gradient above `vanishing` anywhere.
+
+  NaN and infinite gradients count as vanished: no attack can follow them.
+  """
+  gradient = np.abs(np.asarray(gradient)).reshape(len(gradient), -1)
+  with np.errstate(invalid='ignore'):
+    sound = np.isfinite(gradient).all(1) & (gradient.max(1) > vanishing)
+  return _flag(
+    'zero_gradient',
+    1 - sound.mean(),
+    limit,
+    'The loss is flat at many films, so gradient attacks stand still; use a '
+    'margin loss and believe only the black-box attack.',
+  )
+
+
+def black_box_wins(
+  white_box: Float[np.ndarray, 'n'],
+  black_box: Float[np.ndarray, 'n'],
+  *,
+  tolerance: float = 1e-3,
+  limit: float = 0.05,
+) -> dict:
+  """Share of films whose loss is higher under the black-box attack.
+
+  Args:
+    white_box: loss per film under the strongest gradient attack.
+    black_box: the same loss under the attack by values, same films and radius.
+    tolerance: how much higher counts.
+    limit: the share above which the flag is raised.
+  """
+  wins = np.asarray(black_box) > np.asarray(white_box) + tolerance
+  return _flag(
+    'black_box_wins',
+    wins.mean(),
+    limit,
+    'An attack without gradients beats the one with them: the gradients are '
+    'masked, or the white-box attack is too weak.',
+  )
+
+
+def not_converged(short: float, long: float, *, limit: float = 0.01) -> dict:
+  """By how much a figure (mean AUROC, say) falls from PGD-10 to PGD-100."""
+  return _flag(
+    'not_converged',
+    short - long,
+    limit,
+    'Many more steps make the attack clearly stronger, so the short one '
+    'overstates the robustness.',
+  )
+
+
+def larger_epsilon_weaker(
+  epsilon: Float[np.ndarray, 'e'],
+  figure: Float[np.ndarray, 'e'],
+  *,
+  limit: float = 0.005,
+) -> dict:
+  """Largest rise of a figure (mean AUROC, say) as epsilon grows.
+
+  The epsilons may stand in any order, 0 (clean) among them. A rise counts
+  from the lowest figure at any smaller epsilon. Chance moves a figure of few
+  films by more than the default limit: give its interval's half width.
+  """
+  order = np.argsort(epsilon)
+  figure = np.asarray(figure, np.float64)[order]
+  rise = (figure - np.minimum.accumulate(figure)).max()
+  return _flag(
+    'larger_epsilon_weaker',
+    rise,
+    limit,
+    'A larger epsilon allows all that a smaller one does, so the attack '
+    'failed there; take more steps or another step size.',
+  )
