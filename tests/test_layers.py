@@ -33,10 +33,30 @@ def value_and_gradients(fn, *args):
   return fn(*args), *jax.grad(scalar, tuple(range(len(args))))(*args)
 
 
-def arrays(size, h, w, c, d, seed=0):
-  a, b = jax.random.split(jax.random.key(seed))
-  x = jax.random.normal(a, (2, h, w, c))
-  return x, jax.random.normal(b, (size, size, c, d)) / (size * c**0.5)
+def on(platform, function, *args, **options):
+  """What the function does on that platform."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(layers, '_on_cpu', lambda: platform == 'cpu')
+    return function(*args, **options)
+
+
+def assert_equal(forms, expected, *args, atol):
+  """One compilation for all forms of a case."""
+  every = forms | {'expected': expected}
+  found = jax.jit(
+    lambda *args: {k: value_and_gradients(f, *args) for k, f in every.items()},
+    compiler_options={'xla_backend_optimization_level': 0},
+  )(*args)
+  for name in forms:
+    for a, b in zip(found[name], found['expected'], strict=True):
+      np.testing.assert_allclose(a, b, atol=atol, err_msg=name)
+
+
+def arrays(size, h, w, c, d):
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(2, h, w, c)).astype(np.float32)
+  kernel = rng.normal(size=(size, size, c, d)) / (size * c**0.5)
+  return x, kernel.astype(np.float32)
 
 
 CASES = [
@@ -55,35 +75,20 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize('platform', ['cpu', 'gpu'])
 @pytest.mark.parametrize('size, h, w, c, d, stride, dilation', CASES)
-def test_convolve(monkeypatch, platform, size, h, w, c, d, stride, dilation):
-  monkeypatch.setattr(jax, 'default_backend', lambda: platform)
-  x, kernel = arrays(size, h, w, c, d)
-  found = value_and_gradients(
-    lambda x, k: layers.convolve(x, k, stride=stride, dilation=dilation),
-    x,
-    kernel,
+def test_convolve(size, h, w, c, d, stride, dilation):
+  """Every platform's choice, and every form where it is not chosen."""
+  forms = {
+    name: lambda x, k, name=name: on(
+      name, layers.convolve, x, k, stride=stride, dilation=dilation
+    )
+    for name in ('cpu', 'gpu')
+  }
+  forms['patches'] = lambda x, k: layers._convolve_patches(
+    x, k, stride, dilation
   )
-  expected = value_and_gradients(
-    lambda x, k: reference(x, k, stride, dilation), x, kernel
-  )
-  for a, b in zip(found, expected, strict=True):
-    np.testing.assert_allclose(a, b, atol=2e-5)
-
-
-@pytest.mark.parametrize('size, h, w, c, d, stride, dilation', CASES)
-def test_patches(size, h, w, c, d, stride, dilation):
-  """The matrix product is right where it is not chosen, too."""
-  x, kernel = arrays(size, h, w, c, d, seed=1)
-  found = value_and_gradients(
-    lambda x, k: layers._convolve_patches(x, k, stride, dilation), x, kernel
-  )
-  expected = value_and_gradients(
-    lambda x, k: reference(x, k, stride, dilation), x, kernel
-  )
-  for a, b in zip(found, expected, strict=True):
-    np.testing.assert_allclose(a, b, atol=2e-5)
+  expected = lambda x, k: reference(x, k, stride, dilation)
+  assert_equal(forms, expected, *arrays(size, h, w, c, d), atol=2e-5)
 
 
 @pytest.mark.parametrize(
@@ -95,31 +100,28 @@ def test_patches(size, h, w, c, d, stride, dilation):
     ((2, 28, 28, 8), (1, 1, 8, 8), 1),
   ],
 )
-def test_platform_decides(monkeypatch, x, kernel, dilation):
+def test_platform_decides(x, kernel, dilation):
   """On an accelerator every convolution is XLA's."""
-  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
   text = str(
     jax.make_jaxpr(
-      lambda x, k: layers.convolve(x, k, dilation=dilation),
+      lambda x, k: on('gpu', layers.convolve, x, k, dilation=dilation)
     )(jnp.zeros(x), jnp.zeros(kernel))
   )
   assert 'conv_general_dilated' in text
   assert 'dot_general' not in text
 
 
-@pytest.mark.parametrize('platform', ['cpu', 'gpu'])
 @pytest.mark.parametrize('h, w', [(8, 8), (7, 9), (2, 1)])
-def test_max_pool(monkeypatch, platform, h, w):
-  monkeypatch.setattr(jax, 'default_backend', lambda: platform)
+def test_max_pool(h, w):
   # Negative values: a padding of 0 would win. Distinct: no ties in gradients.
-  x = -1 - jax.random.permutation(jax.random.key(0), 2 * h * w * 3)
-  x = x.reshape(2, h, w, 3).astype(jnp.float32)
-  found = value_and_gradients(layers.max_pool, x)
-  expected = value_and_gradients(
-    lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))), x
-  )
-  for a, b in zip(found, expected, strict=True):
-    np.testing.assert_array_equal(a, b)
+  x = -1.0 - np.random.default_rng(0).permutation(2 * h * w * 3)
+  x = x.reshape(2, h, w, 3).astype(np.float32)
+  forms = {
+    name: lambda x, name=name: on(name, layers.max_pool, x)
+    for name in ('cpu', 'gpu')
+  }
+  expected = lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+  assert_equal(forms, expected, x, atol=0)
 
 
 def test_max_pool_shares_no_gradient_beyond_one():

@@ -5,7 +5,6 @@ import os
 import pickle
 import zipfile
 
-import jax
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -181,8 +180,7 @@ def test_resnet_parity_and_round_trip(tmp_path, arch):
   assert report['left_out'] == 0
   assert report['random_head'] == []
 
-  apply = jax.jit(model.apply)
-  logits, _ = apply(variables, films())
+  logits, _ = test_resnet.apply(model, variables, films())
   expected = torch_logits(net, 2048 * films() - 1024)
   order = [pretrained.TORCHXRAYVISION_FINDINGS.index(f) for f in FINDINGS]
   np.testing.assert_allclose(logits, expected[:, order], atol=1e-4)
@@ -194,7 +192,9 @@ def test_resnet_parity_and_round_trip(tmp_path, arch):
     path, test_resnet.randomize(variables, seed=1), config
   )
   assert report['pixels'] == 'as the file states'
-  np.testing.assert_allclose(apply(again, films())[0], logits, atol=1e-5)
+  np.testing.assert_allclose(
+    test_resnet.apply(model, again, films())[0], logits, atol=1e-5
+  )
   net = torch_resnet(arch, 8)
   tensors = safetensors.numpy.load_file(path)
   net.load_state_dict({k: torch.from_numpy(v) for k, v in tensors.items()})
@@ -216,7 +216,7 @@ def test_densenet_parity_and_round_trip(tmp_path):
   config = test_resnet.config(arch='densenet121')
   model, variables = test_resnet.build(arch='densenet121')
   variables, _ = pretrained.init_from(path, variables, config)
-  logits, _ = jax.jit(model.apply)(variables, films(1))
+  logits, _ = test_resnet.apply(model, variables, films(1))
   expected = torch_logits(net, 2048 * films(1) - 1024)
   order = [pretrained.TORCHXRAYVISION_FINDINGS.index(f) for f in FINDINGS]
   np.testing.assert_allclose(logits, expected[:, order], atol=1e-4)
@@ -258,7 +258,7 @@ def test_three_channels_are_summed_with_their_means(tmp_path):
   with torch.no_grad():
     x = torch.relu(net.bn1(net.conv1(torch.from_numpy(x))))
     x = net.layer1(torch.nn.functional.max_pool2d(x, 3, 2, 1))
-  _, endpoints = jax.jit(model.apply)(variables, films())
+  _, endpoints = test_resnet.apply(model, variables, films())
   # Zeros beyond the border are another gray: exact six cells from it.
   np.testing.assert_allclose(
     endpoints['stage1'][:, 6:-6, 6:-6],
@@ -471,8 +471,8 @@ def test_weights_of_other_pixels(tmp_path):
   other = test_resnet.config(num_stages=1, input_std=1.5)
   new, _ = pretrained.init_from(path, variables, other)
   np.testing.assert_allclose(
-    models.make_model(other, 14).apply(new, films(size=32))[0],
-    model.apply(variables, films(size=32))[0],
+    test_resnet.apply(models.make_model(other, 14), new, films(size=32))[0],
+    test_resnet.apply(model, variables, films(size=32))[0],
     atol=1e-5,
   )
 

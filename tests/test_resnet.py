@@ -1,5 +1,7 @@
 """Topology, strides, statistics and the exactness of the linear head."""
 
+import functools
+import math
 import types
 
 import jax
@@ -26,28 +28,42 @@ def config(**changes):
 
 def randomize(variables, seed=0):
   """Statistics and scales as after a training, so that no part is idle."""
-  leaves, tree = jax.tree.flatten_with_path(variables)
   rng = np.random.default_rng(seed)
 
   def draw(path, x):
-    name = path[-1].key
-    if name in ('scale', 'var'):
-      return jnp.asarray(rng.uniform(0.5, 1.5, x.shape), x.dtype)
-    if name in ('mean', 'bias'):
-      return jnp.asarray(rng.normal(0, 0.2, x.shape), x.dtype)
-    return jnp.asarray(rng.normal(0, x[..., 0].size ** -0.5, x.shape), x.dtype)
+    if path[-1].key in ('scale', 'var'):
+      value = rng.uniform(0.5, 1.5, x.shape)
+    elif path[-1].key in ('mean', 'bias'):
+      value = rng.normal(0, 0.2, x.shape)
+    else:
+      value = rng.normal(0, math.prod(x.shape[:-1]) ** -0.5, x.shape)
+    return value.astype(np.float32)
 
-  return jax.tree.unflatten(tree, [draw(*leaf) for leaf in leaves])
+  return jax.device_put(jax.tree.map_with_path(draw, variables))
+
+
+@functools.cache
+def shapes(model):
+  return jax.eval_shape(
+    model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 1))
+  )
 
 
 def build(**changes):
   """A model and trained-like variables, without running its init."""
   model = models.make_model(config(**changes), num_findings=14)
-  shapes = jax.eval_shape(
-    model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 1))
-  )
-  zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-  return model, randomize(zeros)
+  return model, randomize(shapes(model))
+
+
+# These tests compile far longer than they run.
+quick_jit = functools.partial(
+  jax.jit, compiler_options={'xla_backend_optimization_level': 0}
+)
+
+
+@functools.partial(quick_jit, static_argnames=('model', 'start'))
+def apply(model, variables, image, start='image'):
+  return model.apply(variables, image, start=start)
 
 
 def images(b=2, size=32, seed=0):
@@ -70,13 +86,10 @@ def count(tree):
 def test_parameter_count(arch, with_3_channels_and_1000_classes, d):
   """torchvision's published counts, less two channels and 986 classes."""
   model = models.make_model(config(arch=arch, num_filters=64), 14)
-  shapes = jax.eval_shape(
-    model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 1))
-  )
   expected = with_3_channels_and_1000_classes
   expected += -2 * 7 * 7 * 64 - 1000 * (d + 1) + 14 * (d + 1)
-  assert count(shapes['params']) == expected
-  assert shapes['params']['fc']['kernel'].shape == (d, 14)
+  assert count(shapes(model)['params']) == expected
+  assert shapes(model)['params']['fc']['kernel'].shape == (d, 14)
 
 
 def test_names():
@@ -97,7 +110,7 @@ def test_names():
 @pytest.mark.parametrize('arch', ['resnet18', 'resnet50'])
 def test_cam_is_exact(arch):
   model, variables = build(arch=arch)
-  logits, endpoints = jax.jit(model.apply)(variables, images(size=64))
+  logits, endpoints = apply(model, variables, images(size=64))
   kernel, bias = models.head(variables['params'])
   activation = endpoints['features'] @ kernel
   np.testing.assert_allclose(
@@ -105,31 +118,34 @@ def test_cam_is_exact(arch):
   )
 
 
-@pytest.mark.parametrize('num_stages', [1, 3])
+@pytest.mark.parametrize('num_stages', [1, 2])
 def test_start_at_an_endpoint(num_stages):
   model, variables = build(num_stages=num_stages)
-  logits, endpoints = model.apply(variables, images())
+  logits, endpoints = apply(model, variables, images())
   names = [f'stage{i + 1}' for i in range(num_stages)]
   assert set(endpoints) == {*names, 'features'}
   for name in endpoints:
-    again, _ = model.apply(variables, endpoints[name], start=name)
+    again, _ = apply(model, variables, endpoints[name], start=name)
     np.testing.assert_array_equal(again, logits)
   with pytest.raises(ValueError, match='must be one of image'):
-    model.apply(variables, images(), start=f'stage{num_stages + 1}')
+    apply(model, variables, images(), start=f'stage{num_stages + 1}')
 
 
 def test_statistics_move_only_in_training():
-  model, variables = build(num_stages=2)
-  _, updates = model.apply(variables, images(), mutable=['batch_stats'])
+  model, variables = build(num_stages=1)
+  learn = quick_jit(
+    lambda train: model.apply(
+      variables, images(), train=train, mutable=['batch_stats']
+    )[1],
+    static_argnums=0,
+  )
   for a, b in zip(
-    jax.tree.leaves(updates['batch_stats']),
+    jax.tree.leaves(learn(False)['batch_stats']),
     jax.tree.leaves(variables['batch_stats']),
     strict=True,
   ):
     np.testing.assert_array_equal(a, b)
-  _, updates = model.apply(
-    variables, images(), train=True, mutable=['batch_stats']
-  )
+  updates = learn(True)
   mean = updates['batch_stats']['bn1']['mean']
   assert not np.allclose(mean, variables['batch_stats']['bn1']['mean'])
 
@@ -137,7 +153,7 @@ def test_statistics_move_only_in_training():
 def test_training_without_mutable_statistics_raises():
   model, variables = build(num_stages=1)
   with pytest.raises(Exception, match='immutable'):
-    model.apply(variables, images(), train=True)
+    jax.eval_shape(lambda: model.apply(variables, images(), train=True))
 
 
 @pytest.mark.parametrize(
@@ -191,10 +207,10 @@ def test_map_size(arch, num_stages, output_stride, size):
 def test_dilation_refines_the_same_features(arch):
   """At every n-th position the dilated network equals the strided one."""
   model, variables = build(arch=arch)
-  _, coarse = jax.jit(model.apply)(variables, images(size=64))
+  _, coarse = apply(model, variables, images(size=64))
   for output_stride in (16, 4):
     model, _ = build(arch=arch, output_stride=output_stride)
-    _, fine = jax.jit(model.apply)(variables, images(size=64))
+    _, fine = apply(model, variables, images(size=64))
     step = 32 // output_stride
     np.testing.assert_allclose(
       fine['features'][:, ::step, ::step],
@@ -205,21 +221,22 @@ def test_dilation_refines_the_same_features(arch):
 
 def test_bfloat16_stays_near_float32():
   model, variables = build()
-  logits, _ = jax.jit(model.apply)(variables, images(size=64))
+  logits, _ = apply(model, variables, images(size=64))
   half, _ = build(dtype='bfloat16')
-  near, endpoints = jax.jit(half.apply)(variables, images(size=64))
+  near, endpoints = apply(half, variables, images(size=64))
   assert endpoints['stage1'].dtype == jnp.bfloat16
   assert endpoints['features'].dtype == near.dtype == jnp.float32
   assert not np.array_equal(near, logits)
   np.testing.assert_allclose(near, logits, atol=0.05 * float(logits.std()))
-  shapes = jax.eval_shape(half.init, jax.random.key(0), images())
-  assert {x.dtype for x in jax.tree.leaves(shapes)} == {jnp.dtype('float32')}
+  assert {x.dtype for x in jax.tree.leaves(shapes(half))} == {
+    jnp.dtype('float32')
+  }
 
 
 def test_remat_changes_nothing():
   gradients = []
   for remat in (False, True):
-    model, variables = build(remat=remat, num_stages=2)
+    model, variables = build(remat=remat, num_stages=1)
 
     def loss(params, model=model, variables=variables):
       (logits, _), _ = model.apply(
@@ -230,7 +247,7 @@ def test_remat_changes_nothing():
       )
       return jnp.sum(jnp.sin(logits))
 
-    gradients.append(jax.jit(jax.grad(loss))(variables['params']))
+    gradients.append(quick_jit(jax.grad(loss))(variables['params']))
   assert jax.tree.structure(gradients[0]) == jax.tree.structure(gradients[1])
   for a, b in zip(*map(jax.tree.leaves, gradients), strict=True):
     np.testing.assert_allclose(a, b, atol=1e-5)
@@ -242,15 +259,15 @@ def test_normalisation_is_the_first_line():
   moved, _ = build(num_stages=1, input_mean=-1024.0, input_std=2048.0)
   film = images()
   np.testing.assert_allclose(
-    model.apply(variables, film)[0],
-    moved.apply(variables, film * 2048 - 1024)[0],
+    apply(model, variables, film)[0],
+    apply(moved, variables, film * 2048 - 1024)[0],
     atol=1e-4,
   )
 
 
 def test_blocks_begin_as_the_identity():
   model = models.make_model(config(num_stages=1), 14)
-  variables = model.init(jax.random.key(0), images())
+  variables = quick_jit(model.init)(jax.random.key(0), images())
   params = variables['params']
   assert float(jnp.abs(params['layer1_1']['bn2']['scale']).max()) == 0
   assert float(params['layer1_1']['bn1']['scale'].min()) == 1
