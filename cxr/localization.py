@@ -335,16 +335,27 @@ def iou_by_fraction(
 ) -> Float[np.ndarray, 'l']:
   """The best box's IoU at each level."""
   heatmap = clean(heatmap)
+  low, high = heatmap.min(), heatmap.max()
   best = np.zeros(len(fractions))
   for i, fraction in enumerate(fractions):
-    level = fraction_to_level(heatmap, fraction)
-    best[i] = iou(mask_to_boxes(heatmap > level), truth).max(initial=0.0)
+    boxes = mask_to_boxes(heatmap > low + (high - low) * fraction)
+    best[i] = iou(boxes, truth).max(initial=0.0)
   return best
 
 
 def has_box(truth: Float[np.ndarray, 'n 4']) -> Bool[np.ndarray, 'n']:
   """A row of NaN stands for a film without a box of the finding."""
   return ~np.isnan(truth).any(axis=-1)
+
+
+def make_iou_table(
+  heatmaps: Sequence[Float[np.ndarray, 'h w']], truth: Float[np.ndarray, 'n 4']
+) -> Float[np.ndarray, 'n l']:
+  """`iou_by_fraction` per film; NaN rows for films without a box."""
+  table = np.full((len(truth), len(FRACTIONS)), np.nan)
+  for i in np.flatnonzero(has_box(truth)):
+    table[i] = iou_by_fraction(heatmaps[i], truth[i])
+  return table
 
 
 def patient_folds(
@@ -418,6 +429,7 @@ def finding_levels(
   truth: Float[np.ndarray, 'n 4'],
   patient: Int[np.ndarray, 'n'],
   *,
+  iou_table: Float[np.ndarray, 'n l'] | None = None,
   seed: int = 0,
   **options,
 ) -> list[tuple[float, ...]]:
@@ -428,6 +440,7 @@ def finding_levels(
     heatmaps: the finding's map of each film.
     truth: its box, NaN where the film has none.
     patient: cross-fitting keeps a patient's films together.
+    iou_table: `iou_by_fraction` per film, if known: two rules need it.
     seed: of the assignment of patients to folds.
     **options: of the rule, such as `fraction` or `num_folds`.
 
@@ -439,14 +452,12 @@ def finding_levels(
   if rule not in CROSS_FITTED_RULES:
     known = ', '.join((*RULES, *CROSS_FITTED_RULES))
     raise ValueError(f'Unknown threshold rule {rule!r}; choose from: {known}.')
-  boxed = has_box(truth)
-  table = np.full((len(truth), len(FRACTIONS)), np.nan)
-  for i in np.flatnonzero(boxed):
-    table[i] = iou_by_fraction(heatmaps[i], truth[i])
+  if iou_table is None:
+    iou_table = make_iou_table(heatmaps, truth)
   if rule == 'tuned':
-    fractions = tuned_fractions(table, patient, seed=seed, **options)
+    fractions = tuned_fractions(iou_table, patient, seed=seed, **options)
   else:
-    fractions = np.full(len(truth), oracle_fraction(table, **options))
+    fractions = np.full(len(truth), oracle_fraction(iou_table, **options))
   return [
     (fraction_to_level(heatmap, fraction),)
     for heatmap, fraction in zip(heatmaps, fractions, strict=True)
@@ -522,9 +533,14 @@ def score_finding(
     for box, boxed in zip(truth, has_box(truth), strict=True)
   ]
   of_maps = [map_scores(*pair) for pair in zip(heatmaps, truths, strict=True)]
+  table = None
+  if set(rules) & set(CROSS_FITTED_RULES):
+    table = make_iou_table(heatmaps, truth)
   rows = {}
   for rule in rules:
-    levels = finding_levels(rule, heatmaps, truth, patient, seed=seed)
+    levels = finding_levels(
+      rule, heatmaps, truth, patient, iou_table=table, seed=seed
+    )
     rows[rule] = [
       score_map(
         heatmap,

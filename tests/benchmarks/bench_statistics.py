@@ -1,0 +1,175 @@
+"""What the figures cost on the host.
+
+python -m tests.benchmarks.bench_statistics [--quick]
+
+The sizes of the full data set: 984 boxed maps of 224 px; 25,596 films of 2,797
+patients by 14 findings. Seconds are wall clock, with the processor's beside
+them: on a busy machine only the latter says something about the code.
+`--quick` runs a tenth of it.
+"""
+
+import os
+import sys
+import tempfile
+import time
+
+import numpy as np
+from sklearn import metrics as sklearn_metrics
+
+from cxr import localization, stats, summary
+from input_pipeline.findings import BOXED, FINDINGS
+
+# Real prevalences run from .2 to 18 %.
+PREVALENCE = np.geomspace(0.002, 0.18, len(FINDINGS))
+
+
+def _timed(what, function):
+  wall, processor = time.perf_counter(), time.process_time()
+  result = function()
+  wall, processor = (
+    time.perf_counter() - wall,
+    time.process_time() - processor,
+  )
+  print(f'{what:<64}{wall:8.2f} s {processor:8.2f} s')
+  return result
+
+
+def _maps(num_maps):
+  maps = [
+    localization.random_map(i, grid=(28, 28), size=(224, 224))
+    for i in range(num_maps)
+  ]
+  rng = np.random.default_rng(0)
+  corner = rng.random((num_maps, 2)) * 0.7
+  truth = np.concatenate(
+    [corner, corner + rng.random((num_maps, 2)) * 0.3], axis=1
+  )
+  patient = np.arange(num_maps) // 2
+  _timed(
+    f'{num_maps} maps of 224 px to Wang boxes',
+    lambda: [
+      localization.levels_to_boxes(m, localization.wang_levels(m)) for m in maps
+    ],
+  )
+  for rules in (
+    ('wang',),
+    tuple(localization.RULES),
+    localization.CROSS_FITTED_RULES,
+  ):
+    _timed(
+      f'{num_maps} maps to boxes and all scores: {", ".join(rules)}',
+      lambda rules=rules: localization.score_finding(
+        maps, truth, patient, rules=rules
+      ),
+    )
+
+
+def _scikit_learn(score, label, patient, num_resamples):
+  """The loop one would write: films repeated, one AUROC after another."""
+  unit, num_units = stats.units(patient)
+  for weight in next(
+    stats.resample_weights(num_units, num_resamples=num_resamples)
+  ).T:
+    films = np.repeat(np.arange(len(unit)), weight[unit].astype(int))
+    for k in range(label.shape[1]):
+      if 0 < label[films, k].sum() < len(films):
+        sklearn_metrics.roc_auc_score(label[films, k], score[films, k])
+
+
+def _bootstrap(films, patients):
+  rng = np.random.default_rng(0)
+  patient = np.sort(rng.integers(0, patients, films))
+  label = (rng.random((films, 14)) < PREVALENCE).astype(np.float64)
+  score = rng.normal(size=(films, 14)) + label
+  other = score + rng.normal(size=score.shape)
+  size = f'{films} x 14'
+  count = stats.NUM_RESAMPLES
+  _timed(
+    f'{count} bootstraps of AUROC, {size}',
+    lambda: stats.bootstrap_auroc(score, label, patient),
+  )
+  _timed(
+    f'20 of the same by a scikit-learn loop (times {count // 20})',
+    lambda: _scikit_learn(score, label, patient, 20),
+  )
+  _timed(
+    f'{count} bootstraps of average precision, {size}',
+    lambda: stats.bootstrap_average_precision(score, label, patient),
+  )
+  _timed(
+    f'paired AUROC: {count} bootstraps and permutations, {size}',
+    lambda: stats.paired_ranking(
+      stats.make_auroc, score, other, label, patient
+    ),
+  )
+  block = summary.Predictions(
+    image=np.array([f'{i:08d}_000.png' for i in range(films)]),
+    patient=patient,
+    view=np.full(films, 'PA'),
+    age=np.full(films, 50.0),
+    sex=np.full(films, 'F'),
+    label=label.astype(np.float32),
+    logit=score.astype(np.float32),
+  )
+  with tempfile.TemporaryDirectory() as folder:
+    path = os.path.join(folder, 'predictions.csv')
+    _timed(
+      f'predictions.csv written, {size}',
+      lambda: summary.write_predictions(
+        path, {summary.Condition('test'): block}
+      ),
+    )
+    _timed(
+      f'predictions.csv read, {size}', lambda: summary.read_predictions(path)
+    )
+
+
+def _box_rows(films):
+  rng = np.random.default_rng(0)
+  nothing = dict.fromkeys(localization.SCORES, float('nan'))
+  something = dict.fromkeys(localization.SCORES, 0.5)
+  rows = []
+  for i in range(films):
+    own = i % len(BOXED)
+    for k, finding in enumerate(BOXED):
+      for method in (
+        'cam',
+        'gradient',
+        'random',
+        'mean_box',
+        'centre',
+        'other',
+      ):
+        truth = np.array([0.1, 0.1, 0.4, 0.4]) if k == own else None
+        rows.append(
+          {
+            'split': 'test',
+            'image': f'{i:08d}_000.png',
+            'patient': i,
+            'finding': finding,
+            'method': method,
+            'rule': 'wang',
+            'truth': truth,
+            'boxes': np.sort(rng.random((3, 2, 2)), axis=1).reshape(3, 4),
+          }
+          | (nothing if truth is None else something)
+        )
+  with tempfile.TemporaryDirectory() as folder:
+    path = os.path.join(folder, 'boxes.csv')
+    _timed(
+      f'boxes.csv written, {len(rows)} rows',
+      lambda: summary.write_boxes(path, rows),
+    )
+    read = _timed('boxes.csv read', lambda: summary.read_boxes(path))
+  one = read.rows(np.flatnonzero(read.method == 'cam'))
+  _timed(
+    'localization figures of one method and rule',
+    lambda: summary.localization_figures(one),
+  )
+
+
+if __name__ == '__main__':
+  share = 10 if '--quick' in sys.argv else 1
+  _maps(984 // share)
+  _bootstrap(25596 // share, 2797 // share)
+  _box_rows(880 // share)
