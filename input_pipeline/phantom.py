@@ -43,11 +43,9 @@ import multiprocessing
 import os
 import pathlib
 import shutil
-import sys
-import types
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
-from unittest import mock
 
 import numpy as np
 import scipy.special
@@ -123,6 +121,9 @@ _FREQUENCY = {
 }
 MIN_IMAGE_SIZE = 2 * int(max(_RADII)) + 4
 
+Field = Float[np.ndarray, 's s']  # on the film, supersampled
+Box = tuple[float, float, float, float]  # ymin, xmin, ymax, xmax in [0, 1]
+
 # Streams of random numbers, so that a film is the same whoever draws it.
 _PLAN, _PATIENT, _FILM, _LESION = range(4)
 
@@ -148,7 +149,7 @@ class Film(NamedTuple):
   """A drawn film; the last two renderings are None where not asked for."""
 
   image: UInt8[np.ndarray, 'h w']
-  box: dict[str, tuple[float, float, float, float]]
+  box: dict[str, Box]
   shortcut: tuple[str, ...]  # findings whose grating is present
   without_shortcut: UInt8[np.ndarray, 'h w'] | None
   without_lesions: UInt8[np.ndarray, 'h w'] | None
@@ -184,7 +185,7 @@ class Acquisition(NamedTuple):
 
   angle: float
   zoom: float
-  shift: tuple[float, float]
+  shift: tuple[float, float]  # across, down
   gain: float
   gamma: float
   floor: float
@@ -198,15 +199,15 @@ class Chest(NamedTuple):
   """The fields that lesions are drawn in, each '(s, s)' but `anatomy`."""
 
   anatomy: Anatomy
-  x: Float[np.ndarray, 's s']
-  y: Float[np.ndarray, 's s']
-  u: Float[np.ndarray, 's s']  # across a lung: 0 medial, 1 lateral
-  t: Float[np.ndarray, 's s']  # along a lung: 0 base, 1 apex
-  side: Float[np.ndarray, 's s']  # -1 right lung (image's left), 1 left lung
-  width: Float[np.ndarray, 's s']  # of the lung at this height
-  above: Float[np.ndarray, 's s']  # height above the diaphragm
-  air: Float[np.ndarray, 's s']  # 0 .. 1
-  heart: Float[np.ndarray, 's s']  # 0 .. 1
+  x: Field
+  y: Field
+  u: Field  # across a lung: 0 medial, 1 lateral
+  t: Field  # along a lung: 0 base, 1 apex
+  side: Field  # -1 right lung (image's left), 1 left lung
+  width: Field  # of the lung at this height
+  above: Field  # height above the diaphragm
+  air: Field  # 0 .. 1
+  heart: Field  # 0 .. 1
 
 
 # Shapes. All fields stay float32: twice as fast, and small enough that the
@@ -226,7 +227,7 @@ def _ball(dx, dy, rx, ry, angle=0.0):
   return np.sqrt(np.maximum(1 - r2, 0))
 
 
-def _noise(rng, size, cells) -> Float[np.ndarray, 's s']:
+def _noise(rng, size, cells) -> Field:
   """Smooth noise of unit variance (about) with `cells` cells a side."""
   grid = rng.standard_normal((cells, cells)).astype(np.float32)
   return 1.3 * np.asarray(Image.fromarray(grid).resize((size, size), 3))
@@ -236,7 +237,7 @@ def _fractal(rng, size, cells, octaves):
   return sum(_noise(rng, size, cells * 2**k) * 0.6**k for k in range(octaves))
 
 
-def _extent(mask: Bool[np.ndarray, 's s']):
+def _extent(mask: Bool[np.ndarray, 's s']) -> Box | None:
   """(ymin, xmin, ymax, xmax) in [0, 1], or None where nothing is."""
   rows, columns = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
   if not rows.size:
@@ -265,7 +266,7 @@ def _spot(chest, rng, u, t):
   return chest.x - float(x), chest.y - float(y), side
 
 
-def atelectasis(chest, rng, growth):
+def atelectasis(chest: Chest, rng: np.random.Generator, growth: float) -> Field:
   """A plate or a wedge, mostly in the middle and lower zones."""
   dx, dy, side = _spot(chest, rng, (0.4, 0.65), (0.15, 0.6))
   length = rng.uniform(0.07, 0.12) * growth
@@ -277,7 +278,7 @@ def atelectasis(chest, rng, growth):
   return 0.65 * _smooth(1.2 * (1 - along**4 - across**2))
 
 
-def effusion(chest, rng, growth):
+def effusion(chest: Chest, rng: np.random.Generator, growth: float) -> Field:
   """Fluid in a costophrenic angle, its level rising towards the wall."""
   side = _either_side(rng)
   level = rng.gamma(2, 0.06) * growth
@@ -301,14 +302,16 @@ def _patch(chest, rng, growth, u, t, rx, ry, rough):
   return patch * np.clip(1 + rough * texture, 0.15, 1.6)
 
 
-def infiltration(chest, rng, growth):
+def infiltration(
+  chest: Chest, rng: np.random.Generator, growth: float
+) -> Field:
   """A patchy, mottled haze."""
   place = {'u': (0.35, 0.65), 't': (0.25, 0.65)}
   size = {'rx': (0.09, 0.15), 'ry': (0.11, 0.2)}
   return 0.36 * _patch(chest, rng, growth, **place, **size, rough=0.5)
 
 
-def pneumonia(chest, rng, growth):
+def pneumonia(chest: Chest, rng: np.random.Generator, growth: float) -> Field:
   """A segmental opacity with air bronchograms."""
   place = {'u': (0.4, 0.6), 't': (0.15, 0.5)}
   size = {'rx': (0.1, 0.14), 'ry': (0.1, 0.16)}
@@ -319,12 +322,12 @@ def pneumonia(chest, rng, growth):
   return 0.55 * patch * (1 - 0.5 * bronchi)
 
 
-def consolidation(chest, rng, growth):
+def consolidation(
+  chest: Chest, rng: np.random.Generator, growth: float
+) -> Field:
   """A dense, even opacity with a straight edge (a fissure)."""
-  place = {'u': (0.4, 0.6), 't': (0.3, 0.75)}
-  size = {'rx': (0.11, 0.17), 'ry': (0.1, 0.16)}
-  dx, dy, side = _spot(chest, rng, place['u'], place['t'])
-  rx, ry = rng.uniform(*size['rx']) * growth, rng.uniform(*size['ry']) * growth
+  dx, dy, side = _spot(chest, rng, (0.4, 0.6), (0.3, 0.75))
+  rx, ry = rng.uniform(0.11, 0.17) * growth, rng.uniform(0.1, 0.16) * growth
   edge = 0.25 * _fractal(rng, len(chest.x), 10, 2)
   body = _smooth(1.5 * (1 + edge - (dx / rx) ** 2 - (dy / ry) ** 2))
   fissure = _smooth(0.5 - (dy - 0.4 * ry - 0.2 * side * dx) / 0.02)
@@ -341,19 +344,19 @@ def _round(chest, rng, u, t, radius, lobes):
   return _smooth(1.4 * _ball(dx, dy, radius * edge, radius * edge))
 
 
-def mass(chest, rng, growth):
+def mass(chest: Chest, rng: np.random.Generator, growth: float) -> Field:
   """Round, lobulated, over 3 cm."""
   radius = min(0.042 + rng.gamma(2, 0.013), 0.11) * growth
   return 0.68 * _round(chest, rng, (0.35, 0.7), (0.2, 0.75), radius, 0.06)
 
 
-def nodule(chest, rng, growth):
+def nodule(chest: Chest, rng: np.random.Generator, growth: float) -> Field:
   """Round, under 3 cm."""
   radius = rng.uniform(0.026, 0.037) * growth
   return 0.7 * _round(chest, rng, (0.3, 0.75), (0.15, 0.8), radius, 0.02)
 
 
-def edema(chest, rng, growth):
+def edema(chest: Chest, rng: np.random.Generator, growth: float) -> Field:
   """A haze around both hila, with septal lines at the periphery."""
   a = chest.anatomy
   y = a.apex + 0.52 * (a.base - a.apex)
@@ -366,7 +369,7 @@ def edema(chest, rng, growth):
   return np.clip(0.5 * wing * mottle + 0.25 * septa * low, 0, 0.75)
 
 
-def fibrosis(chest, rng, growth):
+def fibrosis(chest: Chest, rng: np.random.Generator, growth: float) -> Field:
   """A network at the bases and along the walls, both sides."""
   size = len(chest.x)
   ridge = 1 - np.minimum(
@@ -378,7 +381,9 @@ def fibrosis(chest, rng, growth):
   return 0.4 * where * _smooth(2 * ridge - 1)
 
 
-def pleural_thickening(chest, rng, growth):
+def pleural_thickening(
+  chest: Chest, rng: np.random.Generator, growth: float
+) -> Field:
   """A rim along a chest wall, of uneven depth."""
   side = _either_side(rng)
   depth = rng.uniform(0.03, 0.055) * growth
@@ -389,7 +394,9 @@ def pleural_thickening(chest, rng, growth):
   return 0.85 * rim * reach * (chest.side == side)
 
 
-def pneumothorax(chest, rng, growth):
+def pneumothorax(
+  chest: Chest, rng: np.random.Generator, growth: float
+) -> Field:
   """The space between the chest wall and a retracted lung, 0 .. 1.
 
   Unlike the others this is air: no vessels, no lung tissue, and a thin line
@@ -405,7 +412,9 @@ def pneumothorax(chest, rng, growth):
   )
 
 
-def hernia(chest, rng, growth):
+def hernia(
+  chest: Chest, rng: np.random.Generator, growth: float
+) -> tuple[Field, Field]:
   """A bulge behind the heart with a bubble of gas: (tissue, gas)."""
   radius = rng.uniform(0.07, 0.1) * growth
   dx = chest.x - rng.uniform(-0.045, 0.045)
@@ -493,7 +502,7 @@ def _acquisition(rng, view: str) -> Acquisition:
   return Acquisition(
     angle=rng.normal(0, 0.025 * loose),
     zoom=u(0.98, 1.13),
-    shift=tuple(rng.normal(0, 0.015 * loose, 2)),
+    shift=tuple(rng.normal(0, 0.015 * loose, 2).tolist()),
     gain=math.exp(rng.normal(0.05, 0.15 * loose)),
     gamma=u(1.3, 2.1) / loose**0.6,
     floor=u(0.03, 0.08),
@@ -527,7 +536,8 @@ def _chest(a: Anatomy, x, y) -> Chest:
   width = np.maximum(outer - inner, 1e-3)
   u = (off - inner) / width
   dome = a.dome + 0.5 * a.lift * right
-  above = base - dome * (1 - ((u - 0.4) / 0.6) ** 2) - y
+  level = (np.maximum(u, 0.15) - 0.4) / 0.6
+  above = base - dome * (1 - level**2) - y
   across = np.sqrt(1 - np.square(np.square(2 * np.clip(u, 0, 1) - 1)))
   along = np.sqrt(_smooth(above / 0.05)) * _smooth((1 - t) / 0.12)
   heart_y = a.base - a.dome - 0.05 - 0.5 * (a.heart - 0.14)
@@ -560,7 +570,7 @@ def _tree(rng) -> list[tuple[int, float, Float[np.ndarray, 'n 4']]]:
   return tree
 
 
-def _vessels(tree, a: Anatomy, to_film, size) -> Float[np.ndarray, 's s']:
+def _vessels(tree, a: Anatomy, q: Acquisition, size: int) -> Field:
   canvas = Image.new('L', (2 * size, 2 * size))
   pen = ImageDraw.Draw(canvas)
   for side, width, segments in sorted(tree, key=lambda branch: branch[1]):
@@ -568,7 +578,7 @@ def _vessels(tree, a: Anatomy, to_film, size) -> Float[np.ndarray, 's s']:
     inner, outer = _lung_edges(a, np.minimum(t, 0.97))
     y = a.base - t * (a.base - a.apex)
     x = side * (inner + u * (outer - inner)) + _midline(a, y)
-    ends = (to_film(x, y) * 2 * size).reshape(-1, 4).tolist()
+    ends = (_to_film(q, x, y) * 2 * size).reshape(-1, 4).tolist()
     pixels = 2 * size * width
     if pixels < 0.9:
       continue
@@ -635,9 +645,9 @@ def _body(a: Anatomy, q: Acquisition, x, y):
 def _attenuation(
   chest: Chest,
   acquisition: Acquisition,
-  vessels: Float[np.ndarray, 's s'],
-  fill: Float[np.ndarray, 's s'] | float = 0.0,
-  gap: Float[np.ndarray, 's s'] | float = 0.0,
+  vessels: Field,
+  fill: Field | float = 0.0,
+  gap: Field | float = 0.0,
   bulge: tuple = (0.0, 0.0),
 ):
   """Sum along the rays; `fill`, `gap` and `bulge` are the lesions'."""
@@ -651,7 +661,7 @@ def _attenuation(
   air = chest.air * (1 - 0.92 * centre) * (1 - fill)
   # Behind the dome of the diaphragm some lung reaches down.
   tissue = 2.05 * body * (1 - a.lucency * air)
-  lung = chest.air * (1 - gap) * (1 - fill)
+  lung = air * (1 - gap)
   pleura = 1.4 * gap * (1 - gap) * _smooth(chest.air / 0.3)
   hilum = _ball(np.abs(x) - 0.075, y - a.apex - 0.3, 0.045, 0.075)
   trachea = _ball(x + 0.006, 0, 0.022, 1) * _smooth((a.apex + 0.24 - y) / 0.03)
@@ -668,7 +678,7 @@ def _attenuation(
     + arm_bone
     + pleura
     + 0.14 * hilum
-    + 0.22 * chest.heart * _smooth(0.6 + chest.above / 0.04)
+    + 0.22 * chest.heart * _smooth(0.5 + chest.above / 0.06)
     + 0.4 * bulge[0]
     - 1.1 * bulge[1]
     - 0.4 * trachea
@@ -682,6 +692,69 @@ def _develop(attenuation, q: Acquisition, x):
   """Attenuation to gray in [0, 1]: the film's curve."""
   exposed = 1 - np.exp(-q.gain * (1 + q.tilt * x) * attenuation)
   return q.floor + (q.ceiling - q.floor) * exposed**q.gamma
+
+
+def _to_film(q: Acquisition, x, y) -> Float[np.ndarray, '... 2']:
+  """Anatomy's coordinates to (column, row) on the film, in [0, 1]."""
+  c, s = math.cos(q.angle), math.sin(q.angle)
+  x, y = x * q.zoom, (y - 0.5) * q.zoom
+  column, row = x * c - y * s + q.shift[0], x * s + y * c + q.shift[1]
+  return np.stack([column + 0.5, row + 0.5], -1)
+
+
+def _grid(q: Acquisition, size: int) -> tuple[Field, Field]:
+  """Anatomy's x and y at every pixel: the inverse of `_to_film`."""
+  c, s = math.cos(q.angle), math.sin(q.angle)
+  centre = (np.arange(size) + 0.5) / size - 0.5
+  column, row = centre[None] - q.shift[0], centre[:, None] - q.shift[1]
+  x = (column * c + row * s) / q.zoom
+  y = (row * c - column * s) / q.zoom + 0.5
+  return x.astype(np.float32), y.astype(np.float32)
+
+
+def _render(
+  findings: Sequence[str],
+  anatomy: Anatomy,
+  tree,
+  q: Acquisition,
+  size: int,
+  growth: float,
+  lesion_rng: Callable[[str], np.random.Generator],
+) -> tuple[Field, dict[str, Box]]:
+  """The film in [0, 1], without noise, and the boxes of its lesions."""
+  x, y = _grid(q, size)
+  anatomy = _diseased(anatomy, findings, lesion_rng('Cardiomegaly'))
+  chest = _chest(anatomy, x, y)
+  box, clear = {}, np.float32(1)
+  gap, bulge = np.float32(0), (np.float32(0), np.float32(0))
+  for finding in findings:
+    if finding in FILLS:
+      fill = FILLS[finding](chest, lesion_rng(finding), growth)
+      clear = clear * (1 - fill)
+      seen = fill * chest.air * (1 - 0.92 * chest.heart)
+      box[finding] = _extent(seen > 0.12 * seen.max())
+    elif finding == 'Cardiomegaly':
+      box[finding] = _extent(chest.heart > 0.02)
+    elif finding == 'Pneumothorax':
+      gap = pneumothorax(chest, lesion_rng(finding), growth)
+      box[finding] = _extent(gap * chest.air > 0.1)
+    elif finding == 'Hernia':
+      bulge = hernia(chest, lesion_rng(finding), growth)
+  vessels = _vessels(tree, anatomy, q, size)
+  attenuation = _attenuation(chest, q, vessels, 1 - clear, gap, bulge)
+  # A lesion wholly behind the heart has no extent, and no box.
+  box = {f: box[f] for f in BOXED if box.get(f) is not None}
+  return _develop(attenuation, q, x), box
+
+
+def grating(
+  finding: str, image_size: int, *, phase: float = 0.0
+) -> Float[np.ndarray, 'h w']:
+  """The finding's shortcut, of amplitude 1."""
+  fx, fy = _FREQUENCY[finding]
+  pixel = (np.arange(image_size) + 0.5) / image_size
+  turns = fx * pixel[None] + fy * pixel[:, None]
+  return np.cos(2 * math.pi * turns + phase)
 
 
 def draw(
@@ -704,86 +777,53 @@ def draw(
     renderings: whether to draw `without_shortcut` and `without_lesions`.
   """
   patient = np.random.default_rng([seed, _PATIENT, entry.patient])
-  rng = np.random.default_rng([seed, _FILM, entry.film])
   anatomy, tree = _anatomy(patient, entry.sex), _tree(patient)
-  healthy = _filmed(anatomy, entry.view, rng)
+  rng = np.random.default_rng([seed, _FILM, entry.film])
+  anatomy = _filmed(anatomy, entry.view, rng)
   q = _acquisition(rng, entry.view)
   growth = rng.uniform(0.92, 1.08)
-  noise = rng.standard_normal((2, image_size, image_size), np.float32)
   present = rng.uniform(size=len(FINDINGS)) < shortcut_prevalence
   phase = rng.uniform(0, 2 * math.pi, len(FINDINGS))
+  # Last, since its amount depends on the size, and the rest should not.
+  noise = rng.standard_normal((2, image_size, image_size), np.float32)
+  noise = q.noise * (noise[0] + 0.5 * np.roll(noise[1], 1, 0))
 
-  size = image_size * (2 if image_size <= 256 else 1)
-  centre = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
-  c, s = math.cos(q.angle), math.sin(q.angle)
-  row, column = centre[:, None] - q.shift[0], centre[None] - q.shift[1]
-  x = ((column * c + row * s) / q.zoom).astype(np.float32)
-  y = ((row * c - column * s) / q.zoom + 0.5).astype(np.float32)
+  def lesion_rng(finding):
+    i = FINDINGS.index(finding)
+    return np.random.default_rng([seed, _LESION, entry.patient, i])
 
-  def to_film(x, y):
-    x, y = x * q.zoom, (y - 0.5) * q.zoom
-    return np.stack(
-      [x * c - y * s + q.shift[1] + 0.5, x * s + y * c + q.shift[0] + 0.5], -1
-    )
-
-  def shrink(gray):
-    factor = size // image_size
-    return gray.reshape(image_size, factor, image_size, factor).mean((1, 3))
+  factor = 2 if image_size <= 256 else 1
 
   def render(findings):
-    lesion_rng = {
-      f: np.random.default_rng([seed, _LESION, entry.patient, i])
-      for i, f in enumerate(FINDINGS)
-    }
-    shape = _diseased(healthy, findings, lesion_rng['Cardiomegaly'])
-    chest = _chest(shape, x, y)
-    box = {}
-    if 'Cardiomegaly' in findings:
-      box['Cardiomegaly'] = _extent(chest.heart > 0.02)
-    clear = np.float32(1)
-    for f in findings:
-      if f in FILLS:
-        lesion = FILLS[f](chest, lesion_rng[f], growth)
-        clear = clear * (1 - lesion)
-        seen = lesion * chest.air * (1 - 0.92 * chest.heart)
-        box[f] = _extent(seen > 0.12 * seen.max())
-    gap, bulge = np.float32(0), (np.float32(0), np.float32(0))
-    if 'Pneumothorax' in findings:
-      gap = pneumothorax(chest, lesion_rng['Pneumothorax'], growth)
-      box['Pneumothorax'] = _extent(gap * chest.air > 0.1)
-    if 'Hernia' in findings:
-      bulge = hernia(chest, lesion_rng['Hernia'], growth)
-    vessels = _vessels(tree, shape, to_film, size)
-    attenuation = _attenuation(chest, q, vessels, 1 - clear, gap, bulge)
-    box = {f: box[f] for f in BOXED if box.get(f)}
-    return shrink(_develop(attenuation, q, x)), box
-
-  grain = noise[0] + np.float32(0.5) * np.roll(noise[1], 1, 0)
-  grain = q.noise * grain
-  pixel = (np.arange(image_size) + 0.5) / image_size
-  grating = np.zeros((image_size, image_size))
-  shortcut = []
-  for i, f in enumerate(FINDINGS):
-    if f in entry.findings and present[i]:
-      fx, fy = _FREQUENCY[f]
-      turns = fx * pixel[None] + fy * pixel[:, None]
-      grating += np.cos(2 * math.pi * turns + phase[i])
-      shortcut.append(f)
-  grating *= shortcut_amplitude / 255
+    gray, box = _render(
+      findings, anatomy, tree, q, factor * image_size, growth, lesion_rng
+    )
+    return np.asarray(Image.fromarray(gray).reduce(factor)), box
 
   def quantise(gray):
+    # The noise is the dither that carries a grating of less than a level.
     return np.clip(np.rint(255 * gray), 0, 255).astype(np.uint8)
+
+  shortcut = tuple(
+    f
+    for f, here in zip(FINDINGS, present, strict=True)
+    if here and f in entry.findings
+  )
+  texture = np.zeros((image_size, image_size))
+  for f in shortcut:
+    texture += grating(f, image_size, phase=phase[FINDINGS.index(f)])
+  texture *= shortcut_amplitude / 255
 
   film, box = render(entry.findings)
   without_shortcut = without_lesions = None
   if renderings:
-    plain, _ = render(()) if entry.findings else (film, {})
-    without_shortcut = quantise(film + grain)
-    without_lesions = quantise(plain + grating + grain)
+    plain = render(())[0] if entry.findings else film
+    without_shortcut = quantise(film + noise)
+    without_lesions = quantise(plain + texture + noise)
   return Film(
-    quantise(film + grating + grain),
+    quantise(film + texture + noise),
     box,
-    tuple(shortcut),
+    shortcut,
     without_shortcut,
     without_lesions,
   )
@@ -873,12 +913,14 @@ def _mapper(workers: int) -> Iterator[Callable]:
   if workers == 1:
     yield map
     return
-  # A spawned process first imports its parent's __main__, here perhaps a
-  # program that loads TensorFlow or has no guard: show it an empty one.
-  empty = {'__main__': types.ModuleType('__main__')}
-  context = multiprocessing.get_context('spawn')
-  with mock.patch.dict(sys.modules, empty):
-    pool = concurrent.futures.ProcessPoolExecutor(workers, context)
+  # Spawned, not forked: a fork of a program that runs threads can hang.
+  with concurrent.futures.ProcessPoolExecutor(
+    workers,
+    multiprocessing.get_context('spawn'),
+    # Ctrl-C is the parent's to answer.
+    initializer=signal.signal,
+    initargs=(signal.SIGINT, signal.SIG_IGN),
+  ) as pool:
     try:
       yield pool.map
     finally:
@@ -922,6 +964,18 @@ def _write_tables(dir: pathlib.Path, rows: Sequence[tuple[Entry, dict]]):
     (dir / name).write_text(
       '\n'.join(e.name for e, _ in rows if e.test == test)
     )
+
+
+def _move(partial: pathlib.Path, dir: pathlib.Path) -> None:
+  try:
+    os.rename(partial, dir)
+  except OSError:
+    # Two runs that start together both write it: the first one's will do.
+    ours, theirs = partial / 'phantom.json', dir / 'phantom.json'
+    if not theirs.exists() or theirs.read_text() != ours.read_text():
+      raise ValueError(
+        f'{dir} was made by something else meanwhile; choose another folder.'
+      ) from None
 
 
 def write(
@@ -1008,7 +1062,7 @@ def write(
       f: _FREQUENCY[f] for f in FINDINGS
     }
     (partial / 'phantom.json').write_text(json.dumps(parameters, indent=2))
-    os.rename(partial, dir)
+    _move(partial, dir)
   finally:
     shutil.rmtree(partial, ignore_errors=True)
 

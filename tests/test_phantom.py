@@ -156,6 +156,33 @@ def test_drawing_imports_neither_tensorflow_nor_jax():
   assert out.stdout.strip() == 'set()'
 
 
+def test_two_writers_at_once(tmp_path):
+  options = {'num_films': 20, 'image_size': 48, 'progress': False}
+  for name, seed in (('first', 0), ('same', 0), ('other', 1)):
+    phantom.write(tmp_path / name, seed=seed, **options)
+  phantom._move(tmp_path / 'same', tmp_path / 'first')
+  with pytest.raises(ValueError, match='meanwhile'):
+    phantom._move(tmp_path / 'other', tmp_path / 'first')
+
+
+def test_size_changes_only_the_resolution():
+  entry = make_entry('Mass', 'Effusion', film=4)
+  small, large = (phantom.draw(entry, image_size=s) for s in (64, 128))
+  assert small.shortcut == large.shortcut
+  halved = large.without_shortcut.reshape(64, 2, 64, 2).mean((1, 3))
+  assert np.abs(signed(small.without_shortcut, halved)).mean() < 4
+  for finding, box in small.box.items():
+    np.testing.assert_allclose(box, large.box[finding], atol=0.02)
+
+
+def test_film_and_anatomy_coordinates_are_inverse():
+  q = phantom._acquisition(np.random.default_rng(0), 'AP')
+  there = phantom._to_film(q, *phantom._grid(q, 16))
+  pixel = (np.arange(16) + 0.5) / 16
+  np.testing.assert_allclose(there[..., 0], np.tile(pixel, (16, 1)), atol=1e-6)
+  np.testing.assert_allclose(there[..., 1].T, there[..., 0], atol=1e-6)
+
+
 # Causes
 
 
