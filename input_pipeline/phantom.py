@@ -352,8 +352,8 @@ def mass(chest: Chest, rng: np.random.Generator, growth: float) -> Field:
 
 def nodule(chest: Chest, rng: np.random.Generator, growth: float) -> Field:
   """Round, under 3 cm."""
-  radius = rng.uniform(0.026, 0.037) * growth
-  return 0.7 * _round(chest, rng, (0.3, 0.75), (0.15, 0.8), radius, 0.02)
+  radius = rng.uniform(0.027, 0.038) * growth
+  return 0.8 * _round(chest, rng, (0.3, 0.75), (0.15, 0.8), radius, 0.02)
 
 
 def edema(chest: Chest, rng: np.random.Generator, growth: float) -> Field:
@@ -386,7 +386,7 @@ def pleural_thickening(
 ) -> Field:
   """A rim along a chest wall, of uneven depth."""
   side = _either_side(rng)
-  depth = rng.uniform(0.03, 0.055) * growth
+  depth = rng.uniform(0.04, 0.065) * growth
   uneven = 1 + 0.35 * np.sin(chest.t * rng.uniform(8, 14) + rng.uniform(0, 6))
   inwards = (1 - chest.u) * chest.width
   reach = _smooth(8 * (chest.t - rng.uniform(0.05, 0.2)))
@@ -403,8 +403,8 @@ def pneumothorax(
   (the pleura) on its inner edge.
   """
   side = _either_side(rng)
-  low = rng.uniform(0.5, 0.78) / growth
-  depth = rng.uniform(0.4, 0.8)
+  low = rng.uniform(0.48, 0.72) / growth
+  depth = rng.uniform(0.55, 0.85)
   gap = np.clip((chest.t - low) / (1 - low), 0, 1) * depth
   edge = (chest.u - (1 - gap)) * chest.width
   return (
@@ -662,7 +662,7 @@ def _attenuation(
   # Behind the dome of the diaphragm some lung reaches down.
   tissue = 2.05 * body * (1 - a.lucency * air)
   lung = air * (1 - gap)
-  pleura = 1.4 * gap * (1 - gap) * _smooth(chest.air / 0.3)
+  pleura = 2 * gap * (1 - gap) * _smooth(chest.air / 0.3)
   hilum = _ball(np.abs(x) - 0.075, y - a.apex - 0.3, 0.045, 0.075)
   trachea = _ball(x + 0.006, 0, 0.022, 1) * _smooth((a.apex + 0.24 - y) / 0.03)
   chamber = _ball(x - 0.15, y - a.base + a.dome - 0.08, 0.09, 0.05)
@@ -672,15 +672,15 @@ def _attenuation(
   total = (
     tissue
     + 0.16 * lung
-    - 0.12 * gap * air
+    - 0.2 * gap * air
     + 0.36 * a.vessels * vessels * lung
     + _skeleton(a, chest)
     + arm_bone
     + pleura
     + 0.14 * hilum
     + 0.22 * chest.heart * _smooth(0.5 + chest.above / 0.06)
-    + 0.4 * bulge[0]
-    - 1.1 * bulge[1]
+    + 0.6 * bulge[0]
+    - 1.6 * bulge[1]
     - 0.4 * trachea
     - 0.8 * a.bubble * chamber * (chest.above < 0)
     + a.breast * breast * 0.6
