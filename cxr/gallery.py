@@ -39,8 +39,8 @@ def gallery(
   Args:
     cases: as above.
     rule: that made the boxes, for the caption.
-    sizes: method -> the resolution its maps were computed at, where they are
-      stored enlarged.
+    sizes: method -> the resolution its maps were computed at: maps arrive
+      enlarged, so that their shape does not tell.
     level: of 255, where the slider stands at first.
     choose_film: one film at a time, chosen from a list; else all films of the
       chosen finding.
@@ -130,14 +130,13 @@ def _finite(value):
   return None if value is None or not math.isfinite(value) else float(value)
 
 
-def _pack_map(heatmap, side, full=None):
+def _pack_map(heatmap, side, cells_of=None):
   """Eight bits a cell, as base64 of the bytes themselves.
 
   Not as PNG: reading pixels back from a canvas is asynchronous, and browsers
   that guard against fingerprinting add noise to it.
   """
   heatmap = localization.clean(heatmap)
-  original = heatmap.shape
   height, width = heatmap.shape
   shrink = min(1.0, side / math.sqrt(height * width))
   if shrink < 1:
@@ -152,7 +151,7 @@ def _pack_map(heatmap, side, full=None):
   return {
     'data': base64.b64encode(cells.tobytes()).decode(),
     'shape': list(heatmap.shape),
-    'full': list(full or original),
+    'cells': list(cells_of) if cells_of else None,
     'low': low,
     'high': high,
   }

@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float, Shaped
 from matplotlib import colors, figure, lines, patches
 from matplotlib.backends import backend_agg
 
@@ -35,6 +34,7 @@ STYLES = ('-', '--', '-.', ':')
 TRUTH = '#00e5ff'
 PREDICTION = '#c6ff3d'
 COLORMAP = 'inferno'
+OPACITY = 0.6  # of a map over its film
 # A colour nobody else uses: `svg` turns it into currentColor.
 INK = '#0a0b0c'
 
@@ -123,63 +123,11 @@ def localization_curve(
   )
 
 
-def overlay(
-  image: Shaped[np.ndarray, 'h w'],
-  heatmap: Float[np.ndarray, 'u v'],
-  truth: Sequence,
-  boxes: Sequence,
-  title: str,
-  *,
-  opacity: float = 0.45,
-) -> figure.Figure:
-  """One film with a map, its colour bar, and boxes, in the film's own shape.
-
-  Args:
-    image: gray film, any range.
-    heatmap: signed map over the same field of view, at any resolution.
-    truth: true boxes, drawn solid.
-    boxes: predicted boxes, drawn dashed.
-    title: shown as it is.
-    opacity: of the map, 0 to 1.
-  """
-  height, width = image.shape
-  # Room above for the title and at the right for the bar.
-  tall = float(np.clip(4.6 * height / width, 1.5, 12.0))
-  fig = figure.Figure(figsize=(5.4, tall + 0.45), facecolor='white', dpi=150)
-  backend_agg.FigureCanvasAgg(fig)
-  bottom, top = 0.1 / (tall + 0.45), tall / (tall + 0.45)
-  axes = fig.add_axes((0.02, bottom, 0.84, top - bottom))
-  low, high = _limits(heatmap)
-  norm = colors.Normalize(low, high)
-  _film(axes, image)
-  shown = _map(axes, heatmap, norm, opacity)
-  _boxes(axes, truth, boxes)
-  # Twice the characters fit in a smaller type; beyond that the name is cut.
-  size = 9 if len(title) <= 60 else 7
-  text = title if len(title) <= 84 else title[:83] + '…'
-  fig.text(
-    0.02,
-    1 - 0.12 / (tall + 0.45),
-    text,
-    size=size,
-    va='top',
-    parse_math=False,
-    color=INK,
-  )
-  bar = fig.colorbar(shown, cax=fig.add_axes((0.88, bottom, 0.025, top * 0.97)))
-  # The bar shows the colours themselves, not their blend with the film.
-  bar.solids.set_alpha(1.0)
-  bar.outline.set_visible(False)
-  bar.ax.tick_params(labelsize=6, length=2)
-  return fig
-
-
 def gallery_figure(
   cases: Sequence[Mapping],
   *,
   runs: Sequence[str],
   methods: Sequence[str],
-  opacity: float = 0.6,
 ) -> figure.Figure:
   """The same films in columns; below each, every run's maps, run under run.
 
@@ -189,7 +137,6 @@ def gallery_figure(
       empty.
     runs: in the order from top to bottom, as a rule the baseline first.
     methods: one block of rows each.
-    opacity: of the maps, 0 to 1.
   """
   rows = 1 + len(runs) * len(methods)
   side, left, top, bottom, gap = 1.25, 1.05, 0.5, 0.62, 0.05
@@ -245,7 +192,7 @@ def gallery_figure(
         continue
       low, high = _limits(heatmap)
       _film(axes, case['image'])
-      _map(axes, (np.asarray(heatmap) - low) / (high - low), norm, opacity)
+      _map(axes, (np.asarray(heatmap) - low) / (high - low), norm)
       found = case['boxes'].get(run, {}).get(method, ())
       _boxes(axes, case['truth'], found)
   for i, (method, run) in enumerate((m, r) for m in methods for r in runs):
@@ -366,12 +313,12 @@ def _film(axes, image):
   axes.set_axis_off()
 
 
-def _map(axes, heatmap, norm, opacity):
+def _map(axes, heatmap, norm):
   shown = axes.imshow(
     heatmap,
     cmap=COLORMAP,
     norm=norm,
-    alpha=opacity,
+    alpha=OPACITY,
     extent=(0, 1, 1, 0),
     aspect='auto',
     interpolation='bilinear',

@@ -178,8 +178,15 @@ def _probabilities(cases):
       )
     )
   columns = [tables.column(text) for text in ('film', *findings, 'warnings')]
+  notes = []
+  if any(len(case['findings']) < len(findings) for case in cases):
+    notes.append(f'{tables.UNDEFINED} not among the findings shown of a film.')
   return tables.group(
-    [tables.table('probabilities-table', 'Probability', columns, rows)]
+    [
+      tables.table(
+        'probabilities-table', 'Probability', columns, rows, notes=notes
+      )
+    ]
   )
 
 

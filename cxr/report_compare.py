@@ -138,59 +138,62 @@ def headline(comparison: Mapping) -> dict | None:
     scores = next(iter(rules.values()), {})
     for score in ('iou@0.1', 'iou@0.3', 'iou@0.5', 'pointing'):
       name = tables.score_name(score)
-      if method not in tables.CONTROLS:
+      if not tables.is_control(method):
         label = f'accuracy at {name}' if '@' in score else name
         entries[f'{method}: {label}'] = _leaf(scores, score, 'mean')
-  for split, scores in comparison.get('classification', {}).items():
-    label = f'mean AUROC, {report_run.spelled(split)} films'
+  classification = comparison.get('classification', {})
+  for split, scores in report_run.shown_splits(classification).items():
+    label = f'mean AUROC, {report_run.spelled(split)}'
     entries[label] = _leaf(scores, 'auroc', 'mean')
   attacked = _attacked(comparison)
   if attacked:
     entries[f'mean AUROC, {attacked[0]}'] = attacked[1]
   rows = [
-    tables.row(tables.text_cell(label), *_cells(entry))
+    tables.row(tables.text_cell(label), *_cells(entry, holm=False))
     for label, entry in entries.items()
     if entry
   ]
   table = tables.table(
     'headline',
     'Better maps, and their price',
-    [tables.column('measure'), *_columns(comparison['runs'])],
+    [
+      tables.column('measure'),
+      *_columns(comparison['runs'], holm=False),
+    ],
     rows,
-    notes=[_note(comparison['runs'])],
+    notes=[_note(comparison['runs'], holm=False)],
   )
   return tables.group([table])
 
 
-def _cells(entry):
+# A mean stands alone: Holm's correction is over the findings.
+
+
+def _cells(entry, *, holm=True):
   cells = [tables.estimate_cell(run) for run in entry['runs']]
   for difference in _differences(entry):
-    cells += [
-      tables.estimate_cell(difference, sign=True),
-      tables.p_cell(difference.get('p')),
-      tables.p_cell(difference.get('p_holm')),
-    ]
+    cells.append(tables.estimate_cell(difference, sign=True))
+    for key in ('p', 'p_holm') if holm else ('p',):
+      cells.append(tables.p_cell(difference.get(key)))
   return cells
 
 
-def _columns(names):
+def _columns(names, *, holm=True):
   columns = [tables.column(name, estimate=True) for name in names]
   for other in names[1:]:
     of = f', {other}' if len(names) > 2 else ''
-    columns += [
-      tables.column(f'difference{of}', estimate=True),
-      tables.column(f'p{of}'),
-      tables.column(f'p, Holm{of}'),
-    ]
+    columns.append(tables.column(f'difference{of}', estimate=True))
+    for p in ('p', 'p, Holm') if holm else ('p',):
+      columns.append(tables.column(f'{p}{of}'))
   return columns
 
 
-def _note(names):
-  return (
+def _note(names, *, holm=True):
+  note = (
     f'Difference: less {names[0]}, paired on the same films, its interval by '
-    'bootstrap over patients, p by swapping patients between the runs; Holm: '
-    'corrected over the findings.'
+    'bootstrap over patients, p by swapping patients between the runs'
   )
+  return note + ('; Holm: corrected over the findings.' if holm else '.')
 
 
 # Every figure.
@@ -254,9 +257,9 @@ def _series(metrics, kind):
       points = report_run.thresholds(
         report_run.mean_scores(scores, method), kind
       )
-      if method not in tables.CONTROLS:
+      if not tables.is_control(method):
         series[f'{run}, {method}'] = points
-      elif not i and method in ('random', 'mean_box'):
+      elif not i and report_run.drawn(method):
         series[tables.method_name(method)] = points
   return series
 

@@ -22,8 +22,14 @@ def main_split(scores: Mapping) -> str | None:
   return 'test' if 'test' in scores else next(iter(scores), None)
 
 
+def shown_splits(classification: Mapping) -> dict:
+  """Test films first; validation films chose the checkpoint: no headline."""
+  names = sorted(classification, key=lambda split: split != 'test')
+  return {n: classification[n] for n in names if n != 'validation'}
+
+
 def main_method(methods: Mapping) -> str | None:
-  own = [m for m in methods if m not in tables.CONTROLS]
+  own = [m for m in methods if not tables.is_control(m)]
   return 'cam' if 'cam' in own else next(iter(own), None)
 
 
@@ -134,9 +140,8 @@ def tile(label: str, estimate: tables.Estimate, *lines: str, sign=False):
 def tiles(metrics: Mapping) -> list[dict]:
   result = []
   classification = metrics.get('classification', {})
-  for split, scores in classification.items():
-    main = split == main_split(classification)
-    label = 'clean' if main else spelled(split)
+  for split, scores in shown_splits(classification).items():
+    label = 'clean' if split == 'test' else spelled(split)
     if 'mean' in scores.get('auroc', {}):
       result.append(tile(f'Mean AUROC, {label}', scores['auroc']['mean']))
   entry = attacked(metrics.get('robustness', ()))
@@ -147,7 +152,7 @@ def tiles(metrics: Mapping) -> list[dict]:
   for method in localization.get('methods', {}):
     scores = mean_scores(localization, method)
     score = main_score(scores)
-    if method in tables.CONTROLS or not score:
+    if tables.is_control(method) or not score:
       continue
     afp = tables.value_of(scores.get(f'afp_{score}'))
     line = '' if afp is None else f'AFP {tables.number(afp, 2)}'
@@ -178,6 +183,7 @@ def localization(metrics: Mapping, caveat: str) -> dict | None:
           mean_scores(scores, method), kind
         )
         for method in methods
+        if drawn(method)
       },
       kind,
       main_rule(scores),
@@ -208,13 +214,19 @@ def localization(metrics: Mapping, caveat: str) -> dict | None:
 
 
 def localization_filters(rows, rule: str, *, method: str) -> list[dict]:
+  names = {
+    r['tags']['method']: tables.method_name(r['tags']['method']) for r in rows
+  }
   return [
     tables.choice('finding', 'Finding', rows, default='mean'),
     tables.choice('rule', 'Threshold rule', rows, default=rule),
-    tables.choice(
-      'method', 'Method', rows, default=method, names=tables.CONTROLS
-    ),
+    tables.choice('method', 'Method', rows, default=method, names=names),
   ]
+
+
+def drawn(method: str) -> bool:
+  """Whether a curve is drawn: of every control it would hide the methods."""
+  return not tables.is_control(method) or method in ('random', 'mean_box')
 
 
 def thresholds(scores: Mapping, kind: str) -> list[tuple[float, Mapping]]:
@@ -255,7 +267,7 @@ def drawing(figure, caption: str, series: Mapping) -> dict:
 
 def kind_of(method: str, rule: str) -> str:
   """The mark of rows that are no result of the model's maps."""
-  if method in tables.CONTROLS:
+  if tables.is_control(method):
     return 'control'
   return 'upper bound' if rule == 'oracle' else ''
 
@@ -404,7 +416,7 @@ def classification(metrics, data, caveat: str) -> list[dict | None]:
     ]
     found.append(
       tables.table(
-        f'auroc-{len(found)}',
+        f'auroc-{split}',
         f'AUROC and average precision, {spelled(split)} films',
         columns,
         rows,

@@ -15,8 +15,10 @@ CONTROLS = {
   'random': 'random map',
   'centre': 'centre prior',
   'mean_box': 'mean box of other patients',
-  'random_weights': 'CAM of random weights',
 }
+# The end of the name of a method's control: the same network, weights drawn
+# anew.
+RANDOM_WEIGHTS = '_random_weights'
 SCORES = {
   'iou': 'IoU',
   'iobb': 'IoBB',
@@ -69,7 +71,13 @@ def count(quantity: int | None, one: str, many: str = '') -> str:
   return f'{quantity:,} {one if quantity == 1 else many}'
 
 
+def is_control(method: str) -> bool:
+  return method in CONTROLS or method.endswith(RANDOM_WEIGHTS)
+
+
 def method_name(method: str) -> str:
+  if method.endswith(RANDOM_WEIGHTS):
+    return f'{method.removesuffix(RANDOM_WEIGHTS)} of random weights'
   return CONTROLS.get(method, method)
 
 

@@ -12,7 +12,9 @@ import numpy as np
 from cxr import localization
 from input_pipeline.findings import BOXED, FINDINGS
 
-METHODS = ('cam', 'gradient', 'random', 'mean_box')
+METHODS = ('cam', 'cam_random_weights', 'gradient', 'random', 'mean_box')
+# Control -> how well it does.
+CONTROLS = {'random': 0.3, 'mean_box': 0.8, 'cam_random_weights': 0.25}
 IOUS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 IOBBS = (0.1, 0.25, 0.5, 0.75, 0.9)
 
@@ -70,7 +72,7 @@ def auroc(level, *, hole='Hernia'):
 def localized(rng, level):
   methods = {}
   for method in METHODS:
-    strength = {'random': 0.3, 'mean_box': 0.8}.get(method, level)
+    strength = CONTROLS.get(method, level)
     methods[method] = {
       rule: {
         finding: {
@@ -176,6 +178,7 @@ def write(
         'versions': {'jax': '0.10.2', 'python': '3.11.4'},
         'step': 500,
         'classification': {
+          'validation': {'auroc': auroc(level)},
           'test': {
             'auroc': auroc(level),
             'average_precision': auroc(level - 0.4),

@@ -8,7 +8,7 @@ from html import parser
 import numpy as np
 import pytest
 
-from cxr import gallery, published, report, tables
+from cxr import gallery, published, report, report_run, tables
 from input_pipeline.findings import BOXED, FINDINGS
 from tests import made_workdir
 
@@ -81,6 +81,20 @@ def test_first_screen_answers(page):
   assert 'pgd-10 at epsilon 4/255' in page.text
   assert 'for the random map' in page.text
   assert 'Map resolution: cam 8 × 8, gradient 64 × 64 cells' in page.text
+
+
+def test_controls_are_marked_and_no_headline(page, run):
+  controls = {
+    r['data-method'] for r in page.rows if r.get('class') == 'control'
+  }
+  assert controls == set(made_workdir.CONTROLS)
+  assert 'cam of random weights' in page.text
+  with open(f'{run}/metrics.json') as file:
+    labels = [t['label'] for t in report_run.tiles(json.load(file))]
+  assert 'Accuracy at T(IoU) 0.3, cam' in labels
+  assert not any('random' in label for label in labels)
+  assert labels[0] == 'Mean AUROC, clean'
+  assert not any('validation' in label for label in labels)
 
 
 def test_ids_are_unique(page):

@@ -224,7 +224,7 @@
     };
 
     const number = (value) => value === null || value === undefined ? '–' : value.toFixed(2);
-    const short = (value) => Number(value.toPrecision(3)).toString();
+    const short = (value) => Number(value.toPrecision(3)).toString().replace('-', '−');
 
     function limits(method) {
       const maps = data.cases.map((c) => c.maps[method]).filter(Boolean);
@@ -260,11 +260,14 @@
         canvas.style.opacity = state.opacity;
         canvas.setAttribute('aria-hidden', 'true');
         const count = boxes.length === 1 ? '1 box' : `${boxes.length} boxes`;
-        const said = scores[0] === null ? count : `IoU ${number(scores[0])} · IoBB ${number(scores[1])} · ${count}`;
+        const said = scores[0] === null ? count
+          : `IoU ${number(scores[0])} · IoBB ${number(scores[1])}`;
+        const size = map.cells ? ` · map ${map.cells.join('×')}` : '';
         const figure = panel(film, method, [canvas, svg(item.truth, boxes)],
           [make('span', { className: 'scores', textContent: said }),
-            make('span', { textContent: `map ${map.full.join('×')}, ${short(map.low)} to ${short(map.high)}` })],
-          `${method} map of ${item.finding} over film ${film.name}: ${said}`);
+            ...(scores[0] === null && !size ? [] : [count + size]),
+            `range ${short(map.low)} to ${short(map.high)}`],
+          `${method} map of ${item.finding} over film ${film.name}: ${said}, ${count}`);
         figure.dataset.method = method;
         panels.push(figure);
       }
@@ -276,9 +279,10 @@
       const film = data.films[first.film];
       const head = make('h3', { textContent: first.kind ? `${first.kind}: ${film.name} ` : `${film.name} ` });
       const element = make('article', { className: 'card' }, head);
-      if (first.run === undefined && first.probability !== null) {
-        head.append(make('span', { textContent: `${first.finding}, probability ${number(first.probability)}` }));
-      }
+      // Each run has a probability of its own, told above its row.
+      const told = first.run === undefined && first.probability !== null
+        ? `, probability ${number(first.probability)}` : '';
+      head.append(make('span', { textContent: first.finding + told }));
       (film.warnings || []).forEach((w) => element.append(make('p', { className: 'warning', textContent: w })));
       for (const item of items) {
         if (item.run !== undefined) {
