@@ -16,13 +16,6 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 FLAGS = flags.FLAGS
-config_flags.DEFINE_config_file(
-  'config',
-  'configs/baseline.py',
-  'What to run: configs/NAME.py, or configs/NAME.py:nih for the real films. '
-  'Fields are overridden as in --config.attack.epsilon=2.',
-  lock_config=True,
-)
 flags.DEFINE_enum(
   'mode',
   'train',
@@ -98,6 +91,35 @@ def run(argv):
   return 0
 
 
+def parse_flags(argv):
+  """The flags, or one sentence; ml_collections would add a traceback."""
+  app.define_help_flags()
+  try:
+    # Defined here: it looks up the command line's config fields at once.
+    config_flags.DEFINE_config_file(
+      'config',
+      'configs/baseline.py',
+      'What to run: configs/NAME.py, or configs/NAME.py:nih for the real '
+      'films. Fields are overridden as in --config.attack.epsilon=2.',
+      lock_config=True,
+    )
+    rest = FLAGS(argv)
+    path = config_flags.get_config_filename(FLAGS['config'])
+    if not os.path.isfile(path.partition(':')[0]):
+      raise ValueError(f'--config ({path}) is not a file.')
+    return rest
+  except (KeyError, AttributeError) as e:
+    # An unknown field; the last line is the library's 'Did you mean'.
+    sentence = f'No such config field. {str(e.args[0]).splitlines()[-1]}'
+  except (flags.Error, ValueError, TypeError) as e:
+    sentence = str(e).strip()
+    if 'Traceback' in sentence:
+      # The last line of a traceback is 'SomeError: the sentence'.
+      sentence = sentence.splitlines()[-1].partition(': ')[2]
+  print(f'Error: {sentence}', file=sys.stderr)
+  sys.exit(2)
+
+
 def plain_logging():
   """Our own lines, short; of the libraries only what went wrong."""
   logging.set_verbosity(logging.INFO)
@@ -116,4 +138,4 @@ def plain_logging():
 
 if __name__ == '__main__':
   plain_logging()
-  app.run(run)
+  app.run(run, flags_parser=parse_flags)

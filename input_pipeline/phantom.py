@@ -275,13 +275,13 @@ def atelectasis(chest: Chest, rng: np.random.Generator, growth: float) -> Field:
   c, s = math.cos(angle), math.sin(angle)
   along = (dx * c + dy * s) / length
   across = (dy * c - dx * s) / (thick * (1 + rng.uniform(0, 0.6) * along))
-  return 0.65 * _smooth(1.2 * (1 - along**4 - across**2))
+  return 0.75 * _smooth(1.4 * (1 - along**4 - across**2))
 
 
 def effusion(chest: Chest, rng: np.random.Generator, growth: float) -> Field:
   """Fluid in a costophrenic angle, its level rising towards the wall."""
   side = _either_side(rng)
-  level = rng.gamma(2, 0.06) * growth
+  level = (0.03 + rng.gamma(2, 0.06)) * growth
   rise = rng.uniform(0.12, 0.22) * growth
   u = np.clip(chest.u, 0, 1)
   surface = level - 0.06 + rise * u**2.5 + 0.03 * u
@@ -353,7 +353,7 @@ def mass(chest: Chest, rng: np.random.Generator, growth: float) -> Field:
 def nodule(chest: Chest, rng: np.random.Generator, growth: float) -> Field:
   """Round, under 3 cm."""
   radius = rng.uniform(0.027, 0.038) * growth
-  return 0.8 * _round(chest, rng, (0.3, 0.75), (0.15, 0.8), radius, 0.02)
+  return 0.88 * _round(chest, rng, (0.3, 0.75), (0.15, 0.8), radius, 0.02)
 
 
 def edema(chest: Chest, rng: np.random.Generator, growth: float) -> Field:
@@ -391,7 +391,7 @@ def pleural_thickening(
   inwards = (1 - chest.u) * chest.width
   reach = _smooth(8 * (chest.t - rng.uniform(0.05, 0.2)))
   rim = _smooth(0.5 + (depth * uneven - inwards) / 0.012)
-  return 0.85 * rim * reach * (chest.side == side)
+  return 0.95 * rim * reach * (chest.side == side)
 
 
 def pneumothorax(
@@ -416,7 +416,7 @@ def hernia(
   chest: Chest, rng: np.random.Generator, growth: float
 ) -> tuple[Field, Field]:
   """A bulge behind the heart with a bubble of gas: (tissue, gas)."""
-  radius = rng.uniform(0.07, 0.1) * growth
+  radius = rng.uniform(0.08, 0.11) * growth
   dx = chest.x - rng.uniform(-0.045, 0.045)
   dy = chest.y - (chest.anatomy.base - chest.anatomy.dome - 0.03)
   bulge = _ball(dx, dy, 1.1 * radius, radius)
@@ -672,7 +672,7 @@ def _attenuation(
   total = (
     tissue
     + 0.16 * lung
-    - 0.2 * gap * air
+    - 0.3 * gap * air
     + 0.36 * a.vessels * vessels * lung
     + _skeleton(a, chest)
     + arm_bone
@@ -680,7 +680,7 @@ def _attenuation(
     + 0.14 * hilum
     + 0.22 * chest.heart * _smooth(0.5 + chest.above / 0.06)
     + 0.6 * bulge[0]
-    - 1.6 * bulge[1]
+    - 2.2 * bulge[1]
     - 0.4 * trachea
     - 0.8 * a.bubble * chamber * (chest.above < 0)
     + a.breast * breast * 0.6

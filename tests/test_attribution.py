@@ -66,12 +66,15 @@ def test_shape_findings_and_batch(method):
   # An image with its key is the same anywhere.
   last = fn(VARIABLES, keys[2:], IMAGE[2:])
   np.testing.assert_allclose(last, maps[2:], rtol=1e-4, atol=1e-5)
-  some = attribution.make_attribution(NET, method, findings=[2, 0], **options)
-  some = some(VARIABLES, keys, IMAGE)
+
+
+@pytest.mark.parametrize('method', ['cam', 'grad_cam', 'gradient'])
+def test_findings_are_chosen_and_ordered(method):
+  some, maps = _maps(method, findings=[2, 0]), _maps(method)
   np.testing.assert_allclose(some, maps[..., [2, 0]], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('method', ['gradient', 'smooth_grad', 'layer_cam'])
+@pytest.mark.parametrize('method', ['gradient', 'smooth_grad'])
 def test_under_jit_the_same(method):
   fn = attribution.make_attribution(NET, method, **QUICK.get(method, {}))
   np.testing.assert_allclose(
@@ -213,6 +216,94 @@ def test_bad_options_are_named(method, options, message):
 def test_an_unknown_stage_is_named():
   with pytest.raises(ValueError, match='no stage .stage9.; it has stage1'):
     _maps('grad_cam', stage='stage9')
+
+
+def _torch_net(torch):
+  """The same network and weights; channels first."""
+  params = jax.tree.map(np.array, VARIABLES['params'])
+
+  class TorchNet(torch.nn.Module):
+    def __init__(self):
+      super().__init__()
+      self.conv1 = torch.nn.Conv2d(1, 5, 3, 2, 1)
+      self.act1 = torch.nn.ReLU()
+      self.conv2 = torch.nn.Conv2d(5, 6, 3, 2, 1)
+      self.act2 = torch.nn.ReLU()
+      self.fc = torch.nn.Linear(6, 4)
+
+    def forward(self, x):
+      x = self.act1(self.conv1((x - 0.5) / 0.25))
+      return self.fc(self.act2(self.conv2(x)).mean((2, 3)))
+
+  net = TorchNet().eval()
+  with torch.no_grad():
+    for name in ('conv1', 'conv2', 'fc'):
+      kernel, layer = params[name]['kernel'], getattr(net, name)
+      axes = (1, 0) if name == 'fc' else (3, 2, 0, 1)
+      layer.weight.copy_(torch.tensor(kernel.transpose(axes)))
+      layer.bias.copy_(torch.tensor(params[name]['bias']))
+  return net, torch.tensor(np.array(IMAGE).transpose(0, 3, 1, 2))
+
+
+def _assert_near(ours, theirs):
+  """To 1e-4 of the largest value."""
+  theirs = np.asarray(theirs)
+  np.testing.assert_allclose(ours, theirs, atol=1e-4 * abs(theirs).max())
+
+
+def test_against_captum():
+  torch = pytest.importorskip('torch', reason='PyTorch is not installed')
+  captum = pytest.importorskip('captum.attr', reason='Captum is not installed')
+  net, x = _torch_net(torch)
+  to_map = lambda a: a.detach().numpy().sum(1)
+
+  k = 2
+  theirs = captum.Saliency(net).attribute(x, target=k, abs=False)
+  _assert_near(_maps('gradient')[..., k], to_map(theirs))
+  theirs = captum.InputXGradient(net).attribute(x, target=k)
+  _assert_near(_maps('gradient_x_input')[..., k], to_map(theirs))
+  theirs = captum.IntegratedGradients(net).attribute(x, 1.0, k, n_steps=9)
+  ours = _maps('integrated_gradients', baseline='white', num_steps=9)
+  _assert_near(ours[..., k], to_map(theirs))
+  theirs = captum.Occlusion(net).attribute(
+    x, (1, 4, 4), strides=(1, 2, 2), target=k
+  )
+  ours = _maps('occlusion', window=4, stride=2)
+  _assert_near(ours[..., k], to_map(theirs))
+  theirs = captum.LayerGradCam(net, net.act1).attribute(x, target=k)
+  ours = _maps('grad_cam', stage='stage1', native=True)
+  _assert_near(ours[..., k], to_map(theirs))
+
+
+def test_against_pytorch_grad_cam():
+  torch = pytest.importorskip('torch', reason='PyTorch is not installed')
+  theirs = pytest.importorskip(
+    'pytorch_grad_cam', reason='grad-cam and what it needs is not installed'
+  )
+  net, x = _torch_net(torch)
+  k, scale = 2, 100.0
+  for method, oracle in (
+    ('grad_cam', theirs.GradCAM),
+    ('grad_cam_plus_plus', theirs.GradCAMPlusPlus),
+    ('hires_cam', theirs.HiResCAM),
+    ('layer_cam', theirs.LayerCAM),
+  ):
+    with oracle(net, [net.act1]) as tool:
+      # Large logits drown the constant that theirs adds to a denominator.
+      (scale * tool.activations_and_grads(x)[:, k]).sum().backward()
+      stored = tool.activations_and_grads
+      activations = stored.activations[0].detach().numpy()
+      gradients = stored.gradients[0].detach().numpy()
+      # Before they resize and scale it.
+      expected = tool.get_cam_image(
+        x, net.act1, None, activations, gradients, False
+      )
+    variables = jax.tree.map(lambda v: v, VARIABLES)
+    variables['params']['fc'] = jax.tree.map(
+      lambda v: scale * v, variables['params']['fc']
+    )
+    fn = attribution.make_attribution(NET, method, stage='stage1', native=True)
+    _assert_near(fn(variables, KEY, IMAGE)[..., k], expected)
 
 
 def test_the_projects_network():

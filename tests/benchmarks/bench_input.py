@@ -1,0 +1,149 @@
+"""Films a second and core, prepared and fed.
+
+  python -m tests.benchmarks.bench_input --originals=FOLDER --films=1000
+
+Preparing: the files of FOLDER, linked again and again into a made folder in
+NIH's layout, are prepared by one worker and by all, in turns, so that another
+load on the machine strikes both. The efficiency is the second rate over cores
+x the first. Beside them stands the rate of `decode` alone in one process, the
+ceiling. Every rate is also given by second of processor time, all processes
+together, which another load hardly changes.
+
+Feeding: films of noise are prepared, then read by index in random order from
+disk, and by `train_batches` from disk and from memory.
+"""
+
+import os
+import pathlib
+import tempfile
+import time
+from collections.abc import Iterator
+
+import numpy as np
+from absl import app, flags
+from PIL import Image
+
+from input_pipeline import chestxray14, pipeline, preprocess
+
+_ORIGINALS = flags.DEFINE_string(
+  'originals', '../shared/nih/originals', 'Folder of 1024-pixel films.'
+)
+_FILMS = flags.DEFINE_integer('films', 1000, 'Films to prepare and to feed.')
+_SIZE = flags.DEFINE_integer('image_size', 224, 'Pixels to prepare to.')
+_FEED_SIZES = flags.DEFINE_multi_integer(
+  'feed_size', [224, 256, 512], 'Pixels of the films fed.'
+)
+_REPEATS = flags.DEFINE_integer('repeats', 2, 'Turns; the best counts.')
+_BATCH = 64
+_FULL_SET = 112_120
+
+
+def _folder(root: pathlib.Path, films: int) -> Iterator[pathlib.Path]:
+  """NIH's tables for `films` films, all of the test; yields their paths."""
+  names = [f'{k // 10 + 2:08d}_{k % 10:03d}.png' for k in range(films)]
+  (root / 'images').mkdir(parents=True)
+  table = ['Image Index,Finding Labels', '00000001_000.png,No Finding']
+  table += [f'{name},No Finding' for name in names]
+  for name, lines in {
+    'Data_Entry_2017_v2020.csv': table,
+    'BBox_List_2017.csv': ['Image Index,Finding Label,Bbox [x,y,w,h]'],
+    'train_val_list.txt': ['00000001_000.png'],
+    'test_list.txt': names,
+  }.items():
+    (root / name).write_text('\n'.join(lines))
+  return (root / 'images' / name for name in names)
+
+
+def _clock() -> np.ndarray:
+  """Seconds on the wall, and of processor time with ended children's."""
+  return np.array([time.perf_counter(), sum(os.times()[:4])])
+
+
+def _prepare(root: pathlib.Path, out: pathlib.Path, workers: int) -> None:
+  chestxray14.prepare(
+    root,
+    image_size=_SIZE.value,
+    prepared_dir=out,
+    validation_fraction=0,
+    workers=workers,
+  )
+
+
+def bench_preparing(temporary: pathlib.Path) -> None:
+  originals = sorted(pathlib.Path(_ORIGINALS.value).resolve().glob('*.png'))
+  if not originals:
+    raise app.UsageError(f'no films in --originals={_ORIGINALS.value}')
+  root, films = temporary / 'nih', _FILMS.value
+  for k, path in enumerate(_folder(root, films)):
+    path.symlink_to(originals[k % len(originals)])
+  cores = len(os.sched_getaffinity(0))
+  best = {}
+
+  def measure(name, films, function):
+    begun = _clock()
+    function()
+    best[name] = np.maximum(best.get(name, 0), films / (_clock() - begun))
+
+  def decode():
+    for path in originals:
+      preprocess.decode(str(path), _SIZE.value)
+
+  for turn in range(_REPEATS.value):
+    measure('decode alone', len(originals), decode)
+    for workers in (1, cores):
+      name = f'prepare, {workers} workers'
+      out = temporary / f'{turn}-{workers}'
+      measure(name, films, lambda o=out, w=workers: _prepare(root, o, w))
+  for name, (wall, core) in best.items():
+    print(f'{name:20} {wall:8.1f} films/s, {core:8.1f} a core')
+  (alone, _), (one, _), (all_, core) = best.values()
+  print(
+    f'{cores} workers reach {all_ / (cores * one):.0%} of {cores} x one worker '
+    f'and {all_ / (cores * alone):.0%} of {cores} x decode alone; '
+    f'{_FULL_SET:,} films take {_FULL_SET / core / 3600:.2f} core hours'
+  )
+
+
+def bench_feeding(temporary: pathlib.Path, size: int) -> None:
+  root, films = temporary / f'feed-{size}', _FILMS.value
+  noise = np.random.default_rng(0).integers(0, 256, (size, size), np.uint8)
+  for path in _folder(root, films):
+    Image.fromarray(noise).save(path, compress_level=0)
+  rates = {}
+  for cache in pipeline.CACHES:
+    split = pipeline.load(
+      root,
+      image_size=size,
+      prepared_dir=temporary / 'prepared',
+      validation_fraction=0,
+      cache=cache,
+    )['test']
+    if cache == 'none':
+      order = np.random.default_rng(0).permutation(films)
+      begun = _clock()
+      for k in range(0, films, _BATCH):
+        split.image[order[k : k + _BATCH]]
+      rates['by index'] = films / (_clock() - begun)
+    batches = pipeline.train_batches(split, batch_size=_BATCH, seed=0)
+    for _ in range(4):
+      next(batches)
+    begun = _clock()
+    steps = max(20, 2 * films // _BATCH)
+    for _ in range(steps):
+      next(batches)
+    rates[f'cache={cache}'] = steps * _BATCH / (_clock() - begun)
+  for name, (wall, core) in rates.items():
+    print(f'{size} px, {name:12} {wall:8.0f} films/s, {core:8.0f} a core')
+
+
+def main(argv):
+  if len(argv) > 1:
+    raise app.UsageError(f'unknown argument {argv[1]}')
+  with tempfile.TemporaryDirectory() as temporary:
+    bench_preparing(pathlib.Path(temporary))
+    for size in _FEED_SIZES.value:
+      bench_feeding(pathlib.Path(temporary), size)
+
+
+if __name__ == '__main__':
+  app.run(main)

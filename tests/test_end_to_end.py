@@ -1,0 +1,338 @@
+"""The whole path on a tiny phantom: train, evaluate, report, compare, explain.
+
+One phantom, two runs, made once; every test looks at what they left.
+"""
+
+import csv
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import baseline, robust
+from cxr import checkpoint, modes, train
+from input_pipeline.findings import FINDINGS
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def request(config=None, workdir='', **options):
+  fields = {
+    'overrides': {},
+    'workdirs': (),
+    'images': '',
+    'output': '',
+  } | options
+  return modes.Request(config=config, workdir=str(workdir), **fields)
+
+
+def smoke(module, data_dir):
+  config = module.get_config('smoke')
+  config.data.dir = str(data_dir / 'phantom')
+  config.data.prepared_dir = str(data_dir / 'prepared')
+  config.attack.num_steps = 1
+  config.evaluate.num_resamples = 20
+  return config
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+  return tmp_path_factory.mktemp('data')
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory, data_dir):
+  folder = tmp_path_factory.mktemp('runs')
+  for module, name in ((baseline, 'baseline'), (robust, 'robust')):
+    modes.MODES['train'](request(smoke(module, data_dir), folder / name))
+  return folder
+
+
+def read_json(path):
+  return json.loads(path.read_text())
+
+
+@pytest.mark.parametrize('name', ['baseline', 'robust'])
+def test_a_run_leaves_all_its_results(runs, name):
+  workdir = runs / name
+  metrics = read_json(workdir / 'metrics.json')
+  assert {
+    'data',
+    'versions',
+    'classification',
+    'robustness',
+    'localization',
+  } <= (metrics.keys())
+  figure = metrics['classification']['test']['auroc']['mean']
+  assert figure['low'] <= figure['value'] <= figure['high']
+  assert figure['images'] == metrics['data']['splits']['test']['images']
+  assert 'test_without_shortcut' in metrics['classification']
+  (attacked,) = metrics['robustness']
+  assert attacked['attack'] == 'pgd-2'
+  assert attacked['audit']['max_perturbation'] <= 1 / 255 + 1e-7
+  assert attacked['audit']['nan'] == 0
+  methods = metrics['localization']['methods']
+  assert {'cam', 'gradient', 'random', 'mean_box', 'centre'} <= methods.keys()
+  assert 'cam_random_weights' in methods
+  assert metrics['localization']['map_size']['gradient'] == [64, 64]
+  with open(workdir / 'predictions.csv') as f:
+    rows = list(csv.DictReader(f))
+  test = [r for r in rows if r['split'] == 'test' and r['attack'] == 'clean']
+  assert len(test) == figure['images'] == len({r['image'] for r in test})
+  page = (workdir / 'report.html').read_text()
+  assert name in page and 'http://' not in page.replace('http://www.w3.org', '')
+  log = [json.loads(line) for line in open(workdir / 'train.jsonl')]
+  assert log[-1]['val/auroc'] >= 0
+  assert any('val/robust_auroc' in record for record in log)
+  assert list(workdir.glob('events.out.tfevents.*'))
+
+
+def test_the_same_command_ends_at_once(runs, data_dir):
+  before = read_json(runs / 'baseline' / 'metrics.json')
+  modes.MODES['train'](request(smoke(baseline, data_dir), runs / 'baseline'))
+  assert read_json(runs / 'baseline' / 'metrics.json') == before
+
+
+def test_report_is_made_from_the_csv_files_alone(runs):
+  path = runs / 'baseline' / 'metrics.json'
+  before = path.read_bytes()
+  path.unlink()
+  modes.MODES['report'](request(smoke(baseline, runs), runs / 'baseline'))
+  assert path.read_bytes() == before
+
+
+def test_compare(runs):
+  modes.MODES['compare'](
+    request(
+      workdirs=(str(runs / 'baseline'), str(runs / 'robust')),
+      output=str(runs / 'compare'),
+    )
+  )
+  comparison = read_json(runs / 'compare' / 'comparison.json')
+  entry = comparison['classification']['test']['auroc']['mean']
+  a, b = (run['value'] for run in entry['runs'])
+  assert entry['difference']['value'] == pytest.approx(b - a)
+  assert (runs / 'compare' / 'compare.html').exists()
+  assert Image.open(runs / 'compare' / 'compare.png').size[0] > 400
+
+
+def test_compare_needs_two_runs_on_the_same_films(runs, tmp_path):
+  workdir = str(runs / 'baseline')
+  with pytest.raises(ValueError, match='two runs'):
+    modes.MODES['compare'](request(workdirs=(workdir,)))
+  with pytest.raises(ValueError, match='more than once'):
+    modes.MODES['compare'](request(workdirs=(workdir, workdir)))
+  with pytest.raises(FileNotFoundError, match='train first'):
+    modes.MODES['compare'](request(workdirs=(workdir, str(tmp_path))))
+
+
+def test_explain_a_folder(runs, data_dir, tmp_path):
+  films = sorted((data_dir / 'phantom' / 'images').iterdir())[:2]
+  folder = tmp_path / 'films'
+  folder.mkdir()
+  for film in films:
+    Image.open(film).resize((100, 80)).save(folder / film.name)
+  (folder / 'broken.png').write_bytes(b'\x89PNG\r\n\x1a\nno')
+  modes.MODES['explain'](
+    request(
+      smoke(robust, data_dir),
+      runs / 'robust',
+      images=str(folder),
+      output=str(tmp_path / 'out'),
+    )
+  )
+  with open(tmp_path / 'out' / 'predictions.csv') as f:
+    rows = list(csv.DictReader(f))
+  assert len(rows) == 3
+  assert sum(bool(row['error']) for row in rows) == 1
+  assert (tmp_path / 'out' / 'explain.html').exists()
+  with open(tmp_path / 'out' / 'boxes.csv') as f:
+    boxes = list(csv.DictReader(f))
+  assert boxes
+
+
+def params(workdir):
+  _, _, variables, step = checkpoint.load_model(str(workdir))
+  return variables, step
+
+
+def assert_same_bits(a, b):
+  assert jax.tree.structure(a) == jax.tree.structure(b)
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    np.testing.assert_array_equal(x, y)
+
+
+def latest(config):
+  config.evaluate.checkpoint = 'latest'
+  return config
+
+
+def test_stopped_by_a_signal_a_run_goes_on_to_the_same_bits(
+  runs, data_dir, tmp_path, monkeypatch
+):
+  config = smoke(robust, data_dir)
+  calls = []
+
+  def write(*args):
+    calls.append(args)
+    if len(calls) == 2:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  monkeypatch.setattr(train, 'write_metrics', write)
+  with pytest.raises(train.Stopped, match='same command'):
+    train.train(config, str(tmp_path))
+  monkeypatch.undo()
+  _, step = params(tmp_path)
+  assert step > 0
+  train.train(config, str(tmp_path))
+  for workdir in (tmp_path, runs / 'robust'):
+    stored = read_json(workdir / 'config.json')
+    stored['evaluate']['checkpoint'] = 'latest'
+    (workdir / 'config.json').write_text(json.dumps(stored))
+  (ours, last), (theirs, same) = params(tmp_path), params(runs / 'robust')
+  assert last == same > step
+  assert_same_bits(ours, theirs)
+
+
+def test_killed_a_run_goes_on_to_the_same_bits(tmp_path, data_dir, runs):
+  """kill -9 in the middle, twice, in a process of its own."""
+  command = [
+    sys.executable,
+    str(ROOT / 'main.py'),
+    '--config=configs/robust.py:smoke',
+    f'--config.data.dir={data_dir / "phantom"}',
+    f'--config.data.prepared_dir={data_dir / "prepared"}',
+    '--config.attack.num_steps=1',
+    '--config.evaluate.num_resamples=20',
+    '--config.evaluate.checkpoint=latest',
+  ]
+  environment = os.environ | {
+    'JAX_PLATFORMS': 'cpu',
+    'XLA_FLAGS': '--xla_force_host_platform_device_count=4',
+  }
+  options = {'cwd': ROOT, 'env': environment, 'stderr': subprocess.PIPE}
+
+  def killed(workdir, when):
+    process = subprocess.Popen(
+      [*command, f'--workdir={workdir}'], text=True, **options
+    )
+    deadline = time.monotonic() + 240
+    while not when() and process.poll() is None:
+      assert time.monotonic() < deadline
+      time.sleep(0.05)
+    process.kill()
+    process.communicate()
+
+  log = tmp_path / 'train.jsonl'
+  lines = lambda: len(log.read_text().splitlines()) if log.exists() else 0
+  killed(tmp_path, lambda: lines() >= 2)
+  assert not (tmp_path / 'metrics.json').exists()
+  done = subprocess.run(
+    [*command, f'--workdir={tmp_path}'], text=True, timeout=300, **options
+  )
+  assert done.returncode == 0, done.stderr[-2000:]
+  ours, step = params(tmp_path)
+  theirs, same = params(runs / 'robust')
+  assert step == same
+  assert_same_bits(ours, theirs)
+
+
+def main(*arguments, cwd=ROOT):
+  return subprocess.run(
+    [sys.executable, str(ROOT / 'main.py'), *arguments],
+    cwd=cwd,
+    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'sentence'),
+  [
+    (
+      ['--config=configs/baseline.py:nih', '--config.data.dir=/no/such'],
+      'config.data.dir (/no/such) is not a folder',
+    ),
+    (['--config=configs/none.py'], 'configs/none.py'),
+    (['--config=configs/baseline.py:nhi'], "('nhi') must be one of"),
+    (['--config.atack.epsilon=2'], 'attack'),
+    (['--confg=configs/baseline.py'], 'confg'),
+    (
+      ['--config=configs/robust.py:smoke', '--config.attack.epsilon=-1.0'],
+      'config.attack.epsilon (-1.0) must be from 0 to 255',
+    ),
+    (['--mode=evaluate', '--workdir=runs/none'], 'run --mode=train first'),
+    (['--mode=explain', '--workdir=runs/none'], 'run --mode=train first'),
+  ],
+)
+def test_bad_input_gets_one_sentence(arguments, sentence):
+  done = main(*arguments)
+  assert done.returncode != 0
+  assert sentence in done.stderr + done.stdout
+  assert 'Traceback' not in done.stderr
+  assert not (ROOT / 'runs' / 'none').exists()
+
+
+def test_a_workdir_of_another_run_is_not_written_over(runs, data_dir):
+  config = smoke(baseline, data_dir)
+  config.train.learning_rate = 0.5
+  with pytest.raises(ValueError, match=r'train.learning_rate .* another'):
+    train.train(config, str(runs / 'baseline'))
+
+
+def test_two_runs_do_not_share_a_workdir(tmp_path):
+  held = checkpoint.lock(str(tmp_path))
+  with pytest.raises(ValueError, match='Another run is at work'):
+    checkpoint.lock(str(tmp_path))
+  held.close()
+  checkpoint.lock(str(tmp_path)).close()
+
+
+def test_a_batch_that_does_not_divide(data_dir, tmp_path):
+  config = smoke(baseline, data_dir)
+  config.train.batch_size = 10
+  with pytest.raises(
+    ValueError, match=r'batch_size \(10\) must be divisible .* \(4\)'
+  ):
+    train.train(config, str(tmp_path))
+  assert not list(tmp_path.iterdir())
+
+
+def test_real_films_end_to_end(nih_dir, tmp_path):
+  """A few real films through the very command of the README."""
+  source = pathlib.Path(nih_dir)
+  folder = tmp_path / 'nih'
+  (folder / 'images').mkdir(parents=True)
+  names = {p.name for p in (source / 'images').iterdir()}
+  with open(source / 'BBox_List_2017.csv') as f:
+    boxed = [row[0] for row in csv.reader(f) if row[0] in names][:24]
+  of_train = (source / 'train_val_list.txt').read_text().split()
+  for name in [n for n in of_train if n in names][:160] + boxed:
+    path = folder / 'images' / name
+    if not path.exists():
+      path.symlink_to((source / 'images' / name).resolve())
+  for path in source.glob('*.*'):
+    if path.suffix in ('.csv', '.txt'):
+      (folder / path.name).symlink_to(path.resolve())
+  config = smoke(robust, tmp_path)
+  config.data.source = 'nih'
+  config.data.dir = str(folder)
+  config.data.image_size = 128
+  config.train.num_epochs = 1.0
+  config.evaluate.attacks = ('fgsm',)
+  modes.MODES['train'](request(config, tmp_path / 'run'))
+  metrics = read_json(tmp_path / 'run' / 'metrics.json')
+  assert metrics['data']['name'] == 'nih'
+  assert metrics['data']['left_out']
+  assert sum(metrics['localization']['count'].values()) >= 20
+  assert set(metrics['classification']['test']['auroc']) == {'mean', *FINDINGS}
