@@ -44,6 +44,7 @@ import os
 import pathlib
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -1049,7 +1050,12 @@ def write(
     with (
       _mapper(min(workers or _cores(), len(chunks))) as map_,
       tqdm.tqdm(
-        total=num_films, desc='phantom', unit='film', disable=not progress
+        total=num_films,
+        desc='phantom',
+        unit='film',
+        disable=not progress,
+        # Into a log file only now and then.
+        mininterval=0.1 if sys.stderr.isatty() else 10,
       ) as bar,
     ):
       tasks = [_Task(partial, chunk, options) for chunk in chunks]
