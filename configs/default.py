@@ -111,6 +111,8 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.evaluate.methods = ('cam', 'gradient')  # cxr/attribution.py lists them
   config.evaluate.rules = ('wang',)  # cxr/localization.py lists them
   config.evaluate.smooth = 0.02  # blur of |gradient|, sigma / side
+  config.evaluate.measures = ('alignment',)  # cxr/evaluate.py lists them
+  config.evaluate.measure_films = 256  # test films measured; 0: all
   config.evaluate.num_resamples = 2000  # bootstrap over patients
   config.evaluate.save_maps = False  # every raw map, as maps.npz
 

@@ -4,7 +4,7 @@ import math
 
 from ml_collections import ConfigDict
 
-from cxr import attribution, localization, models
+from cxr import attribution, evaluate, localization, models
 
 
 def _one_of(*values):
@@ -34,6 +34,11 @@ def _finite(x):
 def _all(rule):
   check, text = rule
   return lambda xs: len(xs) > 0 and all(map(check, xs)), f'each {text}'
+
+
+def _each(rule):
+  check, text = rule
+  return lambda xs: all(map(check, xs)), f'each {text}, or ()'
 
 
 def _rules():
@@ -96,6 +101,9 @@ def _rules():
     'evaluate.attack_films': _at_least(0),
     'evaluate.methods': methods,
     'evaluate.rules': _all(_one_of(*localization.RULES)),
+    'evaluate.attacks': _all(_one_of(*evaluate.ATTACKS)),
+    'evaluate.measures': _each(_one_of(*evaluate.MEASURES)),
+    'evaluate.measure_films': _at_least(0),
     'evaluate.smooth': _between(0, 1),
     'evaluate.num_resamples': _at_least(10),
     'explain.methods': methods,

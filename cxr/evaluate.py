@@ -27,11 +27,15 @@ from cxr import (
   data,
   localize,
   losses,
+  measure_attacks,
+  measures,
   report,
   sharding,
+  subject,
   summary,
 )
-from cxr.train import by_index, make_predict, predict_split, robust_subset
+from cxr.subject import Subject
+from cxr.train import by_index, make_predict, predict_split
 from input_pipeline.findings import FINDINGS
 
 # Name in config.evaluate.attacks -> options of attacks.make_attack, its loss.
@@ -41,6 +45,10 @@ ATTACKS = {
   'apgd': ({'method': 'apgd'}, losses.sigmoid_cross_entropy),
   'apgd_margin': ({'method': 'apgd'}, losses.margin),
   'square': ({'method': 'square'}, losses.sigmoid_cross_entropy),
+}
+# Name in config.evaluate.measures -> (subject) -> rows of measures.csv.
+MEASURES: dict[str, Callable[[Subject], list[measures.Measure]]] = {
+  'alignment': measure_attacks.alignment,
 }
 # Weights drawn anew in the same network: a control for the maps.
 RANDOM_WEIGHTS = '_random_weights'
@@ -67,10 +75,12 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
   rows, map_size = _boxes(config, model, variables, mesh, test, parts)
   logits = blocks[summary.Condition('test')].logit
   _examples(config, model, variables, mesh, test, rows, logits, workdir)
+  measured = _measures(Subject(config, model, variables, mesh, splits), parts)
   if jax.process_index():
     return
   summary.write_predictions(os.path.join(workdir, 'predictions.csv'), blocks)
   summary.write_boxes(os.path.join(workdir, 'boxes.csv'), rows)
+  measures.write(os.path.join(workdir, 'measures.csv'), measured)
   _write_json(
     os.path.join(workdir, 'evaluation.json'),
     {'step': step, 'audits': audits, 'map_size': map_size},
@@ -178,9 +188,7 @@ def _predictions(
       blocks[summary.Condition(name)] = _block(split, logits_of(name, split))
 
   test = splits['test']
-  rows = np.arange(len(test.label))
-  if config.evaluate.attack_films:
-    rows = robust_subset(test, config.evaluate.attack_films)
+  rows = subject.subset(test, config.evaluate.attack_films or len(test.label))
   audits = {}
   for epsilon in config.evaluate.epsilons:
     under = {}
@@ -215,16 +223,7 @@ def _predictions(
 
 
 def make_evaluation_attack(config, model, name: str) -> Callable:
-  """The attack of that name, as config.evaluate describes it.
-
-  Raises:
-    ValueError: no such attack.
-  """
-  if name not in ATTACKS:
-    raise ValueError(
-      f'config.evaluate.attacks names {name!r}; choose from '
-      f'{", ".join(ATTACKS)}.'
-    )
+  """The attack of that name, as config.evaluate describes it."""
   options, loss_fn = ATTACKS[name]
   return attacks.make_attack(
     lambda variables, image: model.apply(variables, image)[0],
@@ -395,6 +394,23 @@ def map_sizes(config, model, variables) -> dict[str, tuple[int, int]]:
     method: grid if method in attribution.CAM_METHODS else (size, size)
     for method in config.evaluate.methods
   }
+
+
+# Whatever else is measured of a film.
+
+
+def _measures(of: Subject, parts: str) -> list[measures.Measure]:
+  found = []
+  for name in of.config.evaluate.measures:
+    path = os.path.join(parts, f'measures-{name}.csv')
+    if not os.path.exists(path):
+      logging.info('Measuring: %s.', name)
+      measured = MEASURES[name](of)
+      if jax.process_index():
+        continue  # the first process writes and reads
+      measures.write(path, measured)
+    found += measures.read(path)
+  return found
 
 
 # The gallery.

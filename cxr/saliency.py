@@ -342,3 +342,36 @@ def _at_least_one(**option: int) -> int:
   if value < 1:
     raise ValueError(f'{name} ({value}) must be at least 1.')
   return value
+
+
+def alignment(
+  image: Float[Array, 'h w 1'], gradient: Float[Array, 'h w']
+) -> Float[Array, '']:
+  """|<image, gradient>| / |gradient|, 0 where the gradient is.
+
+  For a linear score without bias it is the distance to the decision boundary;
+  it grows with robustness. Its unit is the image's norm.
+
+  References:
+    Etmann et al. 2019, On the Connection Between Adversarial Robustness and
+    Saliency Map Interpretability, definition 3.
+  """
+  return _share(
+    jnp.abs(jnp.vdot(image[..., 0], gradient)), jnp.linalg.norm(gradient)
+  )
+
+
+def cosine(
+  image: Float[Array, 'h w 1'], gradient: Float[Array, 'h w']
+) -> Float[Array, '']:
+  """Cosine of the angle between the image, less its mean, and the gradient.
+
+  Less its mean, since a film's mean gray says nothing of what it shows.
+  """
+  image = image[..., 0] - image.mean()
+  length = jnp.linalg.norm(image) * jnp.linalg.norm(gradient)
+  return _share(jnp.vdot(image, gradient), length)
+
+
+def _share(part, whole):
+  return jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1), 0)

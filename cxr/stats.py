@@ -431,6 +431,38 @@ def holm(p: Float[np.ndarray, 'm']) -> Float[np.ndarray, 'm']:
 # DeLong: without resampling, and with films as units.
 
 
+def paired_figures(names, results, counts) -> dict[str, dict]:
+  """{name: {'runs': [figure, …], 'difference': figure}}.
+
+  The first name is the mean, which Holm's correction leaves out. `results` are
+  `paired_difference` of each later run with the first; with several,
+  'differences' has them all.
+  """
+  adjusted = [np.append(np.nan, holm(result['p'][1:])) for result in results]
+  entries = {}
+  for i, name in enumerate(names):
+    runs = [
+      figure(
+        results[0]['first'][i], results[0]['first_samples'][:, i], **counts[i]
+      )
+    ]
+    differences = []
+    for result, p_holm in zip(results, adjusted, strict=True):
+      runs.append(
+        figure(result['second'][i], result['second_samples'][:, i], **counts[i])
+      )
+      difference = figure(
+        result['difference'][i], result['difference_samples'][:, i], **counts[i]
+      )
+      for key, p in (('p', result['p'][i]), ('p_holm', p_holm[i])):
+        difference[key] = None if math.isnan(p) else float(p)
+      differences.append(difference)
+    entries[name] = {'runs': runs, 'difference': differences[0]}
+    if len(differences) > 1:
+      entries[name]['differences'] = differences
+  return entries
+
+
 def _placements(score, label):
   """Share of negatives below each positive, and of positives above each
   negative; ties count half (Sun and Xu 2014)."""

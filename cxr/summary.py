@@ -27,9 +27,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
-from cxr import exchange, localization, stats
+from cxr import exchange, localization, measures, ratios, stats
 from input_pipeline.findings import FINDINGS
 
 IOU_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
@@ -410,15 +410,7 @@ def score_names() -> list[str]:
   ]
 
 
-class Ratios(NamedTuple):
-  """Localization as sums over rows: a figure is numerator / denominator."""
-
-  numerator: Float[np.ndarray, 'n s c']  # figures by findings
-  denominator: Float[np.ndarray, 'n s c']
-  findings: tuple[str, ...]
-
-
-def localization_ratios(rows: Boxes) -> Ratios:
+def localization_ratios(rows: Boxes) -> ratios.Ratios:
   """The rows of one method and rule.
 
   Raises:
@@ -475,7 +467,7 @@ def localization_ratios(rows: Boxes) -> Ratios:
     defined = boxed & ~np.isnan(value)
     numerator[row, place[name], column] = np.where(defined, value, 0.0)
     denominator[row, place[name], column] = defined
-  return Ratios(numerator, denominator, findings)
+  return ratios.Ratios(numerator, denominator, findings)
 
 
 def _ordered(names, first: Sequence[str]) -> tuple[str, ...]:
@@ -487,32 +479,16 @@ def _ordered(names, first: Sequence[str]) -> tuple[str, ...]:
   )
 
 
-def _make_localization(ratios: Ratios, unit, num_units) -> stats.Statistic:
-  """'p r' -> 'r s*(1 + c)': each score's mean over findings, then findings."""
-  n, s, c = ratios.numerator.shape
-  ratio = stats.make_ratio(
-    ratios.numerator.reshape(n, s * c),
-    ratios.denominator.reshape(n, s * c),
-    unit,
-    num_units,
-  )
-
-  def statistic(weight):
-    by_finding = ratio(weight).reshape(-1, s, c)
-    mean = stats.defined_mean(by_finding)[..., None]
-    return np.concatenate([mean, by_finding], axis=2).reshape(-1, s * (1 + c))
-
-  return statistic
-
-
-def _localization_counts(rows: Boxes, ratios: Ratios) -> list[list[dict]]:
+def _localization_counts(
+  rows: Boxes, of_rows: ratios.Ratios
+) -> list[list[dict]]:
   """What `stats.figure` says, by score and by 'mean' and finding."""
   films, film = np.unique(rows.image, return_inverse=True)
   counts = []
   for s, name in enumerate(score_names()):
     of_score = []
-    for c in (slice(None), *range(len(ratios.findings))):
-      counted = ratios.denominator[:, s, c] > 0
+    for c in (slice(None), *range(len(of_rows.findings))):
+      counted = of_rows.denominator[:, s, c] > 0
       if counted.ndim > 1:
         counted = counted.any(axis=1)
       if name.startswith('afp_'):
@@ -532,23 +508,15 @@ def _localization_counts(rows: Boxes, ratios: Ratios) -> list[list[dict]]:
 
 def localization_figures(rows: Boxes, **options) -> dict:
   """{finding or 'mean': {score: figure}} of one method and rule."""
-  ratios = localization_ratios(rows)
-  unit, num_units = stats.units(rows.patient)
-  statistic = _make_localization(ratios, unit, num_units)
-  values = stats.value(statistic, num_units)
-  samples = stats.bootstrap(statistic, num_units, **options)
-  counts = _localization_counts(rows, ratios)
-  names = ('mean', *ratios.findings)
+  of_rows = localization_ratios(rows)
+  counts = _localization_counts(rows, of_rows)
+  by_score = ratios.figures(of_rows, rows.patient, counts, **options)
   return {
     name: {
-      score: stats.figure(
-        values[s * len(names) + c],
-        samples[:, s * len(names) + c],
-        **counts[s][c],
-      )
-      for s, score in enumerate(score_names())
+      score: of_score[name]
+      for score, of_score in zip(score_names(), by_score, strict=True)
     }
-    for c, name in enumerate(names)
+    for name in ('mean', *of_rows.findings)
   }
 
 
@@ -630,6 +598,9 @@ def summarize(
       if test is not None and Condition(split) in blocks
     },
     'localization': _localization(_boxes_of_split(rows, MAIN_SPLIT), **options),
+    'measures': measures.figures(
+      measures.read(os.path.join(workdir, 'measures.csv')), **options
+    ),
   }
 
 
@@ -655,40 +626,6 @@ def _without_runs(compared: dict) -> dict:
 # Several runs.
 
 
-def _entries(names, results, counts) -> dict[str, dict]:
-  """{name: {'runs': […], 'difference': …}}; the first name is the mean.
-
-  `results` are `stats.paired_difference` of each later run with the first.
-  """
-  adjusted = [
-    np.append(np.nan, stats.holm(result['p'][1:])) for result in results
-  ]
-  entries = {}
-  for i, name in enumerate(names):
-    runs = [
-      stats.figure(
-        results[0]['first'][i], results[0]['first_samples'][:, i], **counts[i]
-      )
-    ]
-    differences = []
-    for result, p_holm in zip(results, adjusted, strict=True):
-      runs.append(
-        stats.figure(
-          result['second'][i], result['second_samples'][:, i], **counts[i]
-        )
-      )
-      difference = stats.figure(
-        result['difference'][i], result['difference_samples'][:, i], **counts[i]
-      )
-      for key, p in (('p', result['p'][i]), ('p_holm', p_holm[i])):
-        difference[key] = None if math.isnan(p) else float(p)
-      differences.append(difference)
-    entries[name] = {'runs': runs, 'difference': differences[0]}
-    if len(differences) > 1:
-      entries[name]['differences'] = differences
-  return entries
-
-
 def _compare_rankings(blocks, findings, make, **options) -> dict[str, dict]:
   first, *others = blocks
   results = [
@@ -698,7 +635,7 @@ def _compare_rankings(blocks, findings, make, **options) -> dict[str, dict]:
     for b in others
   ]
   counts = _classification_counts(first, findings)
-  return _entries(('mean', *findings), results, counts)
+  return stats.paired_figures(('mean', *findings), results, counts)
 
 
 def _aligned_boxes(first: Boxes, other: Boxes, what: str) -> Boxes:
@@ -726,38 +663,10 @@ def _aligned_boxes(first: Boxes, other: Boxes, what: str) -> Boxes:
 
 def _compare_boxes(runs: Sequence[Boxes], **options) -> dict[str, dict]:
   """{score: {'mean' | finding: entry}} of one method and rule."""
-  unit, num_units = stats.units(runs[0].patient)
-  ratios = [localization_ratios(rows) for rows in runs]
-  singles = [_make_localization(r, unit, num_units) for r in ratios]
-  results = []
-  for single, other in zip(singles[1:], ratios[1:], strict=True):
-    both = Ratios(
-      np.concatenate([ratios[0].numerator, other.numerator]),
-      np.concatenate([ratios[0].denominator, other.denominator]),
-      other.findings,
-    )
-    joint = _make_localization(
-      both, stats.pair_units(unit, num_units), 2 * num_units
-    )
-    results.append(
-      stats.paired_difference(singles[0], single, joint, num_units, **options)
-    )
-  counts = _localization_counts(runs[0], ratios[0])
-  names = ('mean', *ratios[0].findings)
-  return {
-    score: _entries(
-      names,
-      [
-        {
-          key: value[..., s * len(names) : (s + 1) * len(names)]
-          for key, value in result.items()
-        }
-        for result in results
-      ],
-      counts[s],
-    )
-    for s, score in enumerate(score_names())
-  }
+  of_runs = [localization_ratios(rows) for rows in runs]
+  counts = _localization_counts(runs[0], of_runs[0])
+  by_score = ratios.paired(of_runs, runs[0].patient, counts, **options)
+  return dict(zip(score_names(), by_score, strict=True))
 
 
 def compare(
@@ -823,6 +732,10 @@ def compare(
     'classification': classification,
     'robustness': robustness,
     'localization': _compare_localization(workdirs, **options),
+    'measures': measures.compare(
+      [measures.read(os.path.join(w, 'measures.csv')) for w in workdirs],
+      **options,
+    ),
   }
 
 

@@ -31,6 +31,7 @@ from cxr import (
   models,
   pretrained,
   sharding,
+  subject,
   train_state,
   writer,
 )
@@ -190,12 +191,6 @@ def by_index(attack: Callable, key, **options) -> Callable:
     return attack(variables, keys, data.to_unit(image), label, **options)
 
   return attack_by_index
-
-
-def robust_subset(split, num_films: int) -> np.ndarray:
-  """Rows of a fixed subset, evenly spread over the split's order."""
-  n = len(split.label)
-  return np.unique(np.linspace(0, n - 1, min(num_films, n)).astype(np.int64))
 
 
 class Plan(NamedTuple):
@@ -394,10 +389,10 @@ def make_validate(config: ConfigDict, model, mesh, split, key) -> Callable:
   """
   batch_size = sharding.round_up(mesh, config.evaluate.batch_size)
   predict = make_predict(model, mesh)
-  subset = robust_subset(split, config.train.robust_films)
+  watched = subject.subset(split, config.train.robust_films)
   epsilon = config.attack.epsilon / 255
   attack = None
-  if len(subset) and epsilon:
+  if len(watched) and epsilon:
     attack = by_index(
       attacks.make_attack(
         lambda variables, image: model.apply(variables, image)[0],
@@ -423,10 +418,10 @@ def make_validate(config: ConfigDict, model, mesh, split, key) -> Callable:
         mesh,
         split,
         batch_size=batch_size,
-        index=subset,
+        index=watched,
         attack=attack,
       )
-      values |= _aurocs('val/robust_auroc', logits, split.label[subset])
+      values |= _aurocs('val/robust_auroc', logits, split.label[watched])
     return values
 
   return validate

@@ -83,6 +83,8 @@ def test_a_run_leaves_all_its_results(runs, name):
   assert {'cam', 'gradient', 'random', 'mean_box', 'centre'} <= methods.keys()
   assert 'cam_random_weights' in methods
   assert metrics['localization']['map_size']['gradient'] == [64, 64]
+  cosine = metrics['measures']['cosine']['gradient']['']['mean']
+  assert -1 <= cosine['low'] <= cosine['value'] <= cosine['high'] <= 1
   with open(workdir / 'predictions.csv') as f:
     rows = list(csv.DictReader(f))
   test = [r for r in rows if r['split'] == 'test' and r['attack'] == 'clean']

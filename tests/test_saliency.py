@@ -284,3 +284,27 @@ def test_baselines():
 def test_bad_options_are_named(call, message):
   with pytest.raises(ValueError, match=message):
     call()
+
+
+def test_alignment_is_the_distance_to_the_boundary_of_a_linear_score():
+  weight = WEIGHT[:, :, 0, 0]
+  expected = abs(linear(IMAGE)[0]) / jnp.linalg.norm(weight)
+  np.testing.assert_allclose(
+    saliency.alignment(IMAGE, weight), expected, rtol=1e-5
+  )
+  # Neither the gradient's length nor its sign counts.
+  np.testing.assert_allclose(
+    saliency.alignment(IMAGE, -3 * weight), expected, rtol=1e-5
+  )
+  assert saliency.alignment(IMAGE, 0 * weight) == 0
+
+
+def test_cosine_of_film_and_gradient():
+  centred = IMAGE[..., 0] - IMAGE.mean()
+  np.testing.assert_allclose(saliency.cosine(IMAGE, 2 * centred), 1, rtol=1e-5)
+  np.testing.assert_allclose(saliency.cosine(IMAGE, -centred), -1, rtol=1e-5)
+  # A gradient that only brightens the film shows nothing of it.
+  np.testing.assert_allclose(
+    saliency.cosine(IMAGE, jnp.ones(SHAPE[:2])), 0, atol=1e-6
+  )
+  assert saliency.cosine(jnp.ones(SHAPE), centred) == 0
