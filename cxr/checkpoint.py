@@ -179,6 +179,22 @@ def load_model(workdir: str, config: ConfigDict | None = None):
   return config, model, variables, step
 
 
+def read_calibration(workdir: str, step: int) -> dict | None:
+  """The workdir's calibration.json; None where it is absent or of other
+  weights than those of `step`. Raises ValueError."""
+  path = os.path.join(workdir, 'calibration.json')
+  if not os.path.exists(path):
+    return None
+  try:
+    with open(path) as f:
+      stored = json.load(f)
+    return stored if stored['step'] == step else None
+  except (ValueError, KeyError, TypeError) as e:
+    raise ValueError(
+      f'{path} is damaged ({e}); write it again with --mode=report.'
+    ) from e
+
+
 def lock(workdir: str):
   """Holds the workdir for this process; raises ValueError where it is held."""
   os.makedirs(workdir, exist_ok=True)

@@ -1,4 +1,5 @@
-"""--mode=evaluate: a trained model -> predictions.csv, boxes.csv, metrics.json.
+"""--mode=evaluate: a trained model -> predictions.csv, boxes.csv, metrics.json,
+calibration.json.
 
 The device's work is stored part by part under <workdir>/evaluation/<key>, so
 that an interrupted evaluation goes on; `key` stands for everything that moves
@@ -89,7 +90,7 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
 
 
 def summarize(config: ConfigDict, workdir: str) -> None:
-  """metrics.json and report.html from the workdir's csv files."""
+  """metrics.json, calibration.json and report.html from the csv files."""
   with open(os.path.join(workdir, 'data.json')) as f:
     described = json.load(f)
   figures = summary.summarize(
@@ -109,6 +110,11 @@ def summarize(config: ConfigDict, workdir: str) -> None:
     **figures,
   }
   _write_json(os.path.join(workdir, 'metrics.json'), metrics)
+  if 'fitted' in figures['calibration']:
+    _write_json(
+      os.path.join(workdir, 'calibration.json'),
+      {'step': details['step'], **figures['calibration']['fitted']},
+    )
   report.write(workdir)
 
 

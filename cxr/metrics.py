@@ -2,16 +2,15 @@
 
 Contract. `score` and `label` have shape 'n k': n films, k findings. A label is
 0, 1 or NaN (unknown; that film is left out for that finding). Larger scores
-mean present; only `brier`, `calibration_error` and `temperature` read scores
-as probabilities or logits. A figure of a finding without both kinds of film
-is NaN. A score that is NaN raises: a ranking with holes has no AUROC.
+mean present; only `brier` and `calibration_error` read them as probabilities.
+A figure of a finding without both kinds of film is NaN. A score that is NaN
+raises: a ranking with holes has no AUROC.
 """
 
 import math
 
 import numpy as np
 from jaxtyping import Float
-from scipy import optimize, special
 
 
 def known(
@@ -183,26 +182,3 @@ def calibration_error(
     return np.abs(gap).sum() / len(label)
 
   return _per_finding(one, probability, label)
-
-
-def temperature(
-  logit: Float[np.ndarray, 'n k'], label: Float[np.ndarray, 'n k']
-) -> Float[np.ndarray, 'k']:
-  """Temperature scaling (Guo et al. 2017) per finding, for validation films:
-  the T in [1e-2, 1e2] whose sigmoid(logit / T) has the lowest cross-entropy."""
-
-  def one(logit, label):
-    def cross_entropy(log_temperature):
-      scaled = logit * np.exp(-log_temperature)
-      # log_expit and not log(expit): no infinity for confident mistakes.
-      return -np.mean(
-        label * special.log_expit(scaled)
-        + (1 - label) * special.log_expit(-scaled)
-      )
-
-    bounds = (math.log(1e-2), math.log(1e2))
-    return math.exp(
-      optimize.minimize_scalar(cross_entropy, bounds=bounds, method='bounded').x
-    )
-
-  return _per_finding(one, logit, label)

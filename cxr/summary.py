@@ -27,9 +27,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
+from scipy import special
 
-from cxr import exchange, localization, measures, ratios, stats
+from cxr import (
+  calibration,
+  exchange,
+  localization,
+  measures,
+  metrics,
+  ratios,
+  stats,
+)
 from input_pipeline.findings import FINDINGS
 
 IOU_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
@@ -50,6 +59,7 @@ RANKINGS = {
 AGE_BANDS = ((0, 18), (18, 40), (40, 60), (60, 80), (80, math.inf))
 CLEAN = 'clean'
 MAIN_SPLIT = 'test'
+CALIBRATION_SPLIT = 'validation'
 # The phantom's test films drawn again without what the labels gave away.
 RELIANCE_SPLITS = ('test_without_shortcut', 'test_without_lesions')
 
@@ -397,6 +407,123 @@ def _aligned(first: Predictions, other: Predictions, what: str) -> Predictions:
   return other
 
 
+# Calibration and operating points.
+
+
+def _calibrate(blocks, findings, **options) -> dict:
+  """The part 'calibration': fitted on validation films, tried on test films."""
+  block = blocks.get(Condition(CALIBRATION_SPLIT))
+  if block is None:
+    return {}
+  fitted = calibration.fit(block.logit, block.label)
+  result = {
+    'fitted': {
+      'split': CALIBRATION_SPLIT,
+      'images': len(block.image),
+      'patients': _patients(block.patient),
+      'findings': calibration.to_json(fitted, block.label, findings),
+    }
+  }
+  test = blocks.get(Condition(MAIN_SPLIT))
+  if test is not None:
+    result |= calibration_figures(test, fitted, findings=findings, **options)
+  return result
+
+
+def calibration_figures(
+  block: Predictions,
+  fitted: calibration.Fitted,
+  *,
+  findings: Sequence[str] = FINDINGS,
+  **options,
+) -> dict:
+  """How far probabilities and operating points hold on other films.
+
+  Returns:
+    {'raw' | 'calibrated': {'brier' | 'excess' | 'calibration_error': {'mean' |
+    finding: figure}}, 'operating_point': {'sensitivity' | 'specificity' |
+    'called': {'mean' | finding: figure}}}. 'excess' is the mean probability
+    minus the share of positive films, 'called' the share of films at or above
+    the threshold.
+  """
+  known = ~np.isnan(block.label)
+  label = np.where(known, block.label, 0.0).astype(np.float64)
+  has_point = ~np.isnan(fitted['threshold'])
+  called = calibration.called(block.logit, fitted)
+  of = lambda mask: (mask & known & has_point).astype(np.float64)
+
+  def figures(parts):
+    return _ratio_figures(block, parts, findings, **options)
+
+  result = {}
+  for name, probability in (
+    ('raw', special.expit(block.logit.astype(np.float64))),
+    ('calibrated', calibration.probability(block.logit, fitted)),
+  ):
+    defined = known & has_point
+    error = np.where(defined, probability - label, 0.0)
+    weight = defined.astype(np.float64)
+    result[name] = figures(
+      {'brier': (error**2, weight), 'excess': (error, weight)}
+    )
+    result[name]['calibration_error'] = _calibration_error(
+      block, np.where(defined, probability, 0.0), has_point, findings
+    )
+  result['operating_point'] = figures(
+    {
+      'sensitivity': (of(called & (label == 1)), of(label == 1)),
+      'specificity': (of(~called & (label == 0)), of(label == 0)),
+      'called': (of(called), of(known)),
+    }
+  )
+  return result
+
+
+def _ratio_figures(block, parts, findings, **options) -> dict[str, dict]:
+  """name -> (numerator, denominator) 'n k' -> name -> {'mean' | finding}."""
+  unit, num_units = stats.units(block.patient)
+  result = {}
+  for name, (numerator, denominator) in parts.items():
+    statistic = stats.with_mean(
+      stats.make_ratio(numerator, denominator, unit, num_units)
+    )
+    counted = [denominator.any(axis=1), *(denominator.T > 0)]
+    result[name] = _figures(
+      ('mean', *findings),
+      stats.value(statistic, num_units),
+      stats.bootstrap(statistic, num_units, **options),
+      [
+        {
+          'images': int(films.sum()),
+          'patients': _patients(block.patient[films]),
+          'why': 'no such test film, or no operating point from validation',
+        }
+        for films in counted
+      ],
+    )
+  return result
+
+
+def _calibration_error(block, probability, has_point, findings) -> dict:
+  label = np.where(has_point, block.label, np.nan)
+  values = metrics.calibration_error(probability, label)
+  counts = _classification_counts(block._replace(label=label), findings)
+  # Resampled films are lumpier than films: every resample errs by more.
+  no_interval = 'no interval: resampling biases this figure upwards'
+  result = {}
+  for name, value, count in zip(
+    ('mean', *findings),
+    [stats.defined_mean(values), *values],
+    counts,
+    strict=True,
+  ):
+    figure = stats.figure(value, np.full(1, np.nan), **count)
+    if figure['value'] is not None:
+      figure['why'] = no_interval
+    result[name] = figure
+  return result
+
+
 # Localization.
 
 
@@ -547,8 +674,11 @@ def summarize(
     epsilon; 'subgroups': {'view' | 'sex' | 'age': {name: {'mean' | finding:
     AUROC}}} of the clean test films; 'reliance': {split: {'auroc': {'mean' |
     finding: figure}}}, AUROC on test films drawn without the shortcut (or the
-    lesions) minus AUROC with them; 'localization': {'count': {finding: boxes},
-    'methods': {method: {rule: {'mean' | finding: {score: figure}}}}}.
+    lesions) minus AUROC with them; 'calibration': {'fitted': {'split',
+    'images', 'patients', 'findings': what calibration.to_json gives}} and
+    `calibration_figures` of the clean test films; 'localization': {'count':
+    {finding: boxes}, 'methods': {method: {rule: {'mean' | finding: {score:
+    figure}}}}}.
 
   Raises:
     FileNotFoundError: the run was not evaluated.
@@ -569,6 +699,7 @@ def summarize(
   return {
     'classification': classification,
     'robustness': robustness,
+    'calibration': _calibrate(blocks, findings, **options),
     'subgroups': {}
     if test is None
     else {

@@ -12,6 +12,7 @@ PURE = (
   'attacks',
   'attacks_adaptive',
   'augment',
+  'calibration',
   'cam',
   'localization',
   'losses',

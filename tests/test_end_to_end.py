@@ -89,6 +89,9 @@ def test_a_run_leaves_all_its_results(runs, name):
     rows = list(csv.DictReader(f))
   test = [r for r in rows if r['split'] == 'test' and r['attack'] == 'clean']
   assert len(test) == figure['images'] == len({r['image'] for r in test})
+  calibrated = read_json(workdir / 'calibration.json')
+  assert calibrated['step'] == metrics['step']
+  assert list(calibrated['findings']) == list(FINDINGS)
   page = (workdir / 'report.html').read_text()
   assert name in page and 'http://' not in page.replace('http://www.w3.org', '')
   log = [json.loads(line) for line in open(workdir / 'train.jsonl')]

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from scipy import special
 
 from cxr import metrics
 
@@ -54,7 +53,6 @@ def test_average_precision_by_hand():
     metrics.operating_threshold,
     metrics.brier,
     metrics.calibration_error,
-    metrics.temperature,
   ],
 )
 def test_one_kind_only_is_nan(function):
@@ -130,15 +128,3 @@ def test_brier_and_calibration_error_by_hand():
   # Bins at .1 (says .1, is .5) and .9 (says .9, is 1): .4 / 2 + .1 / 2.
   assert metrics.calibration_error(probability, label)[0] == pytest.approx(0.25)
   assert metrics.calibration_error(label, label)[0] == 0
-
-
-def test_temperature_recovers_the_scale_of_the_logits():
-  rng = np.random.default_rng(0)
-  logit = rng.normal(0, 2, (20000, 2))
-  label = (rng.random(logit.shape) < special.expit(logit)).astype(float)
-  scaled = logit * np.array([3.0, 0.5])
-  np.testing.assert_allclose(
-    metrics.temperature(scaled, label), [3.0, 0.5], rtol=0.08
-  )
-  # Confident mistakes stay finite.
-  assert np.isfinite(metrics.temperature(1e4 * logit, label)).all()

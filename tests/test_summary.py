@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from cxr import localization, metrics, summary
+from cxr import calibration, localization, metrics, summary
 from input_pipeline.findings import BOXED, FINDINGS
 
 CONDITION = summary.Condition
@@ -241,6 +241,54 @@ def test_classification_figures_and_their_json(tmp_path):
     - figures['Mass']['value']
   )
   assert 0 < reliance['p'] <= 1
+
+
+def test_calibration_is_fitted_on_validation_and_tried_on_test(tmp_path):
+  """Against metrics.py, which takes all films at once and no weights."""
+  validation = _predictions(1, data_seed=1)
+  test = _predictions(2, data_seed=2)
+  validation.label[:, 13] = 0  # no positive film: no operating point
+  blocks = {CONDITION('validation'): validation, CONDITION('test'): test}
+  folder = _written(tmp_path, [], blocks=blocks)
+  result = summary.summarize(folder, **FAST)['calibration']
+  fitted = calibration.fit(validation.logit, validation.label)
+  stored = result['fitted']
+  assert stored['split'] == 'validation' and stored['images'] == 60
+  assert stored['findings']['Hernia']['why'].startswith('0 positive')
+  np.testing.assert_array_equal(
+    calibration.from_json(stored['findings'], FINDINGS)['threshold'],
+    fitted['threshold'],
+  )
+  raw = 1 / (1 + np.exp(-test.logit.astype(float)))
+  for name, probability in (
+    ('raw', raw),
+    ('calibrated', calibration.probability(test.logit, fitted)),
+  ):
+    for figure, oracle in (
+      ('brier', metrics.brier),
+      ('calibration_error', metrics.calibration_error),
+    ):
+      values = oracle(np.nan_to_num(probability), test.label)
+      for k, finding in enumerate(FINDINGS[:13]):
+        assert result[name][figure][finding]['value'] == pytest.approx(
+          values[k]
+        )
+      mean = result[name][figure]['mean']
+      assert mean['value'] == pytest.approx(values[:13].mean())
+      assert result[name][figure]['Hernia']['value'] is None
+  rates = metrics.confusion(test.logit, test.label, fitted['threshold'])
+  for name in ('sensitivity', 'specificity'):
+    figure = result['operating_point'][name]['Mass']
+    assert figure['value'] == pytest.approx(rates[name][4])
+    assert figure['low'] <= figure['value'] <= figure['high']
+  positive = (test.label[:, 4] == 1).sum()
+  assert result['operating_point']['sensitivity']['Mass']['images'] == positive
+  json.dumps(result, allow_nan=False)
+
+
+def test_without_validation_films_there_is_no_calibration(tmp_path):
+  folder = _written(tmp_path, [], blocks={CONDITION('test'): _predictions()})
+  assert summary.summarize(folder, **FAST)['calibration'] == {}
 
 
 def test_subgroups_hold_their_own_films(tmp_path):
