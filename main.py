@@ -1,4 +1,4 @@
-"""Trains, evaluates, compares and explains; see README.md.
+"""Trains, evaluates, compares, explains and exports; see README.md.
 
 python main.py --config=configs/robust.py
 python main.py --mode=compare --workdirs=runs/baseline,runs/robust
@@ -19,13 +19,13 @@ FLAGS = flags.FLAGS
 flags.DEFINE_enum(
   'mode',
   'train',
-  ['train', 'evaluate', 'report', 'compare', 'explain'],
+  ['train', 'evaluate', 'report', 'compare', 'explain', 'export'],
   'What to do.',
 )
 flags.DEFINE_string('workdir', '', 'The run; default runs/<config.name>.')
 flags.DEFINE_list('workdirs', [], 'Two or more runs, for --mode=compare.')
 flags.DEFINE_string('images', '', 'A film or a folder, for --mode=explain.')
-flags.DEFINE_string('output', '', 'Where compare and explain write.')
+flags.DEFINE_string('output', '', 'Where compare, explain and export write.')
 flags.DEFINE_bool(
   'distributed', False, 'Join the processes of one job (jax.distributed).'
 )

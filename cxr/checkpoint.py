@@ -179,16 +179,17 @@ def load_model(workdir: str, config: ConfigDict | None = None):
   return config, model, variables, step
 
 
-def read_calibration(workdir: str, step: int) -> dict | None:
-  """The workdir's calibration.json; None where it is absent or of other
-  weights than those of `step`. Raises ValueError."""
+def read_calibration(workdir: str, step: int, batch_stats: str) -> dict | None:
+  """The workdir's calibration.json; None where it is absent or was fitted with
+  other weights or statistics. Raises ValueError where it is damaged."""
   path = os.path.join(workdir, 'calibration.json')
   if not os.path.exists(path):
     return None
   try:
     with open(path) as f:
       stored = json.load(f)
-    return stored if stored['step'] == step else None
+    of = stored['step'], stored['batch_stats']
+    return stored if of == (step, batch_stats) else None
   except (ValueError, KeyError, TypeError) as e:
     raise ValueError(
       f'{path} is damaged ({e}); write it again with --mode=report.'

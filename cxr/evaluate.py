@@ -84,7 +84,12 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
   measures.write(os.path.join(workdir, 'measures.csv'), measured)
   _write_json(
     os.path.join(workdir, 'evaluation.json'),
-    {'step': step, 'audits': audits, 'map_size': map_size},
+    {
+      'step': step,
+      'batch_stats': config.evaluate.batch_stats,
+      'audits': audits,
+      'map_size': map_size,
+    },
   )
   summarize(config, workdir)
 
@@ -113,7 +118,11 @@ def summarize(config: ConfigDict, workdir: str) -> None:
   if 'fitted' in figures['calibration']:
     _write_json(
       os.path.join(workdir, 'calibration.json'),
-      {'step': details['step'], **figures['calibration']['fitted']},
+      {
+        'step': details['step'],
+        'batch_stats': details['batch_stats'],
+        **figures['calibration']['fitted'],
+      },
     )
   report.write(workdir)
 

@@ -1,13 +1,16 @@
 """Convolution and pooling in the form that the platform runs fastest.
 
 Every form of one operation gives the same numbers up to the order of
-summation; `_on_cpu` alone decides, when the function is traced. On GPU and TPU
-it is always XLA's own convolution and window reduction. Images are
+summation; `_on_cpu` alone decides, when the function is traced. On GPU and TPU,
+and for programs that go to other machines (`portable`), it is always XLA's own
+convolution and window reduction. Images are
 'b h w c', kernels 'kh kw c d', padding is explicit: 'SAME' pads strided
 convolutions asymmetrically, and torchvision's weights then give logits 5-9 %
 off.
 """
 
+import contextlib
+import contextvars
 import functools
 
 import jax
@@ -16,9 +19,24 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
+_portable = contextvars.ContextVar('portable', default=False)
+
+
+@contextlib.contextmanager
+def portable():
+  """What is traced within is XLA's own form, good on every platform.
+
+  Trace anew: a function that was jitted before keeps the form it has.
+  """
+  token = _portable.set(True)
+  try:
+    yield
+  finally:
+    _portable.reset(token)
+
 
 def _on_cpu() -> bool:
-  return jax.default_backend() == 'cpu'
+  return jax.default_backend() == 'cpu' and not _portable.get()
 
 
 def convolve(

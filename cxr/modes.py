@@ -7,7 +7,15 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from cxr import checkpoint, compare, configuration, evaluate, explain, train
+from cxr import (
+  checkpoint,
+  compare,
+  configuration,
+  evaluate,
+  explain,
+  export,
+  train,
+)
 
 
 class Request(NamedTuple):
@@ -59,6 +67,11 @@ def _explain(request: Request) -> None:
   explain.explain(config, workdir, request.images, request.output)
 
 
+def _export(request: Request) -> None:
+  config, workdir = _stored(request)
+  export.export(config, workdir, request.output)
+
+
 def _stored(request: Request) -> tuple[ConfigDict, str]:
   """The workdir's own config under the command line's overrides."""
   workdir = request.workdir or os.path.join('runs', request.config.name)
@@ -92,4 +105,5 @@ MODES = {
   'report': _report,
   'compare': _compare,
   'explain': _explain,
+  'export': _export,
 }

@@ -468,7 +468,9 @@ def save(
   metadata |= {'format': 'pt', 'findings': ','.join(findings)}
   temporary = f'{os.fspath(path)}.{os.getpid()}.tmp'
   try:
-    safetensors.numpy.save_file(to_torch(variables), temporary, metadata)
+    # Not save_file: what it writes none but its owner may read.
+    with open(temporary, 'wb') as f:
+      f.write(safetensors.numpy.save(to_torch(variables), metadata))
     os.replace(temporary, path)
   finally:
     if os.path.exists(temporary):

@@ -1,0 +1,185 @@
+"""--mode=export: a run -> files that are used without this code.
+
+  model.safetensors   the weights in torchvision's names and layouts
+  model.stablehlo     the whole model as a program: films -> logits,
+                      probabilities and class activation maps
+  config.json         architecture, input, findings, calibration
+  README.md           how to load both, in lines that can be copied
+
+The program is what `jax.export` serializes: weights included, any batch size,
+for CPU, CUDA and TPU. It computes as the model was evaluated, but that float32
+products keep their precision on every platform.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+
+import jax
+import jax.export  # no attribute of jax until it is imported
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from cxr import (
+  calibration,
+  cam,
+  card,
+  checkpoint,
+  layers,
+  models,
+  pretrained,
+  resnet,
+)
+from input_pipeline.findings import FINDINGS
+
+PLATFORMS = ('cpu', 'cuda', 'tpu')
+OUTPUTS = {
+  'logit': 'before the sigmoid',
+  'probability': 'sigmoid of the logit, not calibrated',
+  'calibrated': 'calibrated on validation films; NaN where they had films of '
+  'one kind only',
+  'cam': 'class activation map: its mean over the grid plus the bias of the '
+  'last layer is the logit',
+}
+
+
+def export(config: ConfigDict, workdir: str, output_dir: str = '') -> str:
+  """Exports the workdir's checkpoint and returns the folder.
+
+  Args:
+    config: of the run.
+    workdir: holds the checkpoint, and calibration.json once it is evaluated.
+    output_dir: by default <workdir>/export.
+
+  Raises:
+    FileNotFoundError: the workdir has no checkpoint.
+  """
+  output_dir = output_dir or os.path.join(workdir, 'export')
+  config, model, variables, step = checkpoint.load_model(workdir, config)
+  stored = checkpoint.read_calibration(
+    workdir, step, config.evaluate.batch_stats
+  )
+  fitted = None
+  if stored is None:
+    logging.warning(
+      'No calibration of step %d in %s: probabilities are exported as they '
+      'are; run --mode=evaluate first for calibrated ones.',
+      step,
+      workdir,
+    )
+  else:
+    fitted = calibration.from_json(stored['findings'], FINDINGS)
+  os.makedirs(output_dir, exist_ok=True)
+  in_output = lambda name: os.path.join(output_dir, name)
+  pretrained.save(in_output('model.safetensors'), variables, config.model)
+  program = make_program(model, variables, config.data.image_size, fitted)
+  _write(in_output('model.stablehlo'), program.serialize())
+  described = describe(config, program, step, stored)
+  _write(
+    in_output('config.json'), (json.dumps(described, indent=2) + '\n').encode()
+  )
+  readme = card.render('export.md', **described, torch=_torch(config.model))
+  _write(in_output('README.md'), readme.encode())
+  logging.info('Done: %s', output_dir)
+  return output_dir
+
+
+def make_program(
+  model: nn.Module,
+  variables: Mapping,
+  size: int,
+  fitted: calibration.Fitted | None = None,
+) -> jax.export.Exported:
+  """The model as a program: film 'b h w 1' float32 in [0, 1] -> `OUTPUTS`.
+
+  'calibrated' is left out where nothing was fitted.
+  """
+  variables = jax.tree.map(np.asarray, variables)  # constants of the program
+
+  def program(film):
+    logits, endpoints = model.apply(variables, film)
+    kernel, _ = models.head(variables['params'])
+    out = {
+      'logit': logits,
+      'probability': jax.nn.sigmoid(logits),
+      'cam': cam.cam(endpoints['features'], kernel),
+    }
+    if fitted is not None:
+      scale, bias = (
+        jnp.asarray(x, jnp.float32)[None]
+        for x in (1 / fitted['temperature'], fitted['bias'])
+      )
+      out['calibrated'] = jax.nn.sigmoid(logits * scale + bias)
+    return out
+
+  (batch,) = jax.export.symbolic_shape('b')
+  film = jax.ShapeDtypeStruct((batch, size, size, 1), jnp.float32)
+  with layers.portable(), jax.default_matmul_precision('highest'):
+    return jax.export.export(jax.jit(program), platforms=PLATFORMS)(film)
+
+
+def describe(
+  config: ConfigDict,
+  program: jax.export.Exported,
+  step: int,
+  stored: Mapping | None,
+) -> dict:
+  """What config.json says: plain values, nothing of the machine."""
+  c = config.model
+  outputs = jax.tree.unflatten(program.out_tree, program.out_avals)
+  return {
+    'name': config.name,
+    'step': step,
+    'arch': c.arch,
+    'num_filters': c.num_filters,
+    'num_stages': c.num_stages,
+    'output_stride': c.output_stride,
+    'findings': list(FINDINGS),
+    'input': {
+      'shape': 'b h w 1',
+      'height': config.data.image_size,
+      'width': config.data.image_size,
+      'range': [0, 1],
+      'meaning': 'gray values over 255, lungs dark, bones bright; aspect '
+      'ratio kept, black beside the film',
+      'mean': c.input_mean,
+      'std': c.input_std,
+    },
+    'outputs': {
+      name: {'meaning': text, 'shape': list(map(str, outputs[name].shape))}
+      for name, text in OUTPUTS.items()
+      if name in outputs
+    },
+    'training': config.attack.to_dict()
+    | {'data': config.data.source, 'loss_weighting': config.loss.weighting},
+    'calibration': dict(stored) if stored else None,
+    'platforms': list(PLATFORMS),
+    'jax': jax.__version__,
+    'intended_use': 'Research. Not a medical device, not for diagnosis.',
+  }
+
+
+def _torch(c) -> dict | None:
+  """What builds the network with torchvision; None where nothing does."""
+  grid = resnet.stage_grid(c.num_stages, c.output_stride)
+  dilated = [dilation > 1 for _, dilation in grid[1:]]
+  dilated += [False] * (3 - len(dilated))
+  if c.arch not in resnet.BLOCKS:
+    return {'dense': True}
+  kind, _ = resnet.BLOCKS[c.arch]
+  # torchvision's ResNets have one width, and dilate bottlenecks only.
+  if c.num_filters != 64 or (kind == 'basic' and any(dilated)):
+    return None
+  expansion = {'basic': resnet.BasicBlock, 'bottleneck': resnet.Bottleneck}
+  width = 64 * 2 ** (c.num_stages - 1) * expansion[kind].expansion
+  return {'dense': False, 'dilated': dilated, 'width': width}
+
+
+def _write(path: str, content: bytes) -> None:
+  temporary = f'{path}.tmp'
+  with open(temporary, 'wb') as f:
+    f.write(content)
+  os.replace(temporary, path)
