@@ -6,6 +6,11 @@
   overlays/          a picture per film: the film, its maps, its boxes
   explain.html       the first films, with their maps, on one page
 
+predictions.csv has a film's raw probabilities and, apart from them, what the
+run's calibration.json makes of them: the calibrated probability, and whether
+the finding is called (1) or not (0) at its operating point. They are empty
+where the run has none.
+
 Films are read ahead by threads and go through the device in batches of one
 size, so that a folder of any length needs the memory of a few batches (plus
 its boxes). Films are called by their path below the folder given, and nothing
@@ -33,9 +38,11 @@ from jax import numpy as jnp
 from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 from PIL import Image, ImageDraw, ImageFont
+from scipy import special
 
 from cxr import (
   attribution,
+  calibration,
   checkpoint,
   exchange,
   localization,
@@ -46,7 +53,7 @@ from cxr import (
 )
 from input_pipeline.findings import FINDINGS
 
-# image 'b h w 1' in [0, 1] -> probability 'b k'
+# image 'b h w 1' in [0, 1] -> logits 'b k'
 PredictFn = Callable[[Float[np.ndarray, 'b h w 1']], Float[np.ndarray, 'b k']]
 # image, findings wanted 'b n' -> {method: 'b h w n'}
 MapsFn = Callable[
@@ -77,6 +84,10 @@ _BOX_COLUMNS = (
   'ymax',
   'xmax',
 )
+
+
+# Columns of predictions.csv that each finding has.
+_KINDS = ('probability', 'calibrated', 'called')
 
 
 class Explained(NamedTuple):
@@ -119,7 +130,12 @@ def explain(
     skipped['hidden'],
     skipped['other'],
   )
-  config, model, variables, _ = checkpoint.load_model(workdir, config)
+  config, model, variables, step = checkpoint.load_model(workdir, config)
+  stored = checkpoint.read_calibration(
+    workdir, step, config.evaluate.batch_stats
+  )
+  if stored is None:
+    logging.info('The run has no calibration of step %d.', step)
   explained = explain_films(
     _make_predict(model, variables),
     _make_maps(
@@ -136,10 +152,12 @@ def explain(
     top_findings=options.top_findings,
     batch_size=options.batch_size,
     page_films=options.page_films,
+    fitted=stored and calibration.from_json(stored['findings'], FINDINGS),
   )
   page = report.write_explain(
     os.path.join(output_dir, 'explain.html'),
     explained.cases,
+    operating_points=stored,
     left_out=_left_out(explained, skipped),
   )
   if not explained.read:
@@ -174,11 +192,12 @@ def explain_films(
   batch_size: int = 16,
   page_films: int = 50,
   workers: int = 0,
+  fitted: calibration.Fitted | None = None,
 ) -> Explained:
   """Writes predictions.csv, boxes.csv, COCO files and overlays.
 
   Args:
-    predict_fn: image 'b h w 1' -> probability 'b k'; b is always batch_size.
+    predict_fn: image 'b h w 1' -> logits 'b k'; b is always batch_size.
     maps_fn: image, indices of the findings wanted 'b n' -> {method: map 'b h w
       n'}, as they are shown and as `boxes_fn` takes them.
     boxes_fn: map 'h w' -> boxes 'm 4' in [0, 1].
@@ -194,6 +213,7 @@ def explain_films(
     batch_size: films in one batch; the last is filled with black.
     page_films: films whose maps are kept for the page.
     workers: threads that read; 0: a few.
+    fitted: calibration and operating points of the k findings.
   """
   os.makedirs(os.path.join(output_dir, 'overlays'), exist_ok=True)
   cases, errors, sizes = [], {}, {}
@@ -212,13 +232,17 @@ def explain_films(
     top_findings=min(top_findings, len(findings)),
     batch_size=batch_size,
     size=size,
+    fitted=fitted,
   )
   with (
     _table(output_dir, 'predictions.csv') as film_rows,
     _table(output_dir, 'boxes.csv') as box_rows,
   ):
     film_rows.writerow(
-      [*_FILM_COLUMNS, *(f'probability_{name}' for name in findings)]
+      [
+        *_FILM_COLUMNS,
+        *(f'{kind}_{name}' for kind in _KINDS for name in findings),
+      ]
     )
     box_rows.writerow(_BOX_COLUMNS)
     # A terminal gets a bar; a log file need not be told of every film.
@@ -228,16 +252,16 @@ def explain_films(
       unit='film',
       disable=not sys.stderr.isatty(),
     )
-    for number, (path, film, probability, found) in enumerate(bar, start=1):
+    for number, (path, film, values, found) in enumerate(bar, start=1):
       name = _name(path, root)
       if isinstance(film, radiograph.RadiographError):
         errors[name] = str(film)
-        blank = [''] * (len(_FILM_COLUMNS) - 2 + len(findings))
+        blank = [''] * (len(_FILM_COLUMNS) - 2 + len(_KINDS) * len(findings))
         film_rows.writerow([exchange.escape_cell(name), str(film), *blank])
         continue
       sizes[name] = (film.height, film.width)
       overlay = _overlay_name(number, name)
-      film_rows.writerow(_film_row(name, film, overlay, probability))
+      film_rows.writerow(_film_row(name, film, overlay, values))
       for one, method, pixels in _film_boxes(film, found):
         box_rows.writerow(_box_row(name, one, method, rule, pixels))
         box = pixels / np.tile(sizes[name], 2)
@@ -273,10 +297,12 @@ def _interpret(
   top_findings,
   batch_size,
   size,
+  fitted,
 ) -> Iterator[tuple]:
-  """(path, film or error) -> (path, film or error, probability 'k', findings).
+  """(path, film or error) -> (path, film or error, values, findings).
 
-  A finding is what report.write_explain takes for one.
+  The values are 'k' for each of _KINDS, NaN where they are undefined; a finding
+  is what report.write_explain takes for one.
   """
   films = iter(films)
   while batch := list(itertools.islice(films, batch_size)):
@@ -288,8 +314,9 @@ def _interpret(
     for i, film in enumerate(readable):
       image[i] = film.image
     if readable:
-      probability = np.asarray(predict_fn(image))
-      top = np.argsort(-probability, axis=1, kind='stable')[:, :top_findings]
+      logits = np.asarray(predict_fn(image))
+      values = _values(logits, fitted)
+      top = np.argsort(-logits, axis=1, kind='stable')[:, :top_findings]
       maps = {m: np.asarray(v) for m, v in maps_fn(image, top).items()}
     rows = iter(range(batch_size))
     for path, film in batch:
@@ -303,7 +330,7 @@ def _interpret(
         found.append(
           {
             'finding': findings[k],
-            'probability': float(probability[i, k]),
+            **{kind: _plain(of[i, k]) for kind, of in values.items()},
             'truth': [],
             'maps': of_finding,
             'boxes': {
@@ -311,7 +338,26 @@ def _interpret(
             },
           }
         )
-      yield path, film, probability[i], found
+      yield path, film, {kind: of[i] for kind, of in values.items()}, found
+
+
+def _values(logits, fitted) -> dict[str, Float[np.ndarray, 'b k']]:
+  """One array for each of _KINDS."""
+  nothing = np.full(logits.shape, np.nan)
+  values = dict.fromkeys(_KINDS, nothing)
+  values['probability'] = special.expit(logits)
+  if fitted is not None:
+    values['calibrated'] = calibration.probability(logits, fitted)
+    values['called'] = np.where(
+      np.isnan(fitted['threshold']),
+      np.nan,
+      calibration.called(logits, fitted),
+    )
+  return values
+
+
+def _plain(value) -> float | None:
+  return None if np.isnan(value) else float(value)
 
 
 def _on_film(film, boxes):
@@ -328,7 +374,12 @@ def _film_boxes(film, found) -> Iterator[tuple]:
         yield one, method, film.to_film_pixels(box)
 
 
-def _film_row(name, film, overlay, probability):
+def _film_row(name, film, overlay, values):
+  cell = {
+    'probability': '{:.6f}'.format,
+    'calibrated': '{:.6f}'.format,
+    'called': '{:.0f}'.format,
+  }
   return [
     exchange.escape_cell(name),
     '',
@@ -338,7 +389,11 @@ def _film_row(name, film, overlay, probability):
     ' '.join(film.warnings),
     '; '.join(film.notes),
     overlay,
-    *(f'{p:.6f}' for p in probability),
+    *(
+      '' if np.isnan(v) else cell[kind](v)
+      for kind in _KINDS
+      for v in values[kind]
+    ),
   ]
 
 
@@ -359,8 +414,7 @@ def _box_row(name, one, method, rule, pixels):
 def _make_predict(model, variables) -> PredictFn:
   @jax.jit
   def predict(variables, image):
-    logits, _ = model.apply(variables, image)
-    return jax.nn.sigmoid(logits)
+    return model.apply(variables, image)[0]
 
   return lambda image: predict(variables, image)
 

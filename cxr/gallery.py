@@ -2,9 +2,9 @@
 
 A case is {'name', 'image' uint8 'h w', 'finding', 'probability', 'truth':
 [box], 'maps': {method: 'u v'}, 'boxes': {method: [box]}} and may have 'kind'
-(best, median, …), 'run' and 'warnings'. Boxes are (ymin, xmin, ymax, xmax) in
-[0, 1]. Maps travel as eight bits a cell between their own least and greatest
-value.
+(best, median, …), 'run', 'warnings', 'calibrated' and 'called'. Boxes are
+(ymin, xmin, ymax, xmax) in [0, 1]. Maps travel as eight bits a cell between
+their own least and greatest value.
 """
 
 import base64
@@ -67,6 +67,8 @@ def gallery(
       'finding': case['finding'],
       'kind': case.get('kind', ''),
       'probability': _finite(case.get('probability')),
+      'calibrated': _finite(case.get('calibrated')),
+      'called': case.get('called'),
       'truth': truth,
       'maps': {
         m: _pack_map(v, side, (sizes or {}).get(m))

@@ -25,6 +25,7 @@ SECTIONS = {
   'films': 'Films and maps',
   'localization': 'Localization',
   'classification': 'Classification',
+  'calibration': 'Calibration',
   'robustness': 'Robustness',
   'training': 'Training',
   'data': 'Data',
@@ -64,6 +65,7 @@ def write(workdir) -> str:
         sizes=localization.get('map_size'),
       ),
       'classification': report_run.classification(metrics, data, caveat),
+      'calibration': report_run.calibration(metrics),
       'robustness': report_run.robustness({'': metrics}),
       'training': report_run.training(_json_lines(workdir, 'train.jsonl')),
       'data': report_run.data_part(data),
@@ -126,6 +128,7 @@ def write_explain(
   *,
   title: str = 'Films explained',
   level: int = gallery.LEVEL,
+  operating_points: Mapping | None = None,
   left_out: Sequence[str] = (),
 ) -> str:
   """Write the page of a user's own films and return its path.
@@ -134,9 +137,11 @@ def write_explain(
     path: of the page.
     cases: {'name', 'image' uint8 'h w', 'warnings': [str], 'findings':
       [{'finding', 'probability', 'truth': [box], 'maps': {method: 'u v'},
-      'boxes': {method: [box]}}]}; truth, maps and boxes may be absent.
+      'boxes': {method: [box]}}]}; truth, maps and boxes may be absent, and
+      'calibrated' and 'called' (1, 0 or None) may be there.
     title: of the page.
     level: of 255, where the slider for the box threshold stands at first.
+    operating_points: what calibration.json holds.
     left_out: a sentence each, such as on files that could not be read.
   """
   flat = [
@@ -157,7 +162,7 @@ def write_explain(
     warnings=left_out,
     sections={
       'films': gallery.gallery(flat, level=level, choose_film=True),
-      'probabilities': _probabilities(cases),
+      'probabilities': _probabilities(cases, operating_points),
     },
   )
 
@@ -165,29 +170,57 @@ def write_explain(
 _FILM = ('name', 'image', 'warnings')
 
 
-def _probabilities(cases):
+def _probabilities(cases, stored):
   findings = dict.fromkeys(f['finding'] for c in cases for f in c['findings'])
-  rows = []
-  for case in cases:
-    of = {f['finding']: f.get('probability') for f in case['findings']}
-    rows.append(
-      tables.row(
-        tables.text_cell(case['name']),
-        *(tables.number_cell(of.get(finding)) for finding in findings),
-        tables.text_cell(' '.join(case.get('warnings', ())), wrap=True),
-      )
-    )
-  columns = [tables.column(text) for text in ('film', *findings, 'warnings')]
+  columns = [tables.column(text) for text in ('film', *findings)]
   notes = []
   if any(len(case['findings']) < len(findings) for case in cases):
     notes.append(f'{tables.UNDEFINED} not among the findings shown of a film.')
-  return tables.group(
-    [
-      tables.table(
-        'probabilities-table', 'Probability', columns, rows, notes=notes
+
+  def rows(cell, *more):
+    return [
+      tables.row(
+        tables.text_cell(case['name']),
+        *(
+          cell({f['finding']: f for f in case['findings']}.get(finding, {}))
+          for finding in findings
+        ),
+        *(tables.text_cell(text(case), wrap=True) for text in more),
       )
+      for case in cases
     ]
-  )
+
+  found = [
+    tables.table(
+      'probabilities-table',
+      'Probability',
+      [*columns, tables.column('warnings')],
+      rows(
+        lambda f: tables.number_cell(f.get('probability')),
+        lambda case: ' '.join(case.get('warnings', ())),
+      ),
+      notes=notes,
+    )
+  ]
+  if stored:
+    found += [
+      tables.table(
+        'calibrated-table',
+        'Calibrated probability, and whether the finding is called',
+        columns,
+        rows(_called_cell),
+        notes=notes,
+      ),
+      report_run.operating_points(stored),
+    ]
+  return tables.group(found)
+
+
+def _called_cell(found):
+  cell = tables.number_cell(found.get('calibrated'))
+  if found.get('called') is not None:
+    cell['sub'] = ['called' if found['called'] else 'not called']
+  return cell
 
 
 # Reading a workdir.

@@ -379,7 +379,7 @@ def _other_scores(methods):
   )
 
 
-# Classification, robustness, training, data, configuration.
+# Classification, calibration, robustness, training, data, configuration.
 
 
 def classification(metrics, data, caveat: str) -> list[dict | None]:
@@ -446,6 +446,95 @@ def classification(metrics, data, caveat: str) -> list[dict | None]:
       'subgroup',
     )
   )
+  return [tables.group([t]) for t in found if t]
+
+
+def operating_points(stored: Mapping) -> dict | None:
+  """The table of what calibration.json holds."""
+  fields = 'temperature', 'bias', 'threshold', 'probability_at_threshold'
+  rows = []
+  for finding, fitted in stored['findings'].items():
+    cells = [tables.number_cell(fitted[field]) for field in fields]
+    for cell in cells:
+      cell['why'] = fitted.get('why', '')
+    rows.append(
+      tables.row(
+        tables.text_cell(finding),
+        tables.number_cell(fitted['positives']),
+        tables.number_cell(fitted['negatives']),
+        *cells,
+      )
+    )
+  films = tables.count(stored['images'], f'{stored["split"]} film')
+  columns = (
+    'finding',
+    'positive films',
+    'negative films',
+    'temperature',
+    'bias',
+    'threshold of the logit',
+    'calibrated probability there',
+  )
+  return tables.table(
+    'operating-points',
+    f'Calibration and operating points, fitted on {films}',
+    [*map(tables.column, columns)],
+    rows,
+    notes=[
+      'Calibrated: sigmoid(logit / temperature + bias). Called: the logit is '
+      'at or above the threshold, where sensitivity and specificity had their '
+      'largest sum.'
+    ],
+  )
+
+
+def calibration(metrics: Mapping) -> list[dict]:
+  """What was fitted, and how far it holds on the test films."""
+  figures = metrics.get('calibration', {})
+  if not figures:
+    return []
+  found = [operating_points(figures['fitted'])]
+  if 'raw' in figures:
+    columns = {
+      'sensitivity': figures['operating_point']['sensitivity'],
+      'specificity': figures['operating_point']['specificity'],
+      'films called': figures['operating_point']['called'],
+      'Brier score, raw': figures['raw']['brier'],
+      'Brier score, calibrated': figures['calibrated']['brier'],
+      'excess, raw': figures['raw']['excess'],
+      'excess, calibrated': figures['calibrated']['excess'],
+      'calibration error, raw': figures['raw']['calibration_error'],
+      'calibration error, calibrated': figures['calibrated'][
+        'calibration_error'
+      ],
+    }
+    found.append(
+      tables.table(
+        'calibration-test',
+        'At the operating point, and calibrated: test films',
+        [
+          tables.column('finding'),
+          *(tables.column(name, estimate=True) for name in columns),
+        ],
+        [
+          tables.row(
+            tables.text_cell(finding),
+            *(
+              tables.estimate_cell(
+                of.get(finding), sign=name.startswith('excess')
+              )
+              for name, of in columns.items()
+            ),
+          )
+          for finding in columns['sensitivity']
+        ],
+        notes=[
+          'Excess: mean probability minus share of positive films. Calibration '
+          "error: mean over the films of their bin's |excess|, 15 bins; it "
+          'has no interval, since resampling biases it upwards.'
+        ],
+      )
+    )
   return [tables.group([t]) for t in found if t]
 
 

@@ -69,6 +69,61 @@ def auroc(level, *, hole='Hernia'):
   return figures
 
 
+def calibration():
+  """calibration.json of a run whose validation films had no Hernia."""
+  row = {
+    'temperature': 1.7,
+    'bias': -1.2,
+    'threshold': 0.4,
+    'probability_at_threshold': 0.276,
+    'positives': 30,
+    'negatives': 90,
+  }
+  fitted = {finding: dict(row) for finding in FINDINGS}
+  fitted['Hernia'] |= dict.fromkeys(list(row)[:4]) | {
+    'positives': 0,
+    'negatives': 120,
+    'why': '0 positive and 120 negative films: needs both',
+  }
+  return {
+    'step': 500,
+    'batch_stats': 'clean',
+    'split': 'validation',
+    'images': 120,
+    'patients': 40,
+    'findings': fitted,
+  }
+
+
+def calibrated():
+  """The part 'calibration' of metrics.json."""
+  return {
+    'fitted': calibration(),
+    **{
+      kind: {
+        'brier': auroc(brier),
+        'excess': auroc(excess),
+        'calibration_error': {
+          finding: figure | {'low': None, 'high': None}
+          for finding, figure in auroc(abs(excess)).items()
+        },
+      }
+      for kind, brier, excess in (
+        ('raw', 0.2, 0.15),
+        ('calibrated', 0.15, -0.01),
+      )
+    },
+    'operating_point': {
+      name: auroc(value)
+      for name, value in (
+        ('sensitivity', 0.75),
+        ('specificity', 0.8),
+        ('called', 0.3),
+      )
+    },
+  }
+
+
 def localized(rng, level):
   methods = {}
   for method in METHODS:
@@ -201,6 +256,7 @@ def write(
           }
           for epsilon in (0.5, 1.0, 2.0, 4.0)
         ],
+        'calibration': calibrated(),
         'localization': localized(rng, level),
       },
     )

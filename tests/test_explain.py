@@ -10,6 +10,7 @@ import pytest
 from flax import linen as nn
 from ml_collections import ConfigDict
 from PIL import Image
+from scipy import special
 
 from configs import default
 from cxr import (
@@ -27,9 +28,11 @@ SIZE = 32
 
 
 def predict(image):
-  """Mass: the mean; Nodule: always .5; Edema: none."""
+  """Probability of Mass: the mean; of Nodule: always .5; of Edema: none."""
   mean = image.mean(axis=(1, 2, 3))
-  return np.stack([mean, np.full_like(mean, 0.5), np.zeros_like(mean)], 1)
+  return special.logit(
+    np.stack([mean, np.full_like(mean, 0.5), np.zeros_like(mean)], 1)
+  )
 
 
 def maps(image, finding):
@@ -103,7 +106,33 @@ class TestFilms:
     np.testing.assert_allclose(mass, [0.2, 1, 0.4, 0], atol=1e-6)
     assert {row['probability_Nodule'] for row in table} == {'0.500000'}
     assert {row['error'] for row in table} == {''}
+    assert {row['calibrated_Mass'] + row['called_Mass'] for row in table} == {
+      ''
+    }
     assert explained.read == 4 and not explained.errors
+
+  def test_calibrated_and_called_stand_apart_from_the_raw(self, films, output):
+    for i, gray in enumerate((51, 204)):
+      write(films / f'{i}.png', np.full((SIZE, SIZE), gray))
+    fitted = {
+      'temperature': np.array([0.5, 1.0, np.nan]),
+      'bias': np.array([0.0, -2.0, np.nan]),
+      'threshold': np.array([1.0, 0.0, np.nan]),
+    }
+    explained = run(films, output, fitted=fitted)
+    dark, bright = rows(output / 'predictions.csv')
+    # Odds of .8 are 4; at half the temperature 16.
+    assert float(bright['probability_Mass']) == pytest.approx(0.8)
+    assert float(bright['calibrated_Mass']) == pytest.approx(16 / 17, abs=1e-6)
+    assert (dark['called_Mass'], bright['called_Mass']) == ('0', '1')
+    assert float(dark['calibrated_Nodule']) == pytest.approx(
+      special.expit(-2), abs=1e-6
+    )
+    assert dark['called_Nodule'] == '1'
+    assert dark['calibrated_Edema'] == dark['called_Edema'] == ''
+    found = {f['finding']: f for f in explained.cases[1]['findings']}
+    assert found['Mass']['called'] == 1
+    assert found['Mass']['calibrated'] == pytest.approx(16 / 17)
 
   @pytest.mark.parametrize(
     'fit, shape, box',

@@ -67,6 +67,7 @@ def test_report_has_every_section(page):
     'localization',
     'films',
     'classification',
+    'calibration',
     'robustness',
     'training',
     'data',
@@ -331,6 +332,30 @@ def test_hostile_names_in_a_workdir(tmp_path):
   page = _Page(report.write(workdir))
   assert '<script>alert' not in page.source
   assert page.gallery()['cases'][0]['boxes']['cam']
+
+
+def test_operating_points_and_why_there_is_none(page):
+  assert 'fitted on 120 validation films' in page.text
+  assert 'undefined: 0 positive and 120 negative films' in page.text
+  assert 'resampling biases it upwards' in page.text
+
+
+def test_calibrated_probabilities_stand_apart(tmp_path):
+  rng = np.random.default_rng(0)
+  case = _case(rng, 'a.png')
+  case['findings'][0] |= {'calibrated': 0.123, 'called': 0.0}
+  path = report.write_explain(
+    tmp_path / 'e.html',
+    [case],
+    operating_points=made_workdir.calibration(),
+  )
+  page = _Page(path)
+  tables = page.source.split('<table')[1:]
+  assert '0.700' in tables[0] and '0.123' not in tables[0]
+  assert '0.123<small>not called</small>' in tables[1]
+  assert 'operating-points' in page.ids
+  (packed,) = page.gallery()['cases']
+  assert (packed['calibrated'], packed['called']) == (0.123, 0.0)
 
 
 def test_no_films_at_all(tmp_path):

@@ -274,6 +274,12 @@
       return make('div', { className: 'panels' }, ...panels);
     }
 
+    function calibrated(item) {
+      if (item.calibrated === null) return '';
+      const call = item.called === null ? '' : item.called ? ', called' : ', not called';
+      return ` (calibrated ${number(item.calibrated)}${call})`;
+    }
+
     function card(items) {
       const [first] = items;
       const film = data.films[first.film];
@@ -281,7 +287,7 @@
       const element = make('article', { className: 'card' }, head);
       // Each run has a probability of its own, told above its row.
       const told = first.run === undefined && first.probability !== null
-        ? `, probability ${number(first.probability)}` : '';
+        ? `, probability ${number(first.probability)}${calibrated(first)}` : '';
       head.append(make('span', { textContent: first.finding + told }));
       (film.warnings || []).forEach((w) => element.append(make('p', { className: 'warning', textContent: w })));
       for (const item of items) {
