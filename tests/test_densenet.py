@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cxr import models
+from configs import densenet as densenet_config
+from cxr import configuration, models
 from tests import test_resnet
 
 
@@ -103,3 +104,21 @@ def test_output_stride_is_a_resnets():
   with pytest.raises(ValueError, match='needs a ResNet: densenet121'):
     build(output_stride=8)
   build(num_stages=2, output_stride=8)
+
+
+@pytest.mark.parametrize('preset', ['phantom', 'nih', 'smoke'])
+def test_the_config_of_the_likely_baseline(preset):
+  config = densenet_config.get_config(preset)
+  configuration.validate(config)
+  assert config.name.endswith('densenet')
+  size = config.data.image_size
+  model = models.make_model(config.model, 14)
+  (_, endpoints), variables = jax.eval_shape(
+    model.init_with_output, jax.random.key(0), jnp.zeros((1, size, size, 1))
+  )
+  channels = 8 * config.model.num_filters
+  assert endpoints['features'].shape == (1, size // 8, size // 8, channels)
+  if preset == 'nih':
+    assert endpoints['features'].shape == (1, 28, 28, 512)
+    assert test_resnet.count(variables['params']) == 1_299_470
+    assert (config.loss.weighting, config.train.batch_size) == ('batch', 32)
