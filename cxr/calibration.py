@@ -25,7 +25,7 @@ from scipy import optimize, special
 from cxr import metrics
 
 TEMPERATURES = (1e-2, 1e2)
-BIAS = 30.0  # its largest size: further odds than any count of films can show
+BIAS = 30.0  # at the mean logit; odds beyond any count of films
 FIELDS = ('temperature', 'bias', 'threshold')
 
 Fitted = Mapping[str, Float[np.ndarray, 'k']]
@@ -60,26 +60,31 @@ def _platt(logit, label) -> tuple[float, float]:
     label == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2)
   )
 
+  # Of unit spread about 0: a network that hardly tells films apart has logits
+  # in a narrow band far from 0, where the two are all but one.
+  centre, spread = logit.mean(), logit.std() or 1.0
+  x = (logit - centre) / spread
+
   def cross_entropy(slope_and_bias):
     slope, bias = slope_and_bias
-    z = slope * logit + bias
+    z = slope * x + bias
     error = special.expit(z) - target
     # log_expit and not log(expit): no infinity for confident mistakes.
     loss = -(
       target * special.log_expit(z) + (1 - target) * special.log_expit(-z)
     )
-    return loss.mean(), np.array([(error * logit).mean(), error.mean()])
+    return loss.mean(), np.array([(error * x).mean(), error.mean()])
 
   # Convex in the slope, not in the temperature.
-  low, high = (1 / t for t in reversed(TEMPERATURES))
+  slopes = (spread / t for t in reversed(TEMPERATURES))
   slope, bias = optimize.minimize(
     cross_entropy,
     (1.0, 0.0),
     jac=True,
     method='L-BFGS-B',
-    bounds=((low, high), (-BIAS, BIAS)),
+    bounds=(tuple(slopes), (-BIAS, BIAS)),
   ).x
-  return 1 / slope, bias
+  return spread / slope, bias - slope / spread * centre
 
 
 def probability(

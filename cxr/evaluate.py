@@ -24,6 +24,7 @@ from cxr import (
   attack_checks,
   attacks,
   attribution,
+  card,
   checkpoint,
   data,
   localize,
@@ -95,7 +96,7 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
 
 
 def summarize(config: ConfigDict, workdir: str) -> None:
-  """metrics.json, calibration.json and report.html from the csv files."""
+  """metrics.json, calibration.json, card and page from the csv files."""
   with open(os.path.join(workdir, 'data.json')) as f:
     described = json.load(f)
   figures = summary.summarize(
@@ -124,6 +125,7 @@ def summarize(config: ConfigDict, workdir: str) -> None:
         **figures['calibration']['fitted'],
       },
     )
+  card.write(workdir)
   report.write(workdir)
 
 

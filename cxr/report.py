@@ -2,8 +2,9 @@
 
 Each is a single HTML file that needs nothing else: no network, no second file.
 What it shows is a function of the files in a workdir (config.json, data.json,
-train.jsonl, metrics.json, boxes.csv, examples.npz), so that it can be made
-again at any time; a part whose file or figures are absent is left out.
+train.jsonl, metrics.json, boxes.csv, examples.npz, MODEL_CARD.md), so that it
+can be made again at any time; a part whose file or figures are absent is left
+out.
 
 Estimates are as in tables.py, films with maps as in gallery.py.
 """
@@ -29,6 +30,7 @@ SECTIONS = {
   'robustness': 'Robustness',
   'training': 'Training',
   'data': 'Data',
+  'card': 'Model card',
   'configuration': 'Configuration',
   'probabilities': 'Probabilities',
 }
@@ -69,6 +71,7 @@ def write(workdir) -> str:
       'robustness': report_run.robustness({'': metrics}),
       'training': report_run.training(_json_lines(workdir, 'train.jsonl')),
       'data': report_run.data_part(data),
+      'card': _text(workdir, 'MODEL_CARD.md'),
       'configuration': report_run.configuration(
         config, metrics.get('versions', {})
       ),
@@ -232,6 +235,14 @@ def _json(workdir, name):
     return {}
   with open(path, encoding='utf-8') as file:
     return json.load(file)
+
+
+def _text(workdir, name):
+  path = os.path.join(workdir, name)
+  if not os.path.exists(path):
+    return ''
+  with open(path, encoding='utf-8') as file:
+    return file.read()
 
 
 def _json_lines(workdir, name):

@@ -86,6 +86,18 @@ def test_few_films_that_are_apart_do_not_sharpen_without_end():
   assert (calibrated[:3, 0] > 0.02).all()
 
 
+def test_logits_in_a_narrow_band_far_from_zero():
+  logit, label = drawn(
+    np.random.default_rng(4), (20000, 1), temperature=0.01, bias=-1.0
+  )
+  fitted = calibration.fit(logit - 50, label)
+  np.testing.assert_allclose(
+    calibration.probability(logit - 50, fitted),
+    special.expit(logit / 0.01 - 1),
+    atol=0.03,
+  )
+
+
 def test_a_model_that_ranks_backwards_says_the_prevalence():
   logit = np.linspace(-3, 3, 40)[:, None]
   label = (logit < -1).astype(float)

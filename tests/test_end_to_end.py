@@ -92,6 +92,8 @@ def test_a_run_leaves_all_its_results(runs, name):
   calibrated = read_json(workdir / 'calibration.json')
   assert calibrated['step'] == metrics['step']
   assert list(calibrated['findings']) == list(FINDINGS)
+  card = (workdir / 'MODEL_CARD.md').read_text()
+  assert metrics['data']['splits']['test']['sha256'] in card
   page = (workdir / 'report.html').read_text()
   assert name in page and 'http://' not in page.replace('http://www.w3.org', '')
   log = [json.loads(line) for line in open(workdir / 'train.jsonl')]
