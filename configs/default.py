@@ -86,7 +86,8 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.train = ConfigDict()
   config.train.num_epochs = 8.0
   config.train.batch_size = 64  # films in one update, over all devices
-  config.train.accumulate = 1  # passes a batch is split into
+  # Passes that a batch is split into: less memory. BatchNorm sees one pass.
+  config.train.accumulate = 1
   config.train.optimizer = 'adamw'  # 'adamw' | 'sgd'
   config.train.learning_rate = 2e-3  # its peak
   config.train.warmup_epochs = 0.5

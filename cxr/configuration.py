@@ -15,6 +15,10 @@ def _at_least(low):
   return lambda x: _finite(x) and x >= low, f'at least {low}'
 
 
+def _whole(low):
+  return lambda x: isinstance(x, int) and x >= low, f'a whole number from {low}'
+
+
 def _more_than(low):
   return lambda x: _finite(x) and x > low, f'more than {low}'
 
@@ -81,6 +85,7 @@ def _rules():
     'augment.gamma': _between(0, 2),
     'train.num_epochs': _more_than(0),
     'train.batch_size': _at_least(1),
+    'train.accumulate': _whole(1),
     'train.optimizer': _one_of('adamw', 'sgd'),
     'train.learning_rate': _more_than(0),
     'train.warmup_epochs': _at_least(0),

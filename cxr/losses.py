@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
-LossFn = Callable[[Float[Array, 'b k'], Float[Array, 'b k']], Float[Array, 'b']]
+# (logits 'b k', label 'b k', **weights) -> 'b'
+LossFn = Callable[..., Float[Array, 'b']]
 
 
 def _known_mean(
@@ -65,12 +66,16 @@ def _per_finding(weight, logits):
 
 def batch_weights(
   label: Float[Array, 'b k'],
-) -> tuple[Float[Array, ''], Float[Array, '']]:
-  """Wang's (beta_P, beta_N) over all known labels of a batch.
+) -> dict[str, Float[Array, '']]:
+  """Wang's beta_P and beta_N over all known labels of a batch.
 
+  As the weights of `sigmoid_cross_entropy`, which with them is his W-CEL:
   beta_P = (|P| + |N|) / |P| and beta_N = (|P| + |N|) / |N|. A kind that does
   not occur counts as one label: its weight is finite and multiplies nothing.
   The pair is, up to the common factor beta_N, one positive weight |N| / |P|.
+
+  An example's loss then depends on its batch: one to learn from, none to
+  attack with.
 
   References:
     Wang et al. 2017, ChestX-ray8, arXiv 1705.02315, section 3.2 (W-CEL).
@@ -78,21 +83,10 @@ def batch_weights(
   positive = (label == 1).sum().astype(label.dtype)
   negative = (label == 0).sum().astype(label.dtype)
   total = positive + negative
-  return total / jnp.maximum(positive, 1), total / jnp.maximum(negative, 1)
-
-
-def weighted_cross_entropy(
-  logits: Float[Array, 'b k'], label: Float[Array, 'b k']
-) -> Float[Array, 'b']:
-  """Wang's W-CEL per example: cross-entropy under the batch's own weights.
-
-  An example's value depends on its batch, so this is a loss to learn from and
-  none to attack with.
-  """
-  positive, negative = batch_weights(label)
-  return sigmoid_cross_entropy(
-    logits, label, positive_weight=positive, negative_weight=negative
-  )
+  return {
+    'positive_weight': total / jnp.maximum(positive, 1),
+    'negative_weight': total / jnp.maximum(negative, 1),
+  }
 
 
 def finding_weights(
@@ -148,9 +142,9 @@ def margin(
 
 
 Forward = Callable[[Float[Array, 'n h w 1']], tuple[Float[Array, 'n k'], Any]]
+# (forward, image, adversarial, label, **weights); see `make_objective`.
 Objective = Callable[
-  [Forward, Array, Array | None, Array],
-  tuple[Float[Array, 'b'], tuple[dict[str, Array], Any]],
+  ..., tuple[Float[Array, 'b'], tuple[dict[str, Array], Any]]
 ]
 
 OBJECTIVES = ('clean', 'adversarial', 'mixed', 'trades')
@@ -178,6 +172,8 @@ def make_objective(
   normalisation sees together. The objective returns the loss 'b' and, beside
   it, ({'clean': logits, 'adversarial': logits} as far as computed, aux).
 
+  Keywords of the objective, a batch's weights, go on to `loss_fn`.
+
   TRADES lets gradients pass through both logits, as its authors' code does;
   `adversarial` is taken as data in every objective. It may be None in 'clean'.
 
@@ -193,24 +189,25 @@ def make_objective(
   if not beta >= 0:
     raise ValueError(f'beta ({beta}) must not be negative.')
 
-  def objective(forward, image, adversarial, label):
+  def objective(forward, image, adversarial, label, **weights):
     if name == 'clean':
       logits, aux = forward(image)
-      return loss_fn(logits, label), ({'clean': logits}, aux)
+      return loss_fn(logits, label, **weights), ({'clean': logits}, aux)
     adversarial = jax.lax.stop_gradient(adversarial)
     if name == 'adversarial':
       logits, aux = forward(adversarial)
-      return loss_fn(logits, label), ({'adversarial': logits}, aux)
+      return loss_fn(logits, label, **weights), ({'adversarial': logits}, aux)
     # In turn, not one behind the other: on a sharded batch each device then
     # keeps its own films.
     both = jnp.stack([image, adversarial], axis=1)
     logits, aux = forward(both.reshape(-1, *image.shape[1:]))
     logits = logits.reshape(-1, 2, logits.shape[-1])
     clean_logits, adversarial_logits = logits[:, 0], logits[:, 1]
-    loss = loss_fn(clean_logits, label)
+    loss = loss_fn(clean_logits, label, **weights)
     if name == 'mixed':
       loss *= clean_weight
-      loss += (1 - clean_weight) * loss_fn(adversarial_logits, label)
+      attacked = loss_fn(adversarial_logits, label, **weights)
+      loss += (1 - clean_weight) * attacked
     else:
       loss += beta * bernoulli_kl(adversarial_logits, clean_logits)
     outputs = {'clean': clean_logits, 'adversarial': adversarial_logits}

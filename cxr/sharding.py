@@ -23,13 +23,16 @@ def over_data(mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec('data'))
 
 
-def check_batch(mesh, batch_size: int, *, field: str, divisor: int = 1):
-  """Raises ValueError where a batch cannot be laid evenly over the mesh."""
-  ways = mesh.size * divisor
+def check_batch(mesh, batch_size: int, *, field: str, accumulate: int = 1):
+  """Raises ValueError where a batch cannot be laid evenly over the mesh.
+
+  `accumulate`: passes that the batch is split into, each of them laid so.
+  """
+  ways = mesh.size * accumulate
   if batch_size % ways:
     over = f'the device count ({mesh.size})'
-    if divisor > 1:
-      over += f' times {divisor}'
+    if accumulate > 1:
+      over += f' times accumulate ({accumulate})'
     raise ValueError(
       f'{field} ({batch_size}) must be divisible by {over}; '
       f'try {max(1, batch_size // ways) * ways}.'

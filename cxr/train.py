@@ -6,7 +6,6 @@ that is stopped and started again ends with the same bits.
 """
 
 import contextlib
-import functools
 import math
 import os
 import signal
@@ -33,9 +32,9 @@ from cxr import (
   sharding,
   subject,
   train_state,
+  train_step,
   writer,
 )
-from cxr.train_step import make_free_step, make_train_step
 from input_pipeline import pipeline
 from input_pipeline.findings import FINDINGS
 
@@ -102,17 +101,15 @@ def step_size(attack: ConfigDict) -> float:
   return attack.step_size or min(fitting, 1.25 * attack.epsilon)
 
 
-def make_loss(config: ConfigDict, label: np.ndarray) -> Callable:
-  """(logits 'b k', label 'b k') -> 'b', weighted as config.loss asks."""
+def make_weigh(config: ConfigDict, label: np.ndarray) -> Callable:
+  """(label 'b k' of a batch) -> the loss's weights, as config.loss asks."""
   weighting = config.loss.weighting
   if weighting == 'batch':
-    return losses.weighted_cross_entropy
+    return losses.batch_weights
   if weighting == 'finding':
-    return functools.partial(
-      losses.sigmoid_cross_entropy,
-      positive_weight=losses.finding_weights(label, cap=config.loss.weight_cap),
-    )
-  return losses.sigmoid_cross_entropy
+    weight = losses.finding_weights(label, cap=config.loss.weight_cap)
+    return lambda label: {'positive_weight': weight}
+  return train_step.unweighted
 
 
 def make_step(
@@ -126,24 +123,22 @@ def make_step(
     'epsilon': attack.epsilon / 255,
     'warmup_steps': plan.to_steps(attack.warmup_epochs),
     'ema': config.train.ema,
+    'weigh': make_weigh(config, label),
+    'accumulate': config.train.accumulate,
   }
-  loss_fn = make_loss(config, label)
   if attack.objective == 'free':
-    return make_free_step(
-      model, tx, loss_fn=loss_fn, replays=attack.free_replays, **common
+    return train_step.make_free_step(
+      model, tx, replays=attack.free_replays, **common
     )
   name = attack.objective
   if name == 'adversarial' and attack.clean_weight:
     name = 'mixed'
-  return make_train_step(
+  return train_step.make_train_step(
     model,
     tx,
     make_attack(config, model),
     objective=losses.make_objective(
-      name,
-      loss_fn=loss_fn,
-      clean_weight=attack.clean_weight,
-      beta=attack.trades_beta,
+      name, clean_weight=attack.clean_weight, beta=attack.trades_beta
     ),
     target_is_logits=name == 'trades',
     **common,
@@ -226,7 +221,10 @@ def train(config: ConfigDict, workdir: str) -> None:
   """
   mesh = sharding.make_mesh()
   sharding.check_batch(
-    mesh, config.train.batch_size, field='config.train.batch_size'
+    mesh,
+    config.train.batch_size,
+    field='config.train.batch_size',
+    accumulate=config.train.accumulate,
   )
   checkpoint.write_config(workdir, config)
   splits = data.load(config)

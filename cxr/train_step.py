@@ -7,8 +7,18 @@
 is {'image': uint8 'b h w 1', 'label': float32 'b k'}, labels NaN where
 unknown. Films are attacked on running BatchNorm statistics and learned on the
 batch's. `make_free_step` is the same for 'free' training.
+
+With `accumulate` above 1 a batch is learned in so many passes, each attacked
+and differentiated by itself, for one update: the memory of activations is that
+of one pass. Draws and the loss's weights are those of the whole batch, and the
+loss and its gradient are the means over the passes, so that without BatchNorm
+the update is that of one pass up to rounding. With it, each pass is normalised
+by its own films, and the running statistics become the mean of what each pass
+would have made of them: their means are the whole batch's, their variances are
+those within passes.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -17,6 +27,12 @@ import optax
 from jaxtyping import Array, Float
 
 from cxr import losses, train_state
+
+
+def unweighted(label: Float[Array, 'b k']) -> dict:
+  """A `weigh` that weighs nothing."""
+  del label
+  return {}
 
 
 def radius(epsilon: float, warmup_steps: int, step) -> Float[Array, '']:
@@ -37,6 +53,8 @@ def make_train_step(
   warmup_steps: int = 0,
   target_is_logits: bool = False,
   ema: float = 0.0,
+  weigh: Callable = unweighted,
+  accumulate: int = 1,
 ) -> Callable:
   """Returns `(state, key, batch) -> (state, metrics)`.
 
@@ -51,9 +69,11 @@ def make_train_step(
     target_is_logits: the attack moves the film away from the clean logits, as
       in TRADES, not from the label.
     ema: decay of the averaged weights, where the state keeps them.
+    weigh: (label 'b k' of the whole batch) -> keywords of the objective.
+    accumulate: passes a batch is split into; must divide it.
   """
 
-  def adversary(state, key, image, label):
+  def adversary(state, keys, image, label):
     if attack is None:
       return None
     which = 'clean' if state.adversarial_batch_stats is None else 'adversarial'
@@ -63,29 +83,40 @@ def make_train_step(
     )
     target = model.apply(frozen, image)[0] if target_is_logits else label
     size = radius(epsilon, warmup_steps, state.step)
-    return attack(frozen, key, image, target, epsilon=size)
+    return attack(frozen, keys, image, target, epsilon=size)
 
   def train_step(state, key, batch):
     augment_key, attack_key = jax.random.split(
       jax.random.fold_in(key, state.step)
     )
     image, label = _films(augment, augment_key, batch), batch['label']
-    adversarial = adversary(state, attack_key, image, label)
+    weights = weigh(label)
 
-    def loss_fn(params):
-      loss, (logits, stats) = objective(
-        _forward(model, params, state), image, adversarial, label
-      )
-      return loss.mean(), (logits, stats)
+    def learn(keys, image, label):
+      adversarial = adversary(state, keys, image, label)
 
-    (loss, (logits, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-      state.params
+      def loss_fn(params):
+        forward = _forward(model, params, state)
+        loss, (logits, stats) = objective(
+          forward, image, adversarial, label, **weights
+        )
+        return loss.mean(), (logits, stats)
+
+      (loss, (logits, stats)), grads = jax.value_and_grad(
+        loss_fn, has_aux=True
+      )(state.params)
+      metrics = {'train/loss': loss}
+      for kind, of_kind in logits.items():
+        metrics[f'train/{kind}_loss'] = losses.sigmoid_cross_entropy(
+          of_kind, label
+        ).mean()
+      return (grads, stats, metrics), ()
+
+    keys = jax.random.split(attack_key, len(image))
+    (grads, stats, metrics), _ = _in_passes(
+      learn, accumulate, keys, image, label
     )
-    metrics = {'train/loss': loss, 'train/grad_norm': optax.tree.norm(grads)}
-    for kind, of_kind in logits.items():
-      metrics[f'train/{kind}_loss'] = losses.sigmoid_cross_entropy(
-        of_kind, label
-      ).mean()
+    metrics['train/grad_norm'] = optax.tree.norm(grads)
     return _update(tx, ema, state, grads, *stats), metrics
 
   return train_step
@@ -101,6 +132,8 @@ def make_free_step(
   warmup_steps: int = 0,
   replays: int = 4,
   ema: float = 0.0,
+  weigh: Callable = unweighted,
+  accumulate: int = 1,
 ) -> Callable:
   """As `make_train_step`, each gradient serving weights and films alike.
 
@@ -121,18 +154,26 @@ def make_free_step(
     step = state.step
     size = radius(epsilon, warmup_steps, step)
 
-    def batch_loss(params, delta, state):
-      forward = _forward(model, params, state)
-      logits, stats = forward(jnp.clip(image + delta, 0, 1))
-      return loss_fn(logits, label).mean(), stats
+    weights = weigh(label)
+
+    def learn(state, image, delta, label):
+      def pass_loss(params, delta):
+        forward = _forward(model, params, state)
+        logits, stats = forward(jnp.clip(image + delta, 0, 1))
+        return loss_fn(logits, label, **weights).mean(), stats
+
+      (loss, stats), (grads, ascent) = jax.value_and_grad(
+        pass_loss, argnums=(0, 1), has_aux=True
+      )(state.params, delta)
+      return (loss, stats, grads), ascent
 
     delta = jax.random.uniform(start_key, image.shape, minval=-1, maxval=1)
     delta *= size
     # A Python loop: `scan` around convolutions is slow on a CPU.
     for _ in range(replays):
-      (loss, stats), (grads, ascent) = jax.value_and_grad(
-        batch_loss, argnums=(0, 1), has_aux=True
-      )(state.params, delta, state)
+      (loss, stats, grads), ascent = _in_passes(
+        functools.partial(learn, state), accumulate, image, delta, label
+      )
       delta = jnp.clip(delta + size * jnp.sign(ascent), -size, size)
       state = _update(tx, ema, state, grads, *stats)
     metrics = {
@@ -144,6 +185,56 @@ def make_free_step(
     return state.replace(step=step + 1), metrics
 
   return free_step
+
+
+def _in_passes(function, num_passes: int, *arrays):
+  """(the mean, the joined) of `function` over parts of the leading axis.
+
+  `function(*parts)` returns two trees: one to be averaged, one of arrays with
+  the parts' leading axis.
+  """
+  if num_passes == 1:
+    return function(*arrays)
+  # In turn, not one behind the other: on a sharded batch each device then
+  # keeps its own films.
+  parts = jax.tree.map(
+    lambda x: x.reshape(-1, num_passes, *x.shape[1:]).swapaxes(0, 1), arrays
+  )
+  part = lambda i: jax.tree.map(lambda x: x[i], parts)
+  if jax.default_backend() == 'cpu':
+    # Unrolled, as in ascent.py: `scan` takes 14 to 20 times as long.
+    total, joined = None, []
+    for i in range(num_passes):
+      mean, apart = function(*(part(i) if i == 0 else _after(total, part(i))))
+      total = mean if total is None else jax.tree.map(jnp.add, total, mean)
+      joined.append(apart)
+    joined = jax.tree.map(lambda *x: jnp.stack(x), *joined)
+  else:
+    shapes, _ = jax.eval_shape(function, *part(0))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+    def add(total, part):
+      mean, apart = function(*part)
+      return jax.tree.map(jnp.add, total, mean), apart
+
+    total, joined = jax.lax.scan(add, zeros, parts)
+  return (
+    jax.tree.map(lambda x: x / num_passes, total),
+    jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), joined),
+  )
+
+
+def _after(earlier, arrays):
+  """The arrays, not to be had before `earlier` is computed.
+
+  Else XLA's CPU schedule runs the passes side by side and holds the
+  activations of all; `optimization_barrier` does not keep it from that. What
+  is not finite in `earlier` spreads: the update is lost by then.
+  """
+  zero = 0 * sum(jnp.sum(x.ravel()[:1]) for x in jax.tree.leaves(earlier))
+  return jax.tree.map(
+    lambda x: x + zero if jnp.issubdtype(x.dtype, jnp.floating) else x, arrays
+  )
 
 
 def _films(augment, key, batch):

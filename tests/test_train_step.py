@@ -5,15 +5,19 @@ import optax
 import pytest
 from flax import linen as nn
 
-from cxr import attacks, losses, train_state, train_step
+from configs import baseline
+from cxr import attacks, losses, models, train_state, train_step
 
 
 class Linear(nn.Module):
   """logits = scale * x @ w after BatchNorm, the interface of a model."""
 
+  by_batch: bool = True  # else running statistics always
+
   @nn.compact
   def __call__(self, image, train=False, start='image'):
-    x = nn.BatchNorm(use_running_average=not train, momentum=0.5)(image)
+    running = not (train and self.by_batch)
+    x = nn.BatchNorm(use_running_average=running, momentum=0.5)(image)
     x = x.reshape(len(x), -1)
     return nn.Dense(3, name='fc')(x), {'features': x}
 
@@ -34,15 +38,39 @@ def batch():
   }
 
 
-def make_state(tx, **options):
+def make_state(tx, model=MODEL, **options):
   return train_state.create(
-    MODEL, tx, jax.random.key(0), jnp.zeros((1, 4, 4, 1)), **options
+    model, tx, jax.random.key(0), jnp.zeros((1, 4, 4, 1)), **options
   )
 
 
 def difference(a, b):
   return max(
     jax.tree.leaves(jax.tree.map(lambda x, y: float(abs(x - y).max()), a, b))
+  )
+
+
+def steps_of(objective, model, tx, **options):
+  """The step of an objective by name."""
+  common = {'epsilon': 0.05, 'weigh': losses.batch_weights} | options
+  if objective == 'free':
+    return train_step.make_free_step(model, tx, replays=2, **common)
+  trades = objective == 'trades'
+  attack = attacks.make_attack(
+    lambda variables, image: model.apply(variables, image)[0],
+    losses.bernoulli_kl if trades else losses.sigmoid_cross_entropy,
+    epsilon=0.05,
+    num_steps=1,
+    # Small, so that the random start stays in the result.
+    step_size=0.01,
+  )
+  return train_step.make_train_step(
+    model,
+    tx,
+    None if objective == 'clean' else attack,
+    objective=losses.make_objective(objective),
+    target_is_logits=trades,
+    **common,
   )
 
 
@@ -202,3 +230,83 @@ def test_draws_depend_on_key_and_step_alone(batch):
   assert difference(a.params, b.params) == 0
   assert difference(a.params, c.params) > 0
   assert step._cache_size() == 1
+
+
+# Passes are unrolled on a CPU and scanned elsewhere; both forms run here.
+def as_on(monkeypatch, platform):
+  monkeypatch.setattr(jax, 'default_backend', lambda: platform)
+
+
+@pytest.mark.parametrize(
+  'objective, platform, accumulate',
+  [(name, 'cpu', 2) for name in (*losses.OBJECTIVES, 'free')]
+  + [('mixed', 'gpu', 4), ('free', 'gpu', 4)],
+)
+def test_accumulated_passes_are_the_whole_batch(
+  objective, platform, accumulate, batch, monkeypatch
+):
+  """Without batch statistics: loss, gradient, draws and weights."""
+  as_on(monkeypatch, platform)
+  # An unknown label and an uneven spread: weights of a pass would differ.
+  batch['label'][0, 1] = np.nan
+  batch['label'][1:, 2] = 0
+  model, tx = Linear(by_batch=False), optax.sgd(0.1)
+  key = jax.random.key(4)
+  state = make_state(tx, model)
+  whole, metrics = jax.jit(steps_of(objective, model, tx))(state, key, batch)
+  step = steps_of(objective, model, tx, accumulate=accumulate)
+  new, of_passes = jax.jit(step)(state, key, batch)
+  assert difference(new.params, whole.params) < 1e-6
+  assert difference(new.params, state.params) > 1e-3
+  assert of_passes.keys() == metrics.keys()
+  assert difference(of_passes, metrics) < 1e-5
+
+
+@pytest.mark.parametrize('platform', ['cpu', 'gpu'])
+def test_accumulated_statistics_move_once(batch, platform, monkeypatch):
+  """Means are the batch's; variances those within passes, averaged."""
+  as_on(monkeypatch, platform)
+  tx = optax.sgd(0.1)
+  step = jax.jit(steps_of('clean', MODEL, tx, accumulate=4))
+  new, _ = step(make_state(tx), jax.random.key(1), batch)
+  image = batch['image'] / 255
+  passes = [image[i::4] for i in range(4)]
+  stats = new.batch_stats['BatchNorm_0']
+  # Momentum .5, from mean 0 and variance 1.
+  assert np.allclose(stats['mean'], 0.5 * image.mean(), atol=1e-6)
+  within = np.mean([part.var() for part in passes])
+  assert np.allclose(stats['var'], 0.5 + 0.5 * within, atol=1e-6)
+  assert int(new.step) == 1
+
+
+def test_accumulated_separate_statistics(batch):
+  tx = optax.sgd(0.1)
+  state = make_state(tx, separate_batch_stats=True)
+  step = jax.jit(steps_of('mixed', MODEL, tx, accumulate=2))
+  new, _ = step(state, jax.random.key(1), batch)
+  clean = (batch['image'] / 255).mean()
+  mean = new.batch_stats['BatchNorm_0']['mean']
+  assert np.allclose(mean, 0.5 * clean, atol=1e-6)
+  assert difference(new.batch_stats, new.adversarial_batch_stats) > 0
+
+
+def test_accumulation_saves_memory():
+  config = baseline.get_config('smoke').model
+  config.num_stages, config.output_stride = 1, 4
+  model = models.make_model(config, num_findings=3)
+  tx = optax.sgd(0.1)
+  batch = {
+    'image': jnp.zeros((32, 32, 32, 1), jnp.uint8),
+    'label': jnp.zeros((32, 3)),
+  }
+  state = jax.eval_shape(
+    lambda key: train_state.create(model, tx, key, jnp.zeros((1, 32, 32, 1))),
+    jax.random.key(0),
+  )
+
+  def temporary(accumulate):
+    step = steps_of('clean', model, tx, accumulate=accumulate)
+    compiled = jax.jit(step).lower(state, jax.random.key(0), batch).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+  assert temporary(4) < 0.5 * temporary(1)
