@@ -27,8 +27,14 @@ flags.DEFINE_list('workdirs', [], 'Two or more runs, for --mode=compare.')
 flags.DEFINE_string('images', '', 'A film or a folder, for --mode=explain.')
 flags.DEFINE_string('output', '', 'Where compare, explain and export write.')
 flags.DEFINE_bool(
-  'distributed', False, 'Join the processes of one job (jax.distributed).'
+  'distributed',
+  False,
+  'Join the processes of one job (jax.distributed). On a cluster that JAX '
+  'knows the three flags below are found out.',
 )
+flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0.')
+flags.DEFINE_integer('num_processes', None, 'Processes of the job.')
+flags.DEFINE_integer('process_id', None, 'Which of them this one is, from 0.')
 flags.DEFINE_bool('traceback', False, 'Show where an error was raised.')
 
 
@@ -38,15 +44,19 @@ def main(argv):
   # Imported here: every spawned worker process imports this file.
   import jax
 
-  from cxr import modes
+  from cxr import modes, sharding
 
-  jax.config.update(
-    'jax_compilation_cache_dir',
-    os.environ.get('JAX_COMPILATION_CACHE_DIR')
-    or os.path.join(os.path.expanduser('~'), '.cache', 'cxr', 'jax'),
-  )
+  keep_programs(jax.config)
+  job = FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id
   if FLAGS.distributed:
-    jax.distributed.initialize()
+    sharding.join_processes(*job)
+    if jax.process_index():
+      # Process 0 speaks for all.
+      logging.set_verbosity(logging.WARNING)
+  elif job != (None, None, None):
+    raise ValueError(
+      '--coordinator, --num_processes and --process_id need --distributed.'
+    )
   logging.info(
     '%d device(s): %s', jax.device_count(), jax.devices()[0].device_kind
   )
@@ -60,6 +70,20 @@ def main(argv):
       output=FLAGS.output,
     )
   )
+
+
+def keep_programs(jax_config):
+  """Compiled programs are kept on disk: a second start compiles nothing."""
+  folder = os.environ.get('JAX_COMPILATION_CACHE_DIR') or os.path.join(
+    os.environ.get('XDG_CACHE_HOME')
+    or os.path.join(os.path.expanduser('~'), '.cache'),
+    'cxr',
+    'jax',
+  )
+  jax_config.update('jax_compilation_cache_dir', folder)
+  # Small programs too (the default leaves out what compiles in a second):
+  # there are hundreds.
+  jax_config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 
 
 def is_ours(error: BaseException) -> bool:

@@ -13,7 +13,7 @@ from jax.sharding import SingleDeviceSharding
 from ml_collections import ConfigDict
 from orbax.checkpoint import v1 as ocp
 
-from cxr import models, train_state
+from cxr import models, sharding, train_state
 from input_pipeline.findings import FINDINGS
 
 # What may differ between two starts in one workdir: it does not move weights.
@@ -104,6 +104,10 @@ def write_config(workdir: str, config: ConfigDict) -> None:
         f'{workdir} holds another run: {"; ".join(differ[:6])}. '
         'Choose another --workdir or delete that one.'
       )
+  # Else one process would read what another has just replaced.
+  sharding.wait_for_all('config')
+  if jax.process_index():
+    return
   os.makedirs(workdir, exist_ok=True)
   temporary = path + '.tmp'
   with open(temporary, 'w') as f:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 import jax
 import jax.numpy as jnp
 from absl import logging
-from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from cxr import sharding
@@ -32,8 +31,7 @@ def folder(config: ConfigDict) -> str:
     if not os.path.isdir(path) and jax.process_index() == 0:
       logging.info('Drawing %d phantom films into %s', spec['num_films'], path)
       phantom.write(path, workers=config.data.workers, **spec)
-    if jax.process_count() > 1:
-      multihost_utils.sync_global_devices('phantom')
+    sharding.wait_for_all('phantom')
   if not path:
     raise ValueError(
       'config.data.dir is empty; give the folder of NIH ChestX-ray14: '

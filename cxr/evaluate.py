@@ -65,7 +65,7 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
   """
   mesh = sharding.make_mesh()
   config, model, variables, step = checkpoint.load_model(workdir, config)
-  variables = jax.device_put(variables, sharding.replicated(mesh))
+  variables = sharding.replicate(mesh, variables)
   splits = data.load(config)
   described = data.write_summary(workdir, config, splits)
   if not len(splits['test'].label):
@@ -78,20 +78,23 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
   logits = blocks[summary.Condition('test')].logit
   _examples(config, model, variables, mesh, test, rows, logits, workdir)
   measured = _measures(Subject(config, model, variables, mesh, splits), parts)
-  if jax.process_index():
-    return
-  summary.write_predictions(os.path.join(workdir, 'predictions.csv'), blocks)
-  summary.write_boxes(os.path.join(workdir, 'boxes.csv'), rows)
-  measures.write(os.path.join(workdir, 'measures.csv'), measured)
-  _write_json(
-    os.path.join(workdir, 'evaluation.json'),
-    {
+  if jax.process_index() == 0:
+    details = {
       'step': step,
       'batch_stats': config.evaluate.batch_stats,
       'audits': audits,
       'map_size': map_size,
-    },
-  )
+    }
+    _write_results(config, workdir, blocks, rows, measured, details)
+  # Who leaves first waits five minutes for the others, and no longer.
+  sharding.wait_for_all('results')
+
+
+def _write_results(config, workdir, blocks, rows, measured, details) -> None:
+  summary.write_predictions(os.path.join(workdir, 'predictions.csv'), blocks)
+  summary.write_boxes(os.path.join(workdir, 'boxes.csv'), rows)
+  measures.write(os.path.join(workdir, 'measures.csv'), measured)
+  _write_json(os.path.join(workdir, 'evaluation.json'), details)
   summarize(config, workdir)
 
 
@@ -319,7 +322,7 @@ def _boxes(
       config, model, variables, mesh, split, films, grids, size, parts
     ):
       path = os.path.join(parts, f'boxes-{name}.json')
-      if maps is None:
+      if maps is None or jax.process_index():
         waiting.append((name, path, None))
         continue
       waiting.append(
@@ -342,10 +345,12 @@ def _boxes(
       if futures is not None:
         by_finding = [future.result() for future in futures]
         found = localize.rows_of(films, name, by_finding)
-        if jax.process_index() == 0:
-          _write_json(path, localize.to_plain(found))
-      with open(path) as f:
-        rows += localize.from_plain(json.load(f))
+        _write_json(path, localize.to_plain(found))
+  # The rows say which films are examples, so every process needs them.
+  sharding.wait_for_all('boxes')
+  for _, path, _ in waiting:
+    with open(path) as f:
+      rows += localize.from_plain(json.load(f))
   return rows, grids
 
 
@@ -356,9 +361,8 @@ def _all_maps(
   done = lambda name: os.path.exists(os.path.join(parts, f'boxes-{name}.json'))
   batch_size = sharding.round_up(mesh, config.evaluate.batch_size)
   key = jax.random.key(config.seed)
-  random_variables = jax.device_put(
-    model.init(jax.random.fold_in(key, 1), jnp.zeros((1, *size, 1))),
-    sharding.replicated(mesh),
+  random_variables = sharding.replicate(
+    mesh, model.init(jax.random.fold_in(key, 1), jnp.zeros((1, *size, 1)))
   )
   for method in config.evaluate.methods:
     for suffix, of in (('', variables), (RANDOM_WEIGHTS, random_variables)):

@@ -6,6 +6,30 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 
+def join_processes(
+  coordinator: str | None, num_processes: int | None, process_id: int | None
+) -> None:
+  """Joins the processes of one job; what is None JAX finds out on a cluster.
+
+  Raises:
+    ValueError: no cluster tells what is None, or the values do not fit.
+  """
+  try:
+    jax.distributed.initialize(coordinator, num_processes, process_id)
+  except (ValueError, TypeError) as e:
+    raise ValueError(
+      f'--distributed cannot join the processes ({e}). Where JAX knows no '
+      'cluster, give each process --coordinator=HOST:PORT --num_processes=N '
+      '--process_id=I, I from 0 to N - 1.'
+    ) from e
+
+
+def wait_for_all(name: str) -> None:
+  """Until every process is here; `name` is the place, the same for all."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(name)
+
+
 def make_mesh(num_devices: int | None = None) -> jax.sharding.Mesh:
   """All devices of all processes (or the first `num_devices`) in a row."""
   devices = jax.devices()[:num_devices]
@@ -46,6 +70,17 @@ def shard(mesh, batch: dict) -> dict:
     name: jax.make_array_from_process_local_data(sharding, np.asarray(value))
     for name, value in batch.items()
   }
+
+
+def replicate(mesh, tree):
+  """Arrays that every process has alike -> the same on every device."""
+  # By way of the host: from device to device would cross processes.
+  return jax.tree.map(
+    lambda x: jax.make_array_from_process_local_data(
+      replicated(mesh), np.asarray(x)
+    ),
+    tree,
+  )
 
 
 def round_up(mesh, batch_size: int) -> int:

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import logging
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from cxr import (
@@ -255,7 +256,7 @@ def train(config: ConfigDict, workdir: str) -> None:
     enabled=jax.process_index() == 0,
   )
   try:
-    with catch_signals() as stop:
+    with catch_signals() as stopped:
       fit(
         state,
         make_jit_step(config, model, tx, films, plan, step_key, mesh),
@@ -268,10 +269,11 @@ def train(config: ConfigDict, workdir: str) -> None:
         guard=CollapseGuard(
           config.attack.collapse_tolerance,
           os.path.join(workdir, 'train.jsonl'),
+          step=start or 0,
         ),
         save=lambda state, values: checkpoint.save(saver, state, values),
         log=log,
-        stop=stop,
+        stopped=stopped,
       )
   finally:
     log.close()
@@ -279,17 +281,29 @@ def train(config: ConfigDict, workdir: str) -> None:
 
 
 def fit(
-  state, step_fn, batches, plan, *, start, validate, guard, save, log, stop
+  state, step_fn, batches, plan, *, start, validate, guard, save, log, stopped
 ):
-  """The loop. Metrics are read one log step late: the device never waits."""
+  """The loop. Metrics are read one log step late: the device never waits.
+
+  `stopped(step)` says, once a step, whether to end there with a checkpoint.
+  """
   if start < plan.num_steps:
-    logging.info('Compiling the first step.')
+    logging.info(
+      'Compiling the step: up to minutes on the first start, seconds later '
+      '(from %s).',
+      jax.config.jax_compilation_cache_dir or 'no compilation cache',
+    )
   pending = None
   since, since_step = time.monotonic(), start
   for step, batch in zip(range(start, plan.num_steps), batches, strict=False):
     state, step_metrics = step_fn(state, batch)
     done = step + 1
+    stop = stopped(done)
     log.advance()
+    if step == start:
+      # Compiled, not computed: the call returns before that.
+      logging.info('Compiled after %.1f s.', time.monotonic() - since)
+      since, since_step = time.monotonic(), done
     validates = done % plan.validate_every == 0 or done == plan.num_steps
     logs = done % plan.log_every == 0 or done == plan.num_steps
     if pending is not None and (logs or validates or stop):
@@ -299,8 +313,10 @@ def fit(
       seconds = time.monotonic() - since
       extra = {
         'epoch': done / plan.steps_per_epoch,
-        'films_per_second': (done - since_step) * plan.batch_size / seconds,
       }
+      if done > since_step:
+        films = (done - since_step) * plan.batch_size
+        extra['films_per_second'] = films / seconds
       since, since_step = time.monotonic(), done
       pending = done, step_metrics, extra
     if validates:
@@ -339,12 +355,12 @@ def make_jit_step(
   on_device = (
     data.on_device(films, mesh) if config.data.cache == 'device' else {}
   )
+
+  def one_step(state, batch, on_device):
+    return step_fn(state, key, data.take(batch, on_device))
+
   jit_step = jax.jit(
-    lambda state, batch, on_device: step_fn(
-      state, key, data.take(batch, on_device)
-    ),
-    donate_argnums=0,
-    out_shardings=sharding.replicated(mesh),
+    one_step, donate_argnums=0, out_shardings=sharding.replicated(mesh)
   )
   return lambda state, batch: jit_step(state, batch, on_device)
 
@@ -439,13 +455,15 @@ def _aurocs(name: str, logits, label) -> dict[str, float]:
 
 
 class CollapseGuard:
-  """Watches AUROC under attack; knows its best, also across a restart."""
+  """Watches AUROC under attack; knows its best up to the step it starts at."""
 
-  def __init__(self, tolerance: float, log_path: str):
+  def __init__(self, tolerance: float, log_path: str, *, step=math.inf):
     self.best = -math.inf
     self._tolerance = tolerance
     for record in writer.read(log_path):
-      self.best = max(self.best, record.get('val/robust_auroc') or -math.inf)
+      # Lines behind it may be there: of several processes one drops them.
+      if record['step'] <= step:
+        self.best = max(self.best, record.get('val/robust_auroc') or -math.inf)
 
   def collapsed(self, values: dict[str, float]) -> bool:
     value = values.get('val/robust_auroc')
@@ -469,7 +487,22 @@ def write_metrics(log, step, step_metrics, extra):
 
 @contextlib.contextmanager
 def catch_signals():
-  """Yields a list that is empty until SIGTERM or Ctrl-C fills it."""
+  """Yields stopped(step): whether SIGTERM or Ctrl-C came.
+
+  Of several processes each is asked at every step, and all answer True at the
+  same one, soon after any of them had the signal.
+  """
+  if jax.process_count() > 1:
+    # JAX holds SIGTERM itself since the processes joined; so Ctrl-C becomes
+    # one.
+    previous = signal.signal(
+      signal.SIGINT, lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+    )
+    try:
+      yield multihost_utils.reached_preemption_sync_point
+    finally:
+      signal.signal(signal.SIGINT, previous)
+    return
   received = []
 
   def note(number, frame):
@@ -483,7 +516,7 @@ def catch_signals():
     for number in (signal.SIGTERM, signal.SIGINT)
   }
   try:
-    yield received
+    yield lambda step: bool(received)
   finally:
     for number, handler in previous.items():
       signal.signal(number, handler)
