@@ -339,6 +339,9 @@ def fit(
       save(state, values)
       since, since_step = time.monotonic(), done
     if stop and done < plan.num_steps:
+      if pending is not None:
+        # The run that goes on does not write this step again.
+        write_metrics(log, *pending)
       if not validates:
         save(state, {})
       raise Stopped(

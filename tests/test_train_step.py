@@ -6,7 +6,7 @@ import pytest
 from flax import linen as nn
 
 from configs import baseline
-from cxr import attacks, losses, models, train_state, train_step
+from cxr import attacks, losses, models, sharding, train_state, train_step
 
 
 class Linear(nn.Module):
@@ -288,6 +288,21 @@ def test_accumulated_separate_statistics(batch):
   mean = new.batch_stats['BatchNorm_0']['mean']
   assert np.allclose(mean, 0.5 * clean, atol=1e-6)
   assert difference(new.batch_stats, new.adversarial_batch_stats) > 0
+
+
+def test_accumulated_passes_over_devices(batch):
+  """Each pass is laid over all devices."""
+  tx = optax.sgd(0.1)
+  step = jax.jit(steps_of('adversarial', MODEL, tx, accumulate=2))
+  state, key = make_state(tx), jax.random.key(6)
+  one, metrics = step(state, key, batch)
+  mesh = sharding.make_mesh(4)
+  sharded = step(
+    sharding.replicate(mesh, state), key, sharding.shard(mesh, batch)
+  )
+  assert difference(sharded[0].params, one.params) < 1e-6
+  assert difference(sharded[0].batch_stats, one.batch_stats) < 1e-6
+  assert difference(sharded[1], metrics) < 1e-5
 
 
 def test_accumulation_saves_memory():
