@@ -29,9 +29,13 @@ FREE_FIELDS = (
 
 
 def checkpointer(
-  workdir: str, *, best_metric: str
+  workdir: str, *, best_metric: str, writes: bool = False
 ) -> ocp.training.Checkpointer:
-  """Keeps the latest checkpoint and the one whose `best_metric` is highest."""
+  """Keeps the latest checkpoint and the one whose `best_metric` is highest.
+
+  Only who `writes` may sweep out half-written checkpoints: they could be those
+  of a run that is at work.
+  """
   policies = ocp.training.preservation_policies
   return ocp.training.Checkpointer(
     os.path.abspath(os.path.join(workdir, 'checkpoints')),
@@ -45,7 +49,7 @@ def checkpointer(
         ),
       ]
     ),
-    cleanup_tmp_directories=True,
+    cleanup_tmp_directories=writes,
   )
 
 

@@ -27,9 +27,9 @@ def compare(workdirs: tuple[str, ...], output: str = '') -> str:
   )
   os.makedirs(output, exist_ok=True)
   comparison = summary.compare(workdirs)
-  with open(os.path.join(output, 'comparison.json'), 'w') as f:
-    json.dump(comparison, f, indent=2)
-    f.write('\n')
+  exchange.write_json(
+    os.path.join(output, 'comparison.json'), comparison, indent=2
+  )
   page = report.write_comparison(
     os.path.join(output, 'compare.html'), workdirs, comparison
   )

@@ -27,6 +27,7 @@ from cxr import (
   card,
   checkpoint,
   data,
+  exchange,
   localize,
   losses,
   measure_attacks,
@@ -38,6 +39,7 @@ from cxr import (
 )
 from cxr.subject import Subject
 from cxr.train import by_index, make_predict, predict_split
+from input_pipeline import workers
 from input_pipeline.findings import FINDINGS
 
 # Name in config.evaluate.attacks -> options of attacks.make_attack, its loss.
@@ -94,7 +96,9 @@ def _write_results(config, workdir, blocks, rows, measured, details) -> None:
   summary.write_predictions(os.path.join(workdir, 'predictions.csv'), blocks)
   summary.write_boxes(os.path.join(workdir, 'boxes.csv'), rows)
   measures.write(os.path.join(workdir, 'measures.csv'), measured)
-  _write_json(os.path.join(workdir, 'evaluation.json'), details)
+  exchange.write_json(
+    os.path.join(workdir, 'evaluation.json'), details, indent=2
+  )
   summarize(config, workdir)
 
 
@@ -118,15 +122,16 @@ def summarize(config: ConfigDict, workdir: str) -> None:
     'step': details['step'],
     **figures,
   }
-  _write_json(os.path.join(workdir, 'metrics.json'), metrics)
+  exchange.write_json(os.path.join(workdir, 'metrics.json'), metrics, indent=2)
   if 'fitted' in figures['calibration']:
-    _write_json(
+    exchange.write_json(
       os.path.join(workdir, 'calibration.json'),
       {
         'step': details['step'],
         'batch_stats': details['batch_stats'],
         **figures['calibration']['fitted'],
       },
+      indent=2,
     )
   card.write(workdir)
   report.write(workdir)
@@ -175,11 +180,9 @@ def _stored(path: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
   return value
 
 
-def _write_json(path: str, value) -> None:
-  temporary = path + '.tmp'
-  with open(temporary, 'w') as f:
-    json.dump(value, f, indent=2)
-    f.write('\n')
+def _save_maps(path: str, name: np.ndarray, maps: np.ndarray) -> None:
+  temporary = path + '.tmp.npz'
+  np.savez_compressed(temporary, name=name, maps=maps)
   os.replace(temporary, path)
 
 
@@ -277,7 +280,9 @@ class Audit:
   def stored(self, path: str) -> dict:
     """The merged audit; that of the first time where the part was stored."""
     if self._batches and jax.process_index() == 0:
-      _write_json(path, {'audit': attack_checks.merge_audits(self._batches)})
+      exchange.write_json(
+        path, {'audit': attack_checks.merge_audits(self._batches)}
+      )
     if not os.path.exists(path):
       return {}
     with open(path) as f:
@@ -316,7 +321,8 @@ def _boxes(
   grids = map_sizes(config, model, variables)
   size = (config.data.image_size,) * 2
   rows = []
-  with localize.executor() as executor:
+  # They score maps while the device makes the next ones.
+  with workers.pool(os.cpu_count() or 1) as executor:
     waiting = []
     for name, maps in _all_maps(
       config, model, variables, mesh, split, films, grids, size, parts
@@ -345,7 +351,7 @@ def _boxes(
       if futures is not None:
         by_finding = [future.result() for future in futures]
         found = localize.rows_of(films, name, by_finding)
-        _write_json(path, localize.to_plain(found))
+        exchange.write_json(path, localize.to_plain(found))
   # The rows say which films are examples, so every process needs them.
   sharding.wait_for_all('boxes')
   for _, path, _ in waiting:
@@ -381,9 +387,7 @@ def _all_maps(
         batch_size=batch_size,
       )
       if config.evaluate.save_maps and jax.process_index() == 0:
-        np.savez_compressed(
-          os.path.join(parts, f'maps-{name}.npz'), name=films.name, maps=maps
-        )
+        _save_maps(os.path.join(parts, f'maps-{name}.npz'), films.name, maps)
       # Contiguous by finding: a worker is sent its finding's maps alone.
       yield name, lambda f, maps=maps: np.ascontiguousarray(maps[..., f])
   for name in localize.CONTROLS:

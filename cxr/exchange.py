@@ -38,7 +38,8 @@ def unescape_cell(text: str) -> str:
 
 def replace_file(path: str, write) -> None:
   """Calls write(file) on a new file that takes path's place once complete."""
-  temporary = f'{path}.{os.getpid()}.tmp'
+  # Always the same name: what a killed process left is written over.
+  temporary = f'{path}.tmp'
   try:
     with open(temporary, 'w', newline='', encoding='utf-8') as f:
       write(f)
@@ -48,8 +49,9 @@ def replace_file(path: str, write) -> None:
       os.remove(temporary)
 
 
-def _write_json(path: str, value) -> None:
-  replace_file(path, lambda f: json.dump(value, f))
+def write_json(path: str, value, *, indent: int | None = None) -> None:
+  """A JSON file that is there whole or not at all."""
+  replace_file(path, lambda f: f.write(json.dumps(value, indent=indent) + '\n'))
 
 
 def _read_json(path: str):
@@ -127,7 +129,7 @@ def write_coco(
       }
       | ({'score': float(score[0])} if score else {})
     )
-  _write_json(
+  write_json(
     path,
     {
       'images': [
@@ -269,7 +271,7 @@ def write_chexlocalize(
       task_of.get(finding, finding): rle_encode(mask)
       for finding, mask in by_finding.items()
     }
-  _write_json(path, content)
+  write_json(path, content)
 
 
 def read_chexlocalize(

@@ -4,8 +4,6 @@ Every film with a box is mapped for every boxed finding: a film without a box
 of a finding can only earn false positives, and they count.
 """
 
-import concurrent.futures
-import multiprocessing
 import os
 import zlib
 from collections.abc import Callable, Sequence
@@ -142,15 +140,6 @@ def rows_of(
     for rule, rows in by_rule.items()
     for name, patient, row in zip(films.name, films.patient, rows, strict=True)
   ]
-
-
-def executor() -> concurrent.futures.Executor:
-  """Worker processes that score maps while the device makes the next ones."""
-  # Spawned: a fork of a process that runs XLA's threads can hang.
-  return concurrent.futures.ProcessPoolExecutor(
-    max_workers=os.cpu_count(),
-    mp_context=multiprocessing.get_context('spawn'),
-  )
 
 
 KINDS = ('best', 'median', 'worst', 'typical')

@@ -241,7 +241,9 @@ def train(config: ConfigDict, workdir: str) -> None:
   model = models.make_model(config.model, num_findings=len(FINDINGS))
   tx = make_optimizer(config, plan)
   state = initial_state(config, model, tx, init_key, mesh)
-  saver = checkpoint.checkpointer(workdir, best_metric=config.train.best_metric)
+  saver = checkpoint.checkpointer(
+    workdir, best_metric=config.train.best_metric, writes=True
+  )
   start = checkpoint.step_of(
     saver, 'latest', best_metric=config.train.best_metric
   )

@@ -34,16 +34,15 @@ By itself: python -m input_pipeline.phantom --dir=/tmp/phantom
 """
 
 import argparse
-import concurrent.futures
 import contextlib
 import csv
+import fcntl
+import glob
 import json
 import math
-import multiprocessing
 import os
 import pathlib
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -55,6 +54,7 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw
 
 from input_pipeline import findings as findings_lib
+from input_pipeline import workers as workers_lib
 
 FINDINGS = findings_lib.FINDINGS
 BOXED = findings_lib.BOXED
@@ -909,23 +909,42 @@ def _write_films(task: _Task) -> list[tuple[Entry, Film]]:
 
 
 @contextlib.contextmanager
-def _mapper(workers: int) -> Iterator[Callable]:
-  """`map` in this process, or over spawned ones, in order."""
-  if workers == 1:
+def _mapper(count: int) -> Iterator[Callable]:
+  """`map` in this process, or over others, in order."""
+  if count == 1:
     yield map
     return
-  # Spawned, not forked: a fork of a program that runs threads can hang.
-  with concurrent.futures.ProcessPoolExecutor(
-    workers,
-    multiprocessing.get_context('spawn'),
-    # Ctrl-C is the parent's to answer.
-    initializer=signal.signal,
-    initargs=(signal.SIGINT, signal.SIG_IGN),
-  ) as pool:
-    try:
-      yield pool.map
-    finally:
-      pool.shutdown(cancel_futures=True)
+  with workers_lib.pool(count) as pool:
+    yield pool.map
+
+
+@contextlib.contextmanager
+def _partial(dir: pathlib.Path) -> Iterator[pathlib.Path]:
+  """A folder beside `dir` that is gone afterwards, whatever happens.
+
+  Its lock dies with its process: one that is not locked was left by a process
+  that was killed, and goes first.
+  """
+  for abandoned in dir.parent.glob(f'{glob.escape(dir.name)}.partial-*'):
+    with contextlib.suppress(OSError), _folder_lock(abandoned):
+      shutil.rmtree(abandoned)
+  partial = dir.with_name(f'{dir.name}.partial-{os.getpid()}')
+  partial.mkdir(parents=True)
+  try:
+    with _folder_lock(partial):
+      yield partial
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _folder_lock(folder: pathlib.Path) -> Iterator[None]:
+  handle = os.open(folder, os.O_RDONLY)
+  try:
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    yield
+  finally:
+    os.close(handle)
 
 
 def _cores() -> int:
@@ -1042,10 +1061,9 @@ def write(
   }
   entries = plan(num_films, seed)
   chunks = [entries[i : i + 32] for i in range(0, num_films, 32)]
-  partial = dir.with_name(f'{dir.name}.partial-{os.getpid()}')
-  for folder in ('', '_without_shortcut', '_without_lesions'):
-    (partial / f'images{folder}').mkdir(parents=True)
-  try:
+  with _partial(dir) as partial:
+    for folder in ('', '_without_shortcut', '_without_lesions'):
+      (partial / f'images{folder}').mkdir()
     rows = []
     with (
       _mapper(min(workers or _cores(), len(chunks))) as map_,
@@ -1069,8 +1087,6 @@ def write(
     }
     (partial / 'phantom.json').write_text(json.dumps(parameters, indent=2))
     _move(partial, dir)
-  finally:
-    shutil.rmtree(partial, ignore_errors=True)
 
 
 def contact_sheet(dir: str | os.PathLike, path: str | os.PathLike) -> None:
