@@ -6,6 +6,7 @@ python main.py --mode=compare --workdirs=runs/baseline,runs/robust
 
 import logging as stdlib_logging
 import os
+import re
 import sys
 import traceback
 
@@ -96,6 +97,20 @@ def is_ours(error: BaseException) -> bool:
   )
 
 
+def explain(error: Exception) -> str:
+  """The sentence for what the user can mend; '' for a defect of ours."""
+  if isinstance(error, OSError):
+    return str(error)
+  if isinstance(error, ValueError | RuntimeError) and is_ours(error):
+    return str(error)
+  if isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error):
+    return (
+      'Out of memory; try a smaller train.batch_size or evaluate.batch_size, '
+      "model.remat or data.cache='none'. The last checkpoint is kept."
+    )
+  return ''
+
+
 def run(argv):
   """`main`, with one sentence for what the user can mend."""
   try:
@@ -107,10 +122,11 @@ def run(argv):
       file=sys.stderr,
     )
     return 130
-  except (ValueError, OSError) as e:
-    if FLAGS.traceback or not (is_ours(e) or isinstance(e, OSError)):
+  except Exception as e:
+    sentence = explain(e)
+    if FLAGS.traceback or not sentence:
       raise
-    print(f'Error: {e}', file=sys.stderr)
+    print(f'Error: {sentence}', file=sys.stderr)
     return 2
   return 0
 
@@ -134,7 +150,8 @@ def parse_flags(argv):
     return rest
   except (KeyError, AttributeError) as e:
     # An unknown field; the last line is the library's 'Did you mean'.
-    sentence = f'No such config field. {str(e.args[0]).splitlines()[-1]}'
+    hint = re.search('Did you mean.*', str(e.args[0]))
+    sentence = f'No such config field. {hint[0] if hint else e}'
   except (flags.Error, ValueError, TypeError) as e:
     sentence = str(e).strip()
     if 'Traceback' in sentence:

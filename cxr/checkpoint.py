@@ -97,7 +97,7 @@ def write_config(workdir: str, config: ConfigDict) -> None:
   """
   path = os.path.join(workdir, 'config.json')
   if os.path.exists(path):
-    old, new = _flat(read_config(workdir)), _flat(config)
+    old, new = flat(read_config(workdir)), flat(config)
     differ = [
       f'{name} ({old.get(name)!r} there, {new.get(name)!r} here)'
       for name in sorted(old.keys() | new.keys())
@@ -132,6 +132,8 @@ def read_config(workdir: str) -> ConfigDict:
       stored = json.load(f)
   except ValueError as e:
     raise ValueError(f'{path} is not readable JSON ({e}).') from e
+  if not isinstance(stored, dict):
+    raise ValueError(f'{path} holds no config: {str(stored)[:80]!r}.')
   return ConfigDict(_tuples(stored))
 
 
@@ -142,14 +144,15 @@ def _tuples(value):
   return tuple(value) if isinstance(value, list) else value
 
 
-def _flat(config: ConfigDict, prefix: str = '') -> dict:
-  flat = {}
+def flat(config: ConfigDict, prefix: str = '') -> dict[str, object]:
+  """The fields by dotted name."""
+  fields = {}
   for name, value in config.items():
     if isinstance(value, ConfigDict):
-      flat |= _flat(value, f'{prefix}{name}.')
+      fields |= flat(value, f'{prefix}{name}.')
     else:
-      flat[prefix + name] = value
-  return flat
+      fields[prefix + name] = value
+  return fields
 
 
 def load_model(workdir: str, config: ConfigDict | None = None):

@@ -1,30 +1,42 @@
 """The range of every config field, checked once, at the border."""
 
+import difflib
 import math
+import re
 
 from ml_collections import ConfigDict
 
-from cxr import attribution, evaluate, localization, models
+from cxr import attribution, checkpoint, evaluate, localization, models
+from input_pipeline import phantom
+from input_pipeline.findings import FINDINGS
 
 
 def _one_of(*values):
-  return lambda x: x in values, 'one of ' + ', '.join(map(repr, values))
+  return (
+    lambda x: isinstance(x, str | int) and x in values,
+    'one of ' + ', '.join(map(repr, values)),
+  )
 
 
-def _at_least(low):
-  return lambda x: _finite(x) and x >= low, f'at least {low}'
-
-
-def _whole(low):
-  return lambda x: isinstance(x, int) and x >= low, f'a whole number from {low}'
-
-
-def _more_than(low):
-  return lambda x: _finite(x) and x > low, f'more than {low}'
+def _above(low, high):
+  return (
+    lambda x: _finite(x) and low < x <= high,
+    f'more than {low}, at most {high:g}',
+  )
 
 
 def _between(low, high):
-  return lambda x: _finite(x) and low <= x <= high, f'from {low} to {high}'
+  return lambda x: _finite(x) and low <= x <= high, f'from {low:g} to {high:g}'
+
+
+def _whole(low, high=None):
+  """Whole numbers; the largest is what an array's index can hold."""
+  text = f'at least {low}' if high is None else f'from {low} to {high}'
+  high = 2**31 - 1 if high is None else high
+  return (
+    lambda x: type(x) is int and low <= x <= high,
+    f'a whole number, {text}',
+  )
 
 
 def _fraction(x):
@@ -32,17 +44,34 @@ def _fraction(x):
 
 
 def _finite(x):
-  return isinstance(x, int | float) and math.isfinite(x)
+  # True is an int to Python, and 1 to whoever reads a config.
+  return type(x) in (int, float) and math.isfinite(x)
 
 
 def _all(rule):
   check, text = rule
-  return lambda xs: len(xs) > 0 and all(map(check, xs)), f'each {text}'
+  return (
+    lambda xs: isinstance(xs, tuple) and len(xs) > 0 and all(map(check, xs)),
+    f'each {text}',
+  )
 
 
 def _each(rule):
   check, text = rule
-  return lambda xs: all(map(check, xs)), f'each {text}, or ()'
+  return (
+    lambda xs: isinstance(xs, tuple) and all(map(check, xs)),
+    f'each {text}, or ()',
+  )
+
+
+_SWITCH = lambda x: type(x) is bool, 'True or False'
+_TEXT = lambda x: isinstance(x, str) and '\0' not in x, 'text'
+_PATH = lambda x: isinstance(x, str) and x and '\0' not in x, 'a path'
+# It is the name of a folder below runs/.
+_NAME = (
+  lambda x: isinstance(x, str) and re.fullmatch(r'\w[\w.+-]{0,99}', x),
+  'letters, digits, _, -, + and dots, a letter or digit first',
+)
 
 
 def _rules():
@@ -50,84 +79,114 @@ def _rules():
   norm = _one_of('linf', 'l2')
   share = (_fraction, 'between 0 and 1')
   return {
+    'name': _NAME,
+    'preset': _TEXT,
+    'seed': _whole(0),
     'data.source': _one_of('phantom', 'nih'),
-    'data.image_size': _between(16, 4096),
+    'data.dir': _TEXT,
+    'data.prepared_dir': _PATH,
+    'data.image_size': _whole(16, 4096),
     'data.validation_fraction': share,
+    'data.split_seed': _whole(0),
     'data.cache': _one_of('none', 'memory', 'device'),
-    'data.workers': _at_least(0),
-    'data.phantom.num_films': _at_least(60),
+    'data.workers': _whole(0),
+    'data.phantom.num_films': _whole(60),
+    'data.phantom.seed': _whole(0),
     'data.phantom.shortcut_amplitude': _between(0, 64),
     'data.phantom.shortcut_prevalence': _between(0, 1),
     'model.arch': _one_of(*models.MODELS),
-    'model.num_filters': (lambda x: x >= 2 and x % 2 == 0, 'even, 2 or more'),
+    'model.num_filters': (
+      lambda x: type(x) is int and 2 <= x <= 4096 and x % 2 == 0,
+      'even, from 2 to 4096',
+    ),
     'model.input_mean': _between(0, 1),
-    'model.input_std': _more_than(0),
-    'model.num_stages': _between(1, 4),
+    'model.input_std': _above(0, 1),
+    'model.num_stages': _whole(1, 4),
     'model.output_stride': _one_of(4, 8, 16, 32),
     'model.dtype': _one_of('float32', 'bfloat16'),
+    'model.remat': _SWITCH,
+    'model.init_from': _TEXT,
     'loss.weighting': _one_of('none', 'batch', 'finding'),
-    'loss.weight_cap': _at_least(1),
+    'loss.weight_cap': _between(1, 1e6),
     'attack.objective': _one_of('clean', 'adversarial', 'trades', 'free'),
     'attack.norm': norm,
     'attack.epsilon': _between(0, 255),
-    'attack.num_steps': _at_least(1),
-    'attack.step_size': _at_least(0),
+    'attack.num_steps': _whole(1),
+    'attack.step_size': _between(0, 255),
+    'attack.random_start': _SWITCH,
     'attack.clean_weight': _between(0, 1),
-    'attack.trades_beta': _at_least(0),
-    'attack.free_replays': _at_least(1),
-    'attack.warmup_epochs': _at_least(0),
-    'attack.collapse_tolerance': _at_least(0),
+    'attack.trades_beta': _between(0, 1e6),
+    'attack.free_replays': _whole(1),
+    'attack.warmup_epochs': _between(0, 1e6),
+    'attack.separate_batch_stats': _SWITCH,
+    'attack.collapse_tolerance': _between(0, 1),
     'augment.rotation': _between(0, 180),
     'augment.translation': _between(0, 0.5),
     'augment.scale': _between(0, 0.5),
     'augment.brightness': _between(0, 1),
     'augment.contrast': _between(0, 0.99),
     'augment.gamma': _between(0, 2),
-    'train.num_epochs': _more_than(0),
-    'train.batch_size': _at_least(1),
+    'augment.flip': _SWITCH,
+    'train.num_epochs': _above(0, 1e6),
+    'train.batch_size': _whole(1),
     'train.accumulate': _whole(1),
     'train.optimizer': _one_of('adamw', 'sgd'),
-    'train.learning_rate': _more_than(0),
-    'train.warmup_epochs': _at_least(0),
-    'train.weight_decay': _at_least(0),
+    'train.learning_rate': _above(0, 1e3),
+    'train.warmup_epochs': _between(0, 1e6),
+    'train.weight_decay': _between(0, 1e3),
     'train.momentum': _between(0, 1),
     'train.ema': (lambda x: _finite(x) and 0 <= x < 1, 'from 0 to below 1'),
-    'train.log_every': _at_least(1),
-    'train.validate_every': _more_than(0),
-    'train.robust_films': _at_least(0),
+    'train.log_every': _whole(1),
+    'train.validate_every': _above(0, 1e6),
+    'train.robust_films': _whole(0),
     'train.best_metric': _one_of('val/auroc', 'val/robust_auroc'),
     'evaluate.checkpoint': _one_of('best', 'latest'),
     'evaluate.batch_stats': _one_of('clean', 'adversarial'),
-    'evaluate.batch_size': _at_least(1),
+    'evaluate.batch_size': _whole(1),
+    'evaluate.attacks': _all(_one_of(*evaluate.ATTACKS)),
     'evaluate.norm': norm,
-    'evaluate.epsilons': _all(_more_than(0)),
-    'evaluate.num_steps': _at_least(1),
-    'evaluate.restarts': _at_least(1),
-    'evaluate.attack_films': _at_least(0),
+    'evaluate.epsilons': _all(_above(0, 255)),
+    'evaluate.num_steps': _whole(1),
+    'evaluate.restarts': _whole(1),
+    'evaluate.attack_films': _whole(0),
     'evaluate.methods': methods,
     'evaluate.rules': _all(_one_of(*localization.RULES)),
-    'evaluate.attacks': _all(_one_of(*evaluate.ATTACKS)),
     'evaluate.measures': _each(_one_of(*evaluate.MEASURES)),
-    'evaluate.measure_films': _at_least(0),
+    'evaluate.measure_films': _whole(0),
     'evaluate.smooth': _between(0, 1),
-    'evaluate.num_resamples': _at_least(10),
+    'evaluate.num_resamples': _whole(10),
+    'evaluate.save_maps': _SWITCH,
     'explain.methods': methods,
     'explain.rule': _one_of(*localization.RULES),
-    'explain.top_findings': _between(1, 14),
-    'explain.page_films': _at_least(0),
-    'explain.batch_size': _at_least(1),
+    'explain.top_findings': _whole(1, 14),
+    'explain.page_films': _whole(0),
+    'explain.batch_size': _whole(1),
     'explain.fit': _one_of('pad', 'crop'),
   }
 
 
 def validate(config: ConfigDict) -> None:
   """Raises ValueError with the field, its value and the rule it breaks."""
-  for name, (check, text) in _rules().items():
-    value = config
-    for part in name.split('.'):
-      value = value[part]
+  rules, fields = _rules(), checkpoint.flat(config)
+  for name in fields:
+    if name not in rules:
+      (near,) = difflib.get_close_matches(name, rules, n=1, cutoff=0)
+      raise ValueError(f'There is no config.{name}; the nearest is {near}.')
+  for name, (check, text) in rules.items():
+    if name not in fields:
+      raise ValueError(f'config.{name} is missing; it must be {text}.')
+    value = fields[name]
     if not check(value):
       raise ValueError(f'config.{name} ({value!r}) must be {text}.')
+  # Now and not after the films are prepared: what no network has, it refuses.
+  models.make_model(config.model, num_findings=len(FINDINGS))
+  smallest = phantom.MIN_IMAGE_SIZE
+  drawn = config.data.source == 'phantom' and not config.data.dir
+  if drawn and config.data.image_size < smallest:
+    raise ValueError(
+      f'config.data.image_size ({config.data.image_size}) must be at least '
+      f"{smallest} with data.source 'phantom'."
+    )
   if (
     config.train.best_metric == 'val/robust_auroc'
     and not config.train.robust_films

@@ -73,9 +73,35 @@ def _export(request: Request) -> None:
 
 
 def _stored(request: Request) -> tuple[ConfigDict, str]:
-  """The workdir's own config under the command line's overrides."""
+  """The workdir's own config under the command line's overrides.
+
+  Raises:
+    FileNotFoundError: there is no run.
+    ValueError: an override is of what made the weights; they would be taken
+      for another run's.
+  """
   workdir = request.workdir or os.path.join('runs', request.config.name)
   config = checkpoint.read_config(workdir)
+  stored = checkpoint.flat(config)
+  for name, value in request.overrides.items():
+    free = name.startswith((*checkpoint.FREE_FIELDS, 'data.', 'seed'))
+    fixed = not free or name == 'data.image_size'
+    if fixed and name in stored and value != stored[name]:
+      raise ValueError(
+        f'config.{name} ({value!r} here) is {stored[name]!r} in {workdir}, '
+        'whose weights were made with it; train another run.'
+      )
+  # Fields that are younger than the run.
+  for name, value in checkpoint.flat(request.config).items():
+    if not f'{name}.'.startswith(tuple(f'{other}.' for other in stored)):
+      logging.info('%s has no config.%s: %r.', workdir, name, value)
+      *sections, field = name.split('.')
+      section = config
+      for part in sections:
+        if part not in section:
+          section[part] = ConfigDict()
+        section = section[part]
+      section[field] = value
   config.update_from_flattened_dict(request.overrides)
   configuration.validate(config)
   return config, workdir

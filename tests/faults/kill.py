@@ -31,7 +31,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
 from cxr import checkpoint
 
@@ -69,6 +69,7 @@ class Job(NamedTuple):
 
 def main(argv):
   del argv
+  logging.set_verbosity(logging.WARNING)  # else Orbax tells each step
   base = pathlib.Path(tempfile.mkdtemp(prefix='kill-'))
   job = make_job(_JOB.value, base)
   # The first fills the compilation cache, so that the second takes as long as

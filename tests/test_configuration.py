@@ -1,0 +1,156 @@
+"""Every field has a rule; whatever is not in it is refused in one sentence."""
+
+import json
+import math
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs import baseline, default, robust
+from cxr import checkpoint, configuration, modes
+
+FIELDS = checkpoint.flat(default.get_config())
+# What no field takes: another type, no number, nothing, or out of any range.
+STRANGE = (
+  None, [], {}, (), ('',), (None,), ((1.0,),), math.nan, math.inf, -math.inf,
+  -1, -0.5, 1e300, 2**40, 'no such thing\0', b'cam', object(),
+)  # fmt: skip
+
+
+def changed(name, value):
+  fields = default.get_config().to_dict()
+  *sections, field = name.split('.')
+  section = fields
+  for part in sections:
+    section = section[part]
+  section[field] = value
+  return ConfigDict(fields)
+
+
+@pytest.mark.parametrize('preset', ['phantom', 'nih', 'smoke'])
+@pytest.mark.parametrize('module', [baseline, robust])
+def test_presets_are_valid(module, preset):
+  configuration.validate(module.get_config(preset))
+
+
+def test_every_field_has_a_rule():
+  assert set(configuration._rules()) == set(FIELDS)
+
+
+@pytest.mark.parametrize('name', FIELDS)
+def test_a_field_takes_nothing_strange(name):
+  for value in STRANGE:
+    if name == 'evaluate.measures' and value == ():
+      continue
+    with pytest.raises(ValueError, match=rf'^config\.{name} (\(|is)') as error:
+      configuration.validate(changed(name, value))
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  'name', [n for n, v in FIELDS.items() if type(v) in (int, float)]
+)
+def test_a_number_is_no_text_and_no_switch(name):
+  for value in (str(FIELDS[name]), True, (FIELDS[name],)):
+    with pytest.raises(ValueError, match=rf'^config\.{name} \('):
+      configuration.validate(changed(name, value))
+
+
+@pytest.mark.parametrize(
+  'name', ['../etc', 'a/b', '', '.', '..', '/tmp', 'x' * 101, 'a b', '-rf']
+)
+def test_a_name_cannot_lead_out_of_runs(name):
+  with pytest.raises(ValueError, match='config.name'):
+    configuration.validate(changed('name', name))
+
+
+def test_an_unknown_field_is_answered_with_the_nearest():
+  config = changed('attack.epsilom', 2.0)
+  with pytest.raises(ValueError, match='the nearest is attack.epsilon'):
+    configuration.validate(config)
+
+
+def test_a_missing_field_is_named():
+  config = changed('seed', 0)
+  del config.attack.epsilon
+  with pytest.raises(ValueError, match='config.attack.epsilon is missing'):
+    configuration.validate(config)
+
+
+def test_what_no_network_has_is_refused_before_films_are_read():
+  config = default.get_config()
+  config.model.output_stride = 32
+  with pytest.raises(ValueError, match=r'output_stride \(32\)'):
+    configuration.validate(config)
+  config = default.get_config()
+  config.data.image_size = 16
+  with pytest.raises(ValueError, match='image_size'):
+    configuration.validate(config)
+
+
+# --- a stored run
+
+
+def stored(tmp_path, overrides=None, change=lambda fields: None):
+  config = default.get_config('smoke')
+  checkpoint.write_config(str(tmp_path), config)
+  path = tmp_path / 'config.json'
+  fields = json.loads(path.read_text())
+  change(fields)
+  path.write_text(json.dumps(fields))
+  return modes._stored(
+    modes.Request(
+      default.get_config(), overrides or {}, str(tmp_path), (), '', ''
+    )
+  )[0]
+
+
+def test_a_stored_run_keeps_its_own_fields(tmp_path):
+  config = stored(tmp_path, {'evaluate.epsilons': (8.0,), 'data.dir': 'x'})
+  assert config.evaluate.epsilons == (8.0,) and config.data.dir == 'x'
+  assert config.model.num_filters == 8
+
+
+@pytest.mark.parametrize(
+  'name, value',
+  [
+    ('model.arch', 'resnet50'), ('model.num_filters', 16),
+    ('data.image_size', 128), ('train.ema', 0.9), ('attack.epsilon', 1.0),
+  ],
+)  # fmt: skip
+def test_a_stored_run_does_not_become_another(tmp_path, name, value):
+  with pytest.raises(ValueError, match=rf'config\.{name} .* here\) is') as e:
+    stored(tmp_path, {name: value})
+  assert str(tmp_path) in str(e.value) and repr(value) in str(e.value)
+
+
+def test_a_run_older_than_a_field_takes_its_default(tmp_path):
+  config = stored(
+    tmp_path, change=lambda fields: fields['evaluate'].pop('smooth')
+  )
+  assert config.evaluate.smooth == default.get_config().evaluate.smooth
+  config = stored(tmp_path, change=lambda fields: fields.pop('explain'))
+  assert config.explain.fit == 'pad'
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    (lambda f: f['train'].update(batch_size='16'), r"batch_size \('16'\)"),
+    (lambda f: f['train'].update(batchsize=16), 'nearest is train.batch_size'),
+    (lambda f: f.update(train=3), 'nearest|missing'),
+    (lambda f: f['model'].update(arch=['resnet18']), 'arch'),
+  ],
+)
+def test_a_config_written_by_hand_is_checked_too(tmp_path, change, message):
+  with pytest.raises(ValueError, match=message):
+    stored(tmp_path, change=change)
+
+
+@pytest.mark.parametrize(
+  'text', ['', '{', '[]', '"a"', 'null', '\xff', '{"a":']
+)
+def test_a_damaged_config_is_named(tmp_path, text):
+  (tmp_path / 'config.json').write_bytes(text.encode('latin-1'))
+  with pytest.raises(ValueError, match=r'config\.json'):
+    checkpoint.read_config(str(tmp_path))
