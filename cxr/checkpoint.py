@@ -3,10 +3,12 @@
 A workdir holds one run: config.json says which, checkpoints/ how far it is.
 """
 
+import contextlib
 import dataclasses
 import fcntl
 import json
 import os
+from collections.abc import Iterator
 
 import jax
 from jax.sharding import SingleDeviceSharding
@@ -36,21 +38,28 @@ def checkpointer(
   Only who `writes` may sweep out half-written checkpoints: they could be those
   of a run that is at work.
   """
+  folder = os.path.abspath(os.path.join(workdir, 'checkpoints'))
   policies = ocp.training.preservation_policies
-  return ocp.training.Checkpointer(
-    os.path.abspath(os.path.join(workdir, 'checkpoints')),
-    preservation_policy=policies.AnyPreservationPolicy(
-      [
-        policies.LatestN(1),
-        policies.BestN(
-          get_metric_fn=lambda metrics: _rank(metrics, best_metric),
-          n=1,
-          keep_checkpoints_without_metrics=False,
-        ),
-      ]
-    ),
-    cleanup_tmp_directories=writes,
+  keep = policies.AnyPreservationPolicy(
+    [
+      policies.LatestN(1),
+      policies.BestN(
+        get_metric_fn=lambda metrics: _rank(metrics, best_metric),
+        n=1,
+        keep_checkpoints_without_metrics=False,
+      ),
+    ]
   )
+  try:
+    return ocp.training.Checkpointer(
+      folder, preservation_policy=keep, cleanup_tmp_directories=writes
+    )
+  except ValueError as e:
+    # It reads each checkpoint's metrics at once.
+    raise ValueError(
+      f'A checkpoint in {folder} is damaged ({e}); delete its folder, the '
+      'newest as a rule, and --mode=train goes on from the one before it.'
+    ) from e
 
 
 def _rank(metrics, name: str) -> float:
@@ -58,15 +67,47 @@ def _rank(metrics, name: str) -> float:
   return float('-inf') if value is None else value
 
 
-def save(saver, state: train_state.TrainState, metrics: dict[str, float]):
+def save(
+  saver,
+  state: train_state.TrainState,
+  metrics: dict[str, float],
+  config: ConfigDict,
+):
   """Writes the state under its step; NaN metrics do not rank."""
   saver.save(
     int(state.step),
     state,
     metrics={k: float(v) for k, v in metrics.items() if v == v},
+    custom_metadata=_made_for(config),
     force=True,
     overwrite=True,
   )
+
+
+def _made_for(config: ConfigDict) -> dict:
+  """What the arrays do not say of themselves."""
+  fields = flat(config)
+  names = [n for n in fields if n.startswith('model.')]
+  return {n: fields[n] for n in (*names, 'data.image_size')} | {
+    'findings': list(FINDINGS)
+  }
+
+
+def _check_made_for(saver, step: int, config: ConfigDict, workdir: str):
+  """Raises ValueError where a checkpoint is of another model or other films."""
+  with _told(saver, step, workdir):
+    there = saver.metadata(step).custom_metadata or {}
+  here = _made_for(config)
+  differ = [
+    f'{name} ({there[name]!r} there, {here.get(name)!r} here)'
+    for name in there
+    if there[name] != here.get(name)
+  ]
+  if differ:
+    raise ValueError(
+      f'The checkpoint of step {step} in {workdir} is of another model: '
+      f'{"; ".join(differ)}.'
+    )
 
 
 def step_of(saver, which: str, *, best_metric: str) -> int | None:
@@ -80,13 +121,41 @@ def step_of(saver, which: str, *, best_metric: str) -> int | None:
   return max(found, key=lambda c: (_rank(c.metrics, best_metric), -c.step)).step
 
 
-def restore(saver, step: int, like: train_state.TrainState):
-  """The state of `step`, laid out over devices as `like` is."""
+def restore(
+  saver,
+  step: int,
+  like: train_state.TrainState,
+  config: ConfigDict,
+  workdir: str,
+):
+  """The state of `step`, laid out over devices as `like` is.
+
+  Raises:
+    ValueError: it is another model's.
+  """
+  _check_made_for(saver, step, config, workdir)
   abstract = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
     like,
   )
-  return saver.load(step, abstract)
+  with _told(saver, step, workdir):
+    return saver.load(step, abstract)
+
+
+@contextlib.contextmanager
+def _told(saver, step: int, workdir: str) -> Iterator[None]:
+  """Orbax raises nearly anything on a damaged checkpoint; we say what it is."""
+  try:
+    yield
+  except Exception as e:
+    others = [c.step for c in saver.checkpoints if c.step < step]
+    before = f'from step {max(others)}' if others else 'from the start'
+    folder = os.path.join(workdir, 'checkpoints', str(step))
+    raise ValueError(
+      f'The checkpoint in {folder} cannot be read '
+      f'({type(e).__name__}: {str(e).strip().splitlines()[0][:200]}); delete '
+      f'that folder and --mode=train goes on {before}.'
+    ) from e
 
 
 def write_config(workdir: str, config: ConfigDict) -> None:
@@ -170,13 +239,15 @@ def load_model(workdir: str, config: ConfigDict | None = None):
     raise FileNotFoundError(
       f'No checkpoint in {workdir}; run --mode=train first.'
     )
+  _check_made_for(saver, step, config, workdir)
   # As it was saved, but here: the devices it came from may be others.
   here = SingleDeviceSharding(jax.local_devices()[0])
-  abstract = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
-    saver.metadata(step).metadata,
-  )
-  stored = saver.load(step, abstract)
+  with _told(saver, step, workdir):
+    abstract = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
+      saver.metadata(step).metadata,
+    )
+    stored = saver.load(step, abstract)
   saver.close()
   state = train_state.TrainState(
     **{

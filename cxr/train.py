@@ -248,7 +248,7 @@ def train(config: ConfigDict, workdir: str) -> None:
     saver, 'latest', best_metric=config.train.best_metric
   )
   if start is not None:
-    state = checkpoint.restore(saver, start, state)
+    state = checkpoint.restore(saver, start, state, config, workdir)
     logging.info('Continuing at step %d of %d.', start, plan.num_steps)
 
   log = writer.Writer(
@@ -273,7 +273,9 @@ def train(config: ConfigDict, workdir: str) -> None:
           os.path.join(workdir, 'train.jsonl'),
           step=start or 0,
         ),
-        save=lambda state, values: checkpoint.save(saver, state, values),
+        save=lambda state, values: checkpoint.save(
+          saver, state, values, config
+        ),
         log=log,
         stopped=stopped,
       )

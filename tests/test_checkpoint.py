@@ -1,0 +1,132 @@
+"""What a workdir refuses: another model's weights, damage, a second run."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from configs import default
+from cxr import checkpoint, models, sharding, train_state
+from input_pipeline.findings import FINDINGS
+
+
+def make_config():
+  config = default.get_config('smoke')
+  config.data.image_size = 48
+  config.model.num_filters = 2
+  config.model.num_stages = 1
+  config.model.output_stride = 4
+  config.evaluate.checkpoint = 'latest'
+  return config
+
+
+def make_state(config, step):
+  model = models.make_model(config.model, num_findings=len(FINDINGS))
+  size = config.data.image_size
+  image = np.zeros((1, size, size, 1), np.float32)
+  tx = optax.sgd(0.1)
+  state = jax.jit(lambda key: train_state.create(model, tx, key, image))(
+    jax.random.key(step)
+  )
+  state = state.replace(step=np.int32(step))
+  return jax.device_put(state, sharding.replicated(sharding.make_mesh()))
+
+
+def write(workdir, config, steps=(3, 7)):
+  checkpoint.write_config(str(workdir), config)
+  saver = checkpoint.checkpointer(
+    str(workdir), best_metric='val/auroc', writes=True
+  )
+  for k, step in enumerate(steps):
+    # The first is the best: both are kept.
+    metrics = {'val/auroc': 0.9 - 0.1 * k, 'val/robust_auroc': float('nan')}
+    checkpoint.save(saver, make_state(config, step), metrics, config)
+  saver.close()
+
+
+@pytest.fixture
+def run(tmp_path):
+  write(tmp_path, make_config())
+  return tmp_path
+
+
+def restore(workdir, config):
+  saver = checkpoint.checkpointer(str(workdir), best_metric='val/auroc')
+  step = checkpoint.step_of(saver, 'latest', best_metric='val/auroc')
+  like = make_state(make_config(), step)
+  return checkpoint.restore(saver, step, like, config, str(workdir))
+
+
+def test_latest_and_best_come_back(run):
+  config = make_config()
+  for which, step in (('latest', 7), ('best', 3)):
+    config.evaluate.checkpoint = which
+    _, _, variables, found = checkpoint.load_model(str(run), config)
+    assert found == step
+    expected = train_state.variables(make_state(config, step))
+    jax.tree.map(np.testing.assert_array_equal, variables, expected)
+  assert restore(run, config).step == 7
+
+
+@pytest.mark.parametrize(
+  'name, value',
+  [
+    ('model.num_filters', 4), ('model.arch', 'resnet34'),
+    ('model.input_mean', 0.25), ('data.image_size', 64),
+  ],
+)  # fmt: skip
+def test_another_models_weights_are_refused(run, name, value):
+  config = make_config()
+  there = checkpoint.flat(config)[name]
+  config.update_from_flattened_dict({name: value})
+  for read in (checkpoint.load_model, restore):
+    with pytest.raises(ValueError, match='another model') as error:
+      read(str(run), config)
+    assert f'{name} ({there!r} there, {value!r} here)' in str(error.value)
+    assert '\n' not in str(error.value)
+
+
+def test_another_order_of_findings_is_refused(run, monkeypatch):
+  other = (FINDINGS[1], FINDINGS[0], *FINDINGS[2:])
+  monkeypatch.setattr(checkpoint, 'FINDINGS', other)
+  with pytest.raises(ValueError, match=r"findings \(\['Atelectasis', 'Card"):
+    checkpoint.load_model(str(run), make_config())
+
+
+@pytest.mark.parametrize('damage', ['truncated', 'emptied', 'removed', 'noise'])
+def test_a_damaged_checkpoint_is_named_and_the_way_back(run, damage):
+  files = [p for p in (run / 'checkpoints' / '7').rglob('*') if p.is_file()]
+  for path in files:
+    # Without the first there is no checkpoint for Orbax; see below.
+    if path.name == '_CHECKPOINT_METADATA' or 'metrics' in path.parts:
+      continue
+    data = path.read_bytes()
+    if damage == 'removed':
+      path.unlink()
+    elif damage == 'noise':
+      path.write_bytes(bytes(b ^ 0x55 for b in data))
+    else:
+      path.write_bytes(data[: len(data) // 2] if damage == 'truncated' else b'')
+  for read in (checkpoint.load_model, restore):
+    with pytest.raises(ValueError, match=r'checkpoints/7 cannot be read') as e:
+      read(str(run), make_config())
+    assert 'goes on from step 3' in str(e.value) and '\n' not in str(e.value)
+
+
+def test_damaged_metrics_are_named(run):
+  (run / 'checkpoints' / '7' / 'metrics' / 'metrics').write_text('{"val')
+  with pytest.raises(ValueError, match='is damaged .* goes on from') as error:
+    checkpoint.load_model(str(run), make_config())
+  assert str(run) in str(error.value) and '\n' not in str(error.value)
+
+
+def test_a_half_written_checkpoint_is_swept_out_by_its_own_run_alone(run):
+  half = run / 'checkpoints' / '9.orbax-checkpoint-tmp'
+  half.mkdir()
+  for writes in (False, True):
+    saver = checkpoint.checkpointer(
+      str(run), best_metric='val/auroc', writes=writes
+    )
+    assert checkpoint.step_of(saver, 'latest', best_metric='val/auroc') == 7
+    assert half.exists() is not writes
+    saver.close()
