@@ -29,6 +29,13 @@ _COLUMNS = (
   'value',
 )
 
+# What stands under a table: one sentence for whoever did not make it.
+MEANINGS = {
+  'alignment': 'of film and gradient, |<film, gradient>| / |gradient| (Etmann '
+  'et al. 2019), in [0, 1] pixels; larger where the gradient shows the film.',
+  'cosine': 'of the angle between film and gradient.',
+}
+
 
 class Measure(NamedTuple):
   """One measure of some films, by finding; `findings` is ('',) where it has

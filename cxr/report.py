@@ -28,6 +28,7 @@ SECTIONS = {
   'classification': 'Classification',
   'calibration': 'Calibration',
   'robustness': 'Robustness',
+  'measures': 'Measures',
   'training': 'Training',
   'data': 'Data',
   'card': 'Model card',
@@ -69,6 +70,7 @@ def write(workdir) -> str:
       'classification': report_run.classification(metrics, data, caveat),
       'calibration': report_run.calibration(metrics),
       'robustness': report_run.robustness({'': metrics}),
+      'measures': report_run.measures(metrics),
       'training': report_run.training(_json_lines(workdir, 'train.jsonl')),
       'data': report_run.data_part(data),
       'card': _text(workdir, 'MODEL_CARD.md'),
@@ -85,8 +87,8 @@ def write_comparison(path, workdirs: Sequence, comparison: Mapping) -> str:
   Args:
     path: of the page; the figure stands beside it with the ending .png.
     workdirs: the runs' folders, in the comparison's order.
-    comparison: 'runs' (names), 'classification', 'robustness' and
-      'localization', with entries as in report_compare.py.
+    comparison: 'runs' (names), 'classification', 'robustness', 'localization'
+      and 'measures', with entries as in report_compare.py.
 
   Returns:
     The page's path.
@@ -120,6 +122,7 @@ def write_comparison(path, workdirs: Sequence, comparison: Mapping) -> str:
       'localization': report_compare.localization(comparison, metrics),
       'classification': report_compare.classification(comparison),
       'robustness': report_compare.robustness(comparison, metrics),
+      'measures': report_compare.measures(comparison),
       'configuration': report_compare.configuration(configs),
     },
   )

@@ -324,6 +324,28 @@ def robustness(comparison: Mapping, metrics: Mapping) -> dict | None:
   return measured | {'groups': groups + measured['groups']}
 
 
+def measures(comparison: Mapping) -> dict | None:
+  names, found = comparison['runs'], comparison.get('measures', {})
+  rows = [
+    tables.row(
+      *report_run.measure_cells(measure, method, condition, finding),
+      *_cells(entry),
+      measure=measure,
+      finding=finding,
+    )
+    for measure, method, condition, findings in report_run.measured(found)
+    for finding, entry in findings.items()
+  ]
+  table = tables.table(
+    'measures-table',
+    'Measures of a film, run beside run',
+    [*map(tables.column, report_run.MEASURE_KEYS), *_columns(names)],
+    rows,
+    notes=[_note(names), *report_run.measure_notes(found)],
+  )
+  return tables.group([table], report_run.measure_filters(rows))
+
+
 def configuration(configs: Mapping[str, Mapping]) -> list[dict]:
   """Only the fields in which the runs differ."""
   flat = {name: report_run.flatten(config) for name, config in configs.items()}

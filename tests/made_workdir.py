@@ -157,6 +157,21 @@ def localized(rng, level):
   }
 
 
+def measured(level):
+  of = lambda value, names: {f: estimate(value) for f in ('mean', *names)}
+  return {
+    'alignment': {'gradient': {'': of(level, BOXED)}},
+    'box_iou': {
+      method: {
+        'clean': of(level * 0.4, BOXED),
+        'pgd-10 2': of(level * 0.2, BOXED) | {'Nodule': undefined('no box')},
+      }
+      for method in ('cam', 'gradient')
+    },
+    'a_new_measure': {'': {'': {'mean': estimate(level / 2)}}},
+  }
+
+
 def write(
   workdir,
   *,
@@ -258,6 +273,7 @@ def write(
         ],
         'calibration': calibrated(),
         'localization': localized(rng, level),
+        'measures': measured(level),
       },
     )
   cases = []
@@ -327,6 +343,7 @@ def comparison(workdirs, names):
     return {f: pair([t[f] for t in tables]) for f in tables[0]}
 
   methods = metrics[0]['localization']['methods']
+  measures = metrics[0]['measures']
   return {
     'runs': list(names),
     'classification': {
@@ -358,5 +375,15 @@ def comparison(workdirs, names):
         for rule, findings in rules.items()
       }
       for method, rules in methods.items()
+    },
+    'measures': {
+      measure: {
+        method: {
+          condition: leaves('measures', measure, method, condition)
+          for condition in conditions
+        }
+        for method, conditions in of_measure.items()
+      }
+      for measure, of_measure in measures.items()
     },
   }

@@ -69,6 +69,7 @@ def test_report_has_every_section(page):
     'classification',
     'calibration',
     'robustness',
+    'measures',
     'training',
     'data',
     'configuration',
@@ -167,6 +168,15 @@ def test_subgroups_and_reliance(tmp_path):
 # Published figures.
 
 
+def test_any_measure_has_its_rows(page):
+  rows = [r for r in page.rows if 'data-measure' in r]
+  # Methods by conditions by findings; all but the mean of each are hidden.
+  assert len(rows) == (1 + 2 * 2) * (1 + len(BOXED)) + 1
+  assert {r['data-finding'] for r in rows if 'hidden' not in r} == {'mean'}
+  assert 'IoU of the boxes' in page.text and 'a new measure' in page.text
+  assert 'alignment: of film and gradient' in page.text
+
+
 def test_wangs_means():
   # Their own tables' macro averages.
   for score, mean in {
@@ -240,6 +250,15 @@ def test_comparison_shows_what_differs(compared):
   _, page = compared
   assert 'Fields in which the runs differ' in page.text
   assert 'attack.epsilon' not in page.text
+
+
+def test_comparison_has_the_measures_of_both(compared):
+  _, page = compared
+  rows = [r for r in page.rows if 'data-measure' in r]
+  assert len(rows) == (1 + 2 * 2) * (1 + len(BOXED)) + 1
+  assert 'Measures of a film, run beside run' in page.text
+  # (0.8 - 0.7) / 2, the mean of the measure without findings.
+  assert '+0.050' in page.text
 
 
 @pytest.mark.parametrize(
