@@ -53,7 +53,7 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.loss = ConfigDict()
   # 'none' | 'batch' (Wang's W-CEL) | 'finding' (negatives / positives of the
   # training films, at most weight_cap)
-  config.loss.weighting = 'none'
+  config.loss.weighting = 'finding'
   config.loss.weight_cap = 20.0
 
   config.attack = ConfigDict()  # the inner maximization

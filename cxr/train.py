@@ -269,7 +269,7 @@ def train(config: ConfigDict, workdir: str) -> None:
           config, model, mesh, splits['validation'], attack_key
         ),
         guard=CollapseGuard(
-          config.attack.collapse_tolerance,
+          collapse_tolerance(config.attack),
           os.path.join(workdir, 'train.jsonl'),
           step=start or 0,
         ),
@@ -459,6 +459,11 @@ def _aurocs(name: str, logits, label) -> dict[str, float]:
     for finding, value in zip(FINDINGS, values, strict=True)
     if not np.isnan(value)
   }
+
+
+def collapse_tolerance(attack: ConfigDict) -> float:
+  """0 for clean training: its AUROC under attack is expected to fall."""
+  return 0.0 if attack.objective == 'clean' else attack.collapse_tolerance
 
 
 class CollapseGuard:
