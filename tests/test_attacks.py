@@ -502,3 +502,19 @@ def test_flags():
   assert flag['raised'] and flag['value'] == pytest.approx(0.1)
   falling = [0.1, 0.9, 0.5, 0.2]
   assert not attack_checks.larger_epsilon_weaker(epsilon, falling)['raised']
+
+
+@pytest.mark.parametrize('options', [{}, {'num_steps': 3}, {'restarts': 2}])
+def test_a_short_attack_is_unrolled_on_a_cpu(options):
+  # XLA runs convolutions inside a `while` several times slower there.
+  attack = attacks.make_attack(
+    lambda variables, image: (image * variables).sum((1, 2)),
+    lambda logits, label: logits.sum(),
+    epsilon=0.1,
+    **{'num_steps': 1} | options,
+  )
+  image, label = jnp.full((2, 3, 3, 1), 0.5), jnp.zeros((2, 1))
+  program = str(
+    jax.make_jaxpr(attack)(jnp.ones(()), jax.random.key(0), image, label)
+  )
+  assert 'while' not in program and 'scan' not in program
