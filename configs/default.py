@@ -103,17 +103,20 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.evaluate.checkpoint = 'best'  # 'best' | 'latest'
   config.evaluate.batch_stats = 'clean'  # 'clean' | 'adversarial', where apart
   config.evaluate.batch_size = 128
-  config.evaluate.attacks = ('pgd',)  # cxr/evaluate.py lists them
+  config.evaluate.attacks = ('pgd',)  # cxr/named_attacks.py lists them
   config.evaluate.norm = 'linf'
   config.evaluate.epsilons = (0.5, 1.0, 2.0, 4.0)  # in 1/255
   config.evaluate.num_steps = 10
+  config.evaluate.queries = 1000  # steps of 'square', which has no gradients
   config.evaluate.restarts = 1
   config.evaluate.attack_films = 0  # test films attacked, by patient; 0: all
   config.evaluate.methods = ('cam', 'gradient')  # cxr/attribution.py lists them
   config.evaluate.rules = ('wang',)  # cxr/localization.py lists them
   config.evaluate.smooth = 0.02  # blur of |gradient|, sigma / side
-  config.evaluate.measures = ('alignment',)  # cxr/evaluate.py lists them
+  # cxr/evaluate.py lists them
+  config.evaluate.measures = ('alignment', 'targeted', 'under_attack')
   config.evaluate.measure_films = 256  # test films measured; 0: all
+  config.evaluate.check_films = 64  # test films that check the attacks; 0: none
   config.evaluate.num_resamples = 2000  # bootstrap over patients
   config.evaluate.save_maps = False  # every raw map, as maps.npz
 
@@ -165,6 +168,8 @@ def _smoke(config):
   config.evaluate.batch_size = 32
   config.evaluate.epsilons = (1.0,)
   config.evaluate.num_steps = 2
+  config.evaluate.measures = ('alignment',)
+  config.evaluate.check_films = 0
   config.evaluate.num_resamples = 50
 
 

@@ -5,8 +5,9 @@ the checks, after AutoAttack's, return a flag each:
 
     {'name': ..., 'raised': bool, 'value': float, 'limit': float, 'why': ...}
 
-`value` is compared with `limit`, and `why` says in one sentence what a raised
-flag means. A flag is a warning about the measurement, not about the model.
+`value`, None where it could not be measured, is compared with `limit`, and
+`why` says in one sentence what a raised flag means. A flag is a warning about
+the measurement, not about the model.
 
 References:
   Croce & Hein 2020, arXiv 2003.01690; its code's `checks.py`; Carlini et al.
@@ -73,13 +74,25 @@ def merge_audits(
   }
 
 
+def told(audit: dict[str, float | int | None]) -> str:
+  """An audit as the line that AutoAttack closes with."""
+
+  def text(key):
+    return 'none' if audit[key] is None else f'{audit[key]:.5f}'
+
+  return (
+    f'max perturbation: {text("max_perturbation")}, nan in tensor: '
+    f'{audit["nan"]}, max: {text("max")}, min: {text("min")}'
+  )
+
+
 def _flag(name, value, limit, why):
   value = float(value)
-  # NaN raises: what could not be measured is not sound.
   return {
     'name': name,
+    # NaN raises: what could not be measured is not sound.
     'raised': not value <= limit,
-    'value': value,
+    'value': None if np.isnan(value) else value,
     'limit': limit,
     'why': why,
   }

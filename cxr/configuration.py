@@ -6,7 +6,14 @@ import re
 
 from ml_collections import ConfigDict
 
-from cxr import attribution, checkpoint, evaluate, localization, models
+from cxr import (
+  attribution,
+  checkpoint,
+  evaluate,
+  localization,
+  models,
+  named_attacks,
+)
 from input_pipeline import phantom
 from input_pipeline.findings import FINDINGS
 
@@ -143,16 +150,18 @@ def _rules():
     'evaluate.checkpoint': _one_of('best', 'latest'),
     'evaluate.batch_stats': _one_of('clean', 'adversarial'),
     'evaluate.batch_size': _whole(1),
-    'evaluate.attacks': _all(_one_of(*evaluate.ATTACKS)),
+    'evaluate.attacks': _all(_one_of(*named_attacks.ATTACKS)),
     'evaluate.norm': norm,
     'evaluate.epsilons': _all(_above(0, 255)),
     'evaluate.num_steps': _whole(1),
+    'evaluate.queries': _whole(1),
     'evaluate.restarts': _whole(1),
     'evaluate.attack_films': _whole(0),
     'evaluate.methods': methods,
     'evaluate.rules': _all(_one_of(*localization.RULES)),
     'evaluate.measures': _each(_one_of(*evaluate.MEASURES)),
     'evaluate.measure_films': _whole(0),
+    'evaluate.check_films': _whole(0),
     'evaluate.smooth': _between(0, 1),
     'evaluate.num_resamples': _whole(10),
     'evaluate.save_maps': _SWITCH,
@@ -194,6 +203,11 @@ def validate(config: ConfigDict) -> None:
     raise ValueError(
       "config.train.best_metric ('val/robust_auroc') needs "
       'config.train.robust_films above 0.'
+    )
+  if config.attack.objective == 'free' and config.attack.norm != 'linf':
+    raise ValueError(
+      f"config.attack.objective ('free') moves along the gradient's sign: "
+      f"config.attack.norm ({config.attack.norm!r}) must be 'linf'."
     )
   mixes = config.attack.objective == 'trades' or (
     config.attack.objective == 'adversarial' and config.attack.clean_weight > 0

@@ -21,17 +21,17 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from cxr import (
-  attack_checks,
-  attacks,
   attribution,
   card,
   checkpoint,
   data,
+  evaluation_checks,
   exchange,
   localize,
   losses,
   measure_attacks,
   measures,
+  named_attacks,
   report,
   sharding,
   subject,
@@ -42,17 +42,11 @@ from cxr.train import by_index, make_predict, predict_split
 from input_pipeline import workers
 from input_pipeline.findings import FINDINGS
 
-# Name in config.evaluate.attacks -> options of attacks.make_attack, its loss.
-ATTACKS = {
-  'fgsm': ({'method': 'fgsm'}, losses.sigmoid_cross_entropy),
-  'pgd': ({'method': 'pgd'}, losses.sigmoid_cross_entropy),
-  'apgd': ({'method': 'apgd'}, losses.sigmoid_cross_entropy),
-  'apgd_margin': ({'method': 'apgd'}, losses.margin),
-  'square': ({'method': 'square'}, losses.sigmoid_cross_entropy),
-}
 # Name in config.evaluate.measures -> (subject) -> rows of measures.csv.
 MEASURES: dict[str, Callable[[Subject], list[measures.Measure]]] = {
   'alignment': measure_attacks.alignment,
+  'targeted': measure_attacks.targeted,
+  'under_attack': measure_attacks.under_attack,
 }
 # Weights drawn anew in the same network: a control for the maps.
 RANDOM_WEIGHTS = '_random_weights'
@@ -79,12 +73,15 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
   rows, map_size = _boxes(config, model, variables, mesh, test, parts)
   logits = blocks[summary.Condition('test')].logit
   _examples(config, model, variables, mesh, test, rows, logits, workdir)
-  measured = _measures(Subject(config, model, variables, mesh, splits), parts)
+  of = Subject(config, model, variables, mesh, splits)
+  measured = _measures(of, parts)
+  checks = _checks(of, parts)
   if jax.process_index() == 0:
     details = {
       'step': step,
       'batch_stats': config.evaluate.batch_stats,
       'audits': audits,
+      'attack_checks': checks,
       'map_size': map_size,
     }
     _write_results(config, workdir, blocks, rows, measured, details)
@@ -116,11 +113,14 @@ def summarize(config: ConfigDict, workdir: str) -> None:
       f'{entry["attack"]} {entry["epsilon"]:g}', {}
     )
   figures['localization']['map_size'] = details['map_size']
+  clean = figures['classification'].get('test', {}).get('auroc', {}).get('mean')
+  flags = evaluation_checks.of_figures(clean, figures['robustness'])
   metrics = {
     'data': described,
     'versions': versions(),
     'step': details['step'],
     **figures,
+    'attack_checks': details.get('attack_checks', []) + flags,
   }
   exchange.write_json(os.path.join(workdir, 'metrics.json'), metrics, indent=2)
   if 'fitted' in figures['calibration']:
@@ -160,6 +160,9 @@ def _parts_folder(workdir, config, step, described) -> str:
     'size': config.data.image_size,
   }
   for name in ('num_resamples', 'batch_size', 'save_maps'):
+    moves_figures.pop(name)
+  # More of these is more parts, each by its own name.
+  for name in ('attacks', 'queries', 'measures', 'check_films'):
     moves_figures.pop(name)
   text = json.dumps(moves_figures, sort_keys=True, default=str)
   key = hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -213,19 +216,24 @@ def _predictions(
   test = splits['test']
   rows = subject.subset(test, config.evaluate.attack_films or len(test.label))
   audits = {}
+  # Made once: every epsilon is a run of the same program.
+  made = {
+    name: named_attacks.make(config, model, name)
+    for name in config.evaluate.attacks
+  }
   for epsilon in config.evaluate.epsilons:
     under = {}
-    for name in config.evaluate.attacks:
-      label = f'{name}-{config.evaluate.num_steps}'
+    for name, attack in made.items():
+      label = named_attacks.label(config, name)
       logging.info(
         'Attacking %d test films: %s, epsilon %g/255.',
         len(rows),
         label,
         epsilon,
       )
-      audit = Audit(epsilon / 255, config.evaluate.norm)
+      audit = named_attacks.Audit(epsilon / 255, config.evaluate.norm)
       attack = by_index(
-        audit.watch(make_evaluation_attack(config, model, name)),
+        audit.watch(attack),
         jax.random.key(config.seed),
         epsilon=jnp.float32(epsilon / 255),
       )
@@ -243,50 +251,6 @@ def _predictions(
       condition = summary.Condition('test', label, float(epsilon))
       blocks[condition] = _block(test, logits, rows)
   return blocks, audits
-
-
-def make_evaluation_attack(config, model, name: str) -> Callable:
-  """The attack of that name, as config.evaluate describes it."""
-  options, loss_fn = ATTACKS[name]
-  return attacks.make_attack(
-    lambda variables, image: model.apply(variables, image)[0],
-    loss_fn,
-    norm=config.evaluate.norm,
-    epsilon=max(config.evaluate.epsilons) / 255,
-    num_steps=config.evaluate.num_steps,
-    restarts=config.evaluate.restarts,
-    **options,
-  )
-
-
-class Audit:
-  """What an attack really did, gathered batch by batch."""
-
-  def __init__(self, epsilon: float, norm: str):
-    self._options = {'epsilon': epsilon, 'norm': norm}
-    self._batches = []
-
-  def watch(self, attack: Callable) -> Callable:
-    """The same attack, its results measured."""
-
-    def watched(variables, keys, image, label, **options):
-      adversarial = attack(variables, keys, image, label, **options)
-      films = sharding.to_host(image), sharding.to_host(adversarial)
-      self._batches.append(attack_checks.audit(*films, **self._options))
-      return adversarial
-
-    return watched
-
-  def stored(self, path: str) -> dict:
-    """The merged audit; that of the first time where the part was stored."""
-    if self._batches and jax.process_index() == 0:
-      exchange.write_json(
-        path, {'audit': attack_checks.merge_audits(self._batches)}
-      )
-    if not os.path.exists(path):
-      return {}
-    with open(path) as f:
-      return json.load(f)
 
 
 def worst_logits(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
@@ -436,6 +400,24 @@ def _measures(of: Subject, parts: str) -> list[measures.Measure]:
       measures.write(path, measured)
     found += measures.read(path)
   return found
+
+
+def _checks(of: Subject, parts: str) -> list[dict]:
+  films = of.config.evaluate.check_films
+  path = os.path.join(parts, f'checks-{films}.json')
+  if films and not os.path.exists(path):
+    logging.info('Checking the attacks on %d test films.', films)
+    flags = evaluation_checks.run(of)
+    if jax.process_index() == 0:
+      exchange.write_json(path, flags)
+  if jax.process_index() or not films:
+    return []  # the first process writes and reads
+  with open(path) as f:
+    flags = json.load(f)
+  for flag in flags:
+    if flag['raised']:
+      logging.warning('%s: %s', flag['name'], flag['why'])
+  return flags
 
 
 # The gallery.

@@ -34,6 +34,16 @@ MEANINGS = {
   'alignment': 'of film and gradient, |<film, gradient>| / |gradient| (Etmann '
   'et al. 2019), in [0, 1] pixels; larger where the gradient shows the film.',
   'cosine': 'of the angle between film and gradient.',
+  'hidden': 'share of the films called positive that an attack within epsilon '
+  'turns negative; both by the operating points of the validation films.',
+  'planted': 'share of the films called negative that it turns positive.',
+  'hide_moves_others': 'mean change, in logits, of the other findings while '
+  'one is hidden: the attack holds them.',
+  'plant_moves_others': 'the same while one is planted.',
+  'box_iou': 'mean over true boxes, clean and under attack.',
+  'pointing': 'share of true boxes that hold the highest point of the map.',
+  'map_spearman': 'of a film clean and attacked, where it has a true box.',
+  'map_ssim': 'the same films; each map by its own largest magnitude.',
 }
 
 

@@ -59,7 +59,7 @@ def write(workdir) -> str:
     kicker='Chest x-ray classification, robustness and localization',
     answer=report_run.answer(metrics),
     tiles=report_run.tiles(metrics),
-    warnings=metrics.get('warnings', ()),
+    warnings=report_run.check_warnings(metrics),
     sections={
       'localization': report_run.localization(metrics, caveat),
       'films': gallery.gallery(

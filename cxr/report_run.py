@@ -608,7 +608,61 @@ def robustness(runs: Mapping[str, Mapping]) -> dict | None:
     if len(series) == 1:
       caption += f', {next(iter(series))}'
     figures.append(drawing(plots.security_curve(series), caption, series))
-  return {'figures': figures, 'groups': [tables.group([table])]}
+  checks = tables.group([_checks_table(runs)])
+  groups = [g for g in (tables.group([table]), checks) if g]
+  return {'figures': figures, 'groups': groups}
+
+
+def check_warnings(metrics: Mapping) -> list[str]:
+  """A sentence for each flag that is raised."""
+  return [
+    f'Attack check "{spelled(flag["name"])}" '
+    f'({_check_value(flag["value"])}, limit {flag["limit"]:.3g}'
+    + (f'; {condition(flag)}' if flag['attack'] else '')
+    + f'; {tables.count(flag["images"], "film")}): {flag["why"]}'
+    for flag in metrics.get('attack_checks', ())
+    if flag['raised']
+  ]
+
+
+def _check_value(value):
+  return 'not measurable' if value is None else f'{value:.3g}'
+
+
+def _checks_table(runs: Mapping[str, Mapping]) -> dict | None:
+  """Every flag, raised or not: that a check was passed is a result, too."""
+  several = len(runs) > 1
+  rows = [
+    tables.row(
+      *([tables.text_cell(name)] if several else []),
+      tables.text_cell(spelled(flag['name'])),
+      tables.text_cell(flag['attack']),
+      tables.number_cell(float(flag['epsilon']), 2),
+      tables.number_cell(flag['images']),
+      tables.text_cell(_check_value(flag['value'])),
+      tables.text_cell(f'{flag["limit"]:.3g}'),
+      tables.text_cell('raised' if flag['raised'] else 'passed'),
+    )
+    for name, metrics in runs.items()
+    for flag in metrics.get('attack_checks', ())
+  ]
+  columns = [
+    *(['run'] if several else []),
+    *('check', 'attack', 'epsilon (1/255)', 'films', 'value', 'limit', 'flag'),
+  ]
+  return tables.table(
+    'attack-checks',
+    'Whether the attacks may be believed',
+    [tables.column(text) for text in columns],
+    rows,
+    notes=[
+      'Randomized output: largest spread of a logit over calls on one film. '
+      'Zero gradient: share of films with none. Black box wins: share of films '
+      'whose loss is higher under Square than under PGD. Not converged: fall '
+      'of the mean AUROC with many more steps. Larger epsilon weaker: largest '
+      'rise of the mean AUROC, against half of its interval.'
+    ],
+  )
 
 
 def _security_points(metrics):

@@ -48,6 +48,57 @@ def _standardize(maps, rank=False):
   return np.where(bad, np.nan, maps)
 
 
+def ssim(
+  a: Maps,
+  b: Maps,
+  *,
+  data_range: float | Float[np.ndarray, 'b *k'],
+  sigma: float = 1.5,
+) -> Float[np.ndarray, 'b *k']:
+  """Structural similarity of each pair of maps: Wang et al. 2004, equation 13.
+
+  Means and covariances under a Gaussian of `sigma` pixels, cut at 3.5 sigma;
+  its mean over the pixels whose whole window lies in the map.
+
+  Args:
+    a: maps.
+    b: maps of the same shape.
+    data_range: L of the constants (0.01 L)^2 and (0.03 L)^2, of all or of each.
+    sigma: in pixels.
+
+  Raises:
+    ValueError: maps smaller than a window.
+  """
+  a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+  radius = int(3.5 * sigma + 0.5)
+  if min(a.shape[1:3]) < 2 * radius + 1:
+    raise ValueError(
+      f'Maps of {a.shape[1]} by {a.shape[2]} are smaller than a window of '
+      f'{2 * radius + 1}; choose a sigma below {sigma}.'
+    )
+
+  def local_mean(x):
+    return ndimage.gaussian_filter(x, sigma, axes=(1, 2), radius=radius)[
+      :, radius:-radius, radius:-radius
+    ]
+
+  data_range = np.asarray(data_range, np.float64)
+  if data_range.ndim:
+    data_range = data_range[:, None, None]
+  luminance, contrast = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+  mean_a, mean_b = local_mean(a), local_mean(b)
+  product = mean_a * mean_b
+  squares = mean_a**2 + mean_b**2
+  covariance = local_mean(a * b) - product
+  variances = local_mean(a**2) + local_mean(b**2) - squares
+  numerator = (2 * product + luminance) * (2 * covariance + contrast)
+  denominator = (squares + luminance) * (variances + contrast)
+  # Both maps 0 throughout and so no range: equal.
+  same = denominator == 0
+  ratio = np.where(same, 1.0, numerator / np.where(same, 1.0, denominator))
+  return ratio.mean((1, 2))
+
+
 def cascade(
   variables: PyTree, random_variables: PyTree, layers: Sequence[str]
 ) -> Iterator[PyTree]:

@@ -1,6 +1,6 @@
 """What an evaluation is about: a trained model and the films it is shown."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +8,7 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from cxr import sharding
+from cxr import data, sharding
 from input_pipeline import pipeline
 
 
@@ -32,6 +32,21 @@ class Subject(NamedTuple):
   def films(self, num_films: int) -> np.ndarray:
     """Rows of the test split: `num_films` evenly spread over it; 0: all."""
     return subset(self.test, num_films or len(self.test.label))
+
+  def batches(
+    self, rows: np.ndarray, batch_size: int
+  ) -> Iterator[tuple[np.ndarray, np.ndarray, dict]]:
+    """(places in `rows`, mask, batch on the mesh) of ascending test `rows`.
+
+    What is computed of the batch, host[mask], belongs to rows[places].
+    """
+    for batch in pipeline.eval_batches(
+      self.test, batch_size=batch_size, index=rows, **data.share()
+    ):
+      batch = sharding.shard(self.mesh, batch)
+      mask = sharding.to_host(batch['mask'])
+      index = sharding.to_host(batch['index'])[mask]
+      yield np.searchsorted(rows, index), mask, batch
 
 
 def subset(split: pipeline.Split, num_films: int) -> np.ndarray:

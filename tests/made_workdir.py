@@ -274,6 +274,23 @@ def write(
         'calibration': calibrated(),
         'localization': localized(rng, level),
         'measures': measured(level),
+        'attack_checks': [
+          {
+            'name': name,
+            'raised': raised,
+            'value': value,
+            'limit': 0.05,
+            'why': f'{name} is why.',
+            'attack': attack,
+            'epsilon': 2.0 if attack else 0.0,
+            'images': 64,
+          }
+          for name, raised, value, attack in (
+            ('zero_gradient', False, 0.01, ''),
+            ('black_box_wins', True, 0.25, 'pgd-100'),
+            ('not_converged', True, None, 'pgd-10'),
+          )
+        ],
       },
     )
   cases = []

@@ -168,6 +168,17 @@ def test_subgroups_and_reliance(tmp_path):
 # Published figures.
 
 
+def test_raised_flags_are_warnings_and_all_flags_are_rows(page):
+  assert (
+    'Attack check "black box wins" (0.25, limit 0.05; pgd-100 at epsilon '
+    '2/255; 64 films): black_box_wins is why.'
+  ) in page.text
+  assert '"not converged" (not measurable, limit 0.05;' in page.text
+  assert '"zero gradient"' not in page.text
+  assert 'zero gradient' in page.text and 'passed' in page.text
+  assert page.source.count('class="warning"') == 2
+
+
 def test_any_measure_has_its_rows(page):
   rows = [r for r in page.rows if 'data-measure' in r]
   # Methods by conditions by findings; all but the mean of each are hidden.

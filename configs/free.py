@@ -1,0 +1,25 @@
+"""'Free' adversarial training: one gradient for the weights and the film.
+
+Question: does adversarial training at the cost of plain training make the
+          features more interpretable?
+Command:  python main.py --config=configs/free.py
+Cost:     of a step, in plain steps: 4, the replays of a batch; a quarter of the
+          epochs, so that the run costs what configs/baseline.py does.
+Expected: what README's results say of it; where they are silent, it was not
+          run.
+
+Shafahi et al. 2019, arXiv 1904.12843, algorithm 1; the perturbation starts anew
+with each batch, see cxr/train_step.py.
+"""
+
+from configs import default
+
+
+def get_config(preset: str = 'phantom'):
+  config = default.get_config(preset)
+  config.name = config.name.replace('baseline', 'free')
+  config.attack.objective = 'free'
+  config.attack.free_replays = 4
+  for name in ('num_epochs', 'warmup_epochs', 'validate_every'):
+    config.train[name] /= config.attack.free_replays
+  return config

@@ -1,0 +1,98 @@
+"""The attacks that config.evaluate names: made, labelled, audited."""
+
+import json
+import os
+from collections.abc import Callable
+
+import jax
+from absl import logging
+from ml_collections import ConfigDict
+
+from cxr import attack_checks, attacks, exchange, losses, sharding
+
+# Name in config.evaluate.attacks -> options of attacks.make_attack, its loss.
+ATTACKS = {
+  'fgsm': ({'method': 'fgsm'}, losses.sigmoid_cross_entropy),
+  'pgd': ({'method': 'pgd'}, losses.sigmoid_cross_entropy),
+  'apgd': ({'method': 'apgd'}, losses.sigmoid_cross_entropy),
+  'apgd_margin': ({'method': 'apgd'}, losses.margin),
+  'square': ({'method': 'square'}, losses.sigmoid_cross_entropy),
+}
+
+
+def make(config: ConfigDict, model, name: str, **options) -> Callable:
+  """The attack of that name, as config.evaluate describes it.
+
+  `options` of attacks.make_attack, and `loss_fn`, go before the config's.
+  """
+  of_name, loss_fn = ATTACKS[name]
+  loss_fn = options.pop('loss_fn', loss_fn)
+  evaluate = config.evaluate
+  options = {
+    'norm': evaluate.norm,
+    'epsilon': max(evaluate.epsilons) / 255,
+    'num_steps': _num_steps(config, name),
+    'restarts': evaluate.restarts,
+    **of_name,
+    **options,
+  }
+  return attacks.make_attack(
+    lambda variables, image: model.apply(variables, image)[0],
+    loss_fn,
+    **options,
+  )
+
+
+def label(config: ConfigDict, name: str, num_steps: int | None = None) -> str:
+  """What figures call it: 'pgd-10', or 'pgd-10-l2' in that norm.
+
+  With the norm in it no two runs are compared under different balls.
+  """
+  norm = config.evaluate.norm
+  steps = num_steps or _num_steps(config, name)
+  return f'{name}-{steps}' + (f'-{norm}' if norm != 'linf' else '')
+
+
+def _num_steps(config, name) -> int:
+  evaluate = config.evaluate
+  return evaluate.queries if name == 'square' else evaluate.num_steps
+
+
+def middle_epsilon(config: ConfigDict) -> float:
+  """The one of config.evaluate.epsilons that stands for all, in 1/255.
+
+  At the largest every attack may have won, at the smallest none.
+  """
+  epsilons = sorted(config.evaluate.epsilons)
+  return float(epsilons[len(epsilons) // 2])
+
+
+class Audit:
+  """What an attack really did, gathered batch by batch."""
+
+  def __init__(self, epsilon: float, norm: str):
+    self._options = {'epsilon': epsilon, 'norm': norm}
+    self._batches = []
+
+  def watch(self, attack: Callable) -> Callable:
+    """The same attack, its results measured."""
+
+    def watched(variables, keys, image, label, **options):
+      adversarial = attack(variables, keys, image, label, **options)
+      films = sharding.to_host(image), sharding.to_host(adversarial)
+      self._batches.append(attack_checks.audit(*films, **self._options))
+      return adversarial
+
+    return watched
+
+  def stored(self, path: str) -> dict:
+    """{'audit': all batches'}; that of the first time where it was stored."""
+    if self._batches and jax.process_index() == 0:
+      merged = {'audit': attack_checks.merge_audits(self._batches)}
+      exchange.write_json(path, merged)
+    if not os.path.exists(path):
+      return {}
+    with open(path) as f:
+      found = json.load(f)
+    logging.info(attack_checks.told(found['audit']))
+    return found
