@@ -1,0 +1,284 @@
+"""Measures and checks of attacks on models whose answer is known.
+
+A film of 16 by 16 pixels; finding k's logit is the sum of row k less 8.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from configs import default
+from cxr import (
+  evaluation_checks,
+  measure_attacks,
+  measures,
+  named_attacks,
+  sharding,
+  subject,
+)
+from input_pipeline import pipeline
+from input_pipeline.findings import BOXED, FINDINGS
+
+SIZE = 16
+K = len(FINDINGS)
+EPSILON = 5.0  # in 1/255
+
+
+class Rows(nn.Module):
+  """`grain` above 0: pixels in steps of so many 1/255, without gradient."""
+
+  grain: float = 0.0
+
+  def __call__(self, image, train=False, start='image'):
+    x = image
+    if self.grain:
+      x = jnp.round(image * 255 / self.grain) * self.grain / 255
+    return x[:, :K, :, 0].sum(-1) - 8, {'features': image}
+
+
+def split(name, level, label, boxes=()):
+  """Films whose rows all have the `level` of the film, in 1/255."""
+  n = len(level)
+  image = np.broadcast_to(
+    np.asarray(level, np.uint8)[:, None, None, None], (n, SIZE, SIZE, 1)
+  )
+  film, finding, box = zip(*boxes, strict=True) if boxes else ((), (), ())
+  return pipeline.Split(
+    name=name,
+    image=image,
+    label=np.broadcast_to(np.float32(label)[:, None], (n, K)).copy(),
+    image_name=np.array([f'{name}{i}.png' for i in range(n)]),
+    patient=np.arange(n),
+    view=np.full(n, 'PA'),
+    age=np.full(n, 50.0),
+    sex=np.full(n, 'F'),
+    box=np.array(box, np.float64).reshape(-1, 4),
+    box_image=np.array(film, np.int64),
+    box_finding=np.array(finding, np.int64),
+  )
+
+
+# Called from 150 on: the lowest positive validation film.
+VALIDATION = split('validation', [100, 120, 150, 200], [0, 0, 1, 1])
+LEVELS = [154, 156, 146, 144, 250, 30]
+LABELS = [1, 0, 1, 0, 1, 0]
+
+
+def row_box(k):
+  return (k / SIZE, 0.0, (k + 1) / SIZE, 1.0)
+
+
+def make(grain=0.0, boxes=(), num_devices=1):
+  config = default.get_config('smoke')
+  config.data.image_size = SIZE
+  config.evaluate.batch_size = 4
+  config.evaluate.epsilons = (1.0, EPSILON, 9.0)
+  config.evaluate.num_steps = 10
+  config.evaluate.methods = ('gradient',)
+  config.evaluate.smooth = 0.0
+  config.evaluate.measure_films = 0
+  config.evaluate.check_films = 6
+  return subject.Subject(
+    config,
+    Rows(grain),
+    {},
+    sharding.make_mesh(num_devices),
+    {
+      'validation': VALIDATION,
+      'test': split('test', LEVELS, LABELS, boxes),
+    },
+  )
+
+
+def test_a_finding_crosses_where_epsilon_reaches_the_operating_point():
+  found = {m.measure: m for m in measure_attacks.targeted(make())}
+  assert {m.condition for m in found.values()} == {'pgd-10 5'}
+  nan = np.nan
+  # 154 - 5 < 150 <= 156 - 5; 146 + 5 >= 150 > 144 + 5.
+  expected = {
+    'hidden': [1, 0, nan, nan, 0, nan],
+    'planted': [nan, nan, 1, 0, nan, 0],
+  }
+  for name, of_film in expected.items():
+    value = found[name].value
+    assert value.shape == (6, K)
+    for k in range(K):
+      np.testing.assert_array_equal(value[:, k], of_film)
+  for goal, done in (('hide', 'hidden'), ('plant', 'planted')):
+    moved = found[f'{goal}_moves_others'].value
+    np.testing.assert_array_equal(np.isnan(moved), np.isnan(found[done].value))
+    # The target moves by 16 epsilon, the others are held.
+    assert np.nanmax(moved) < 0.25 * SIZE * EPSILON / 255
+  figure = measures.figures(list(found.values()), num_resamples=20, seed=0)
+  assert figure['hidden']['']['pgd-10 5']['mean']['value'] == pytest.approx(
+    1 / 3
+  )
+
+
+def test_targeted_values_by_hand():
+  before = np.float32([[1.0, -1.0, 0.5], [0.0, 2.0, 0.5]])
+  after = np.stack([before] * 3)
+  after[0, 0] = [-0.5, -1.5, 0.5]  # hides the first film's first finding
+  after[1, 0] = [1.0, -0.5, 2.5]  # plants its second, not far enough
+  after[1, 1] = [0.0, 0.0, 0.5]  # brings the second film's to the threshold
+  threshold = np.array([0.25, 0.0, np.inf])
+  found = measure_attacks.targeted_values(before, after, threshold)
+  nan = np.nan
+  np.testing.assert_array_equal(found['hidden'], [[1, nan, nan], [nan, 0, nan]])
+  np.testing.assert_array_equal(
+    found['planted'], [[nan, 0, nan], [0, nan, nan]]
+  )
+  np.testing.assert_allclose(
+    found['hide_moves_others'], [[0.25, nan, nan], [nan, 0, nan]]
+  )
+  np.testing.assert_allclose(
+    found['plant_moves_others'], [[nan, 1.0, nan], [0, nan, nan]]
+  )
+
+
+def test_a_gradient_that_does_not_hang_on_the_film_stays_under_attack():
+  elsewhere = row_box(15)
+  boxes = [(1, 0, row_box(0)), (1, 3, elsewhere), (4, 3, row_box(3))]
+  found = measure_attacks.under_attack(make(boxes=boxes))
+  assert all(m.findings == BOXED and m.method == 'gradient' for m in found)
+  assert [m.measure for m in found] == sorted(m.measure for m in found)
+  of = {(m.measure, m.condition): m.value for m in found}
+  assert of.keys() == {
+    ('box_iou', 'clean'),
+    ('box_iou', 'pgd-10 5'),
+    ('pointing', 'clean'),
+    ('pointing', 'pgd-10 5'),
+    ('map_spearman', 'pgd-10 5'),
+    ('map_ssim', 'pgd-10 5'),
+  }
+  for (measure, _), value in of.items():
+    # Films 1 and 4 alone have boxes; NaN without one of the finding.
+    expected = np.full((2, len(BOXED)), np.nan)
+    expected[0, 0] = expected[1, 3] = 1
+    expected[0, 3] = 1 if measure.startswith('map_') else 0
+    np.testing.assert_allclose(value, expected, atol=1e-6)
+
+
+def test_no_box_is_no_measure():
+  assert measure_attacks.under_attack(make()) == []
+
+
+def test_similarity_does_not_depend_on_the_scale_of_a_map():
+  rng = np.random.default_rng(0)
+  a, b = rng.normal(size=(2, 3, 16, 16)).astype(np.float32)
+  b[2] = 0
+  found = measure_attacks.similarity(a, b)
+  other = measure_attacks.similarity(a, 100 * b)
+  same = measure_attacks.similarity(a, 7 * a)
+  for name in ('map_spearman', 'map_ssim'):
+    np.testing.assert_allclose(found[name], other[name], atol=1e-6)
+    np.testing.assert_allclose(same[name], 1, atol=1e-6)
+    assert np.abs(found[name]).max() < 0.3
+
+
+def flags_of(of):
+  return {flag['name']: flag for flag in evaluation_checks.run(of)}
+
+
+def test_a_linear_model_passes_every_check():
+  found = flags_of(make())
+  assert found.keys() == {
+    'randomized_output',
+    'zero_gradient',
+    'black_box_wins',
+    'not_converged',
+  }
+  assert not any(flag['raised'] for flag in found.values())
+  assert found['not_converged']['attack'] == 'pgd-10'
+  assert found['black_box_wins']['attack'] == 'pgd-100'
+  assert found['black_box_wins']['epsilon'] == EPSILON
+  assert all(flag['images'] == 6 for flag in found.values())
+
+
+def test_a_model_without_gradients_is_found_out():
+  """Steps of 4/255 hide the gradient; epsilon is larger than a step."""
+  found = flags_of(make(grain=4.0))
+  assert found['zero_gradient']['value'] == 1
+  # Of the six, two films are so sure that no loss moves.
+  assert found['black_box_wins']['value'] == pytest.approx(4 / 6)
+  assert found['black_box_wins']['raised']
+  assert not found['randomized_output']['raised']
+
+
+def test_no_films_no_checks():
+  of = make()
+  of.config.evaluate.check_films = 0
+  assert evaluation_checks.run(of) == []
+
+
+def figure(value, images=100, width=0.02):
+  if value is None:
+    return {'value': None, 'low': None, 'high': None, 'images': images}
+  return {
+    'value': value,
+    'low': value - width,
+    'high': value + width,
+    'images': images,
+  }
+
+
+def entry(epsilon, value, attack='pgd-10', **options):
+  return {
+    'attack': attack,
+    'epsilon': epsilon,
+    'auroc': {'mean': figure(value)},
+    **options,
+  }
+
+
+def test_larger_epsilon_is_held_against_the_interval():
+  falling = [entry(1.0, 0.5), entry(4.0, 0.1), entry(2.0, 0.3)]
+  rising = [entry(1.0, 0.5, 'apgd-10'), entry(2.0, 0.53, 'apgd-10')]
+  other = [entry(2.0, 0.9, split='test_without_shortcut')]
+  flags = evaluation_checks.of_figures(figure(0.8), falling + rising + other)
+  assert [(f['attack'], f['raised']) for f in flags] == [
+    ('pgd-10', False),
+    ('apgd-10', True),
+  ]
+  assert flags[1]['value'] == pytest.approx(0.03)
+  assert flags[1]['limit'] == pytest.approx(0.02)
+  # The clean films are a point where they are the same films.
+  (flag,) = evaluation_checks.of_figures(figure(0.4), falling)
+  assert flag['raised'] and flag['value'] == pytest.approx(0.1)
+  (flag,) = evaluation_checks.of_figures(figure(0.4, images=9), falling)
+  assert not flag['raised']
+  assert evaluation_checks.of_figures(None, [entry(1.0, None)]) == []
+
+
+def test_labels_tell_attacks_apart():
+  config = make().config
+  assert named_attacks.label(config, 'pgd') == 'pgd-10'
+  assert named_attacks.label(config, 'pgd', 100) == 'pgd-100'
+  assert named_attacks.label(config, 'square') == 'square-1000'
+  config.evaluate.norm = 'l2'
+  assert named_attacks.label(config, 'apgd') == 'apgd-10-l2'
+  assert named_attacks.middle_epsilon(config) == EPSILON
+
+
+@pytest.mark.parametrize('name', ['pgd', 'square'])
+def test_named_attacks_take_every_epsilon_in_one_program(name):
+  of = make()
+  of.config.evaluate.num_steps = of.config.evaluate.queries = 2
+  attack = named_attacks.make(of.config, of.model, name)
+  image = jnp.full((4, SIZE, SIZE, 1), 0.5)
+  label = jnp.ones((4, K))
+  for epsilon in (0.01, 0.02):
+    found = attack({}, jax.random.key(0), image, label, epsilon=epsilon)
+    moved = np.abs(np.asarray(found - image)).max()
+    assert epsilon / 2 < moved <= epsilon + 1e-7
+
+
+def test_batches_give_every_row_its_place():
+  of = make(num_devices=4)
+  rows = np.array([0, 2, 3, 4, 5])
+  seen = np.full(len(rows), -1)
+  for place, mask, batch in of.batches(rows, 4):
+    seen[place] = sharding.to_host(batch['image'])[mask][:, 0, 0, 0]
+  np.testing.assert_array_equal(seen, np.array(LEVELS)[rows])
