@@ -8,7 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cxr import ascent, attack_checks, attacks, attacks_adaptive, losses
+from cxr import (
+  ascent,
+  attack_checks,
+  attacks,
+  attacks_adaptive,
+  losses,
+  sharding,
+)
 
 NORMS = ('linf', 'l2')
 SHAPE = (6, 5, 1)
@@ -285,6 +292,40 @@ def test_a_batch_is_its_images_and_jit_changes_nothing():
   np.testing.assert_allclose(alone, found[3:4], atol=1e-6)
 
 
+@pytest.mark.parametrize('method', ['pgd', 'square'])
+def test_films_over_devices_are_films_on_one(method):
+  variables, image, label = network()
+  image, label = image[:4], label[:4]
+  keys = jax.random.split(KEY, 4)
+  attack = make(method, num_steps=2)
+  one = attack(variables, keys, image, label)
+  mesh = sharding.make_mesh(4)
+  put = lambda x: jax.device_put(x, sharding.over_data(mesh))
+  everywhere = jax.device_put(variables, sharding.replicated(mesh))
+  four = attack(everywhere, put(keys), put(image), put(label))
+  assert len(four.sharding.device_set) == 4
+  np.testing.assert_allclose(four, one, atol=1e-6)
+
+
+@pytest.mark.parametrize('norm', NORMS)
+def test_a_ball_holds_whole_films(norm):
+  """Rounding grows with the pixels: 224 by 224 of them, at the usual radii."""
+  ball = ascent.ball(norm)
+  random = np.random.default_rng(0)
+  image = random.uniform(size=(4, 224, 224, 1)).astype(np.float32)
+  side = {'linf': 1, 'l2': 224}[norm]
+  for epsilon in (side * 0.5 / 255, side * 4 / 255):
+    far = image + random.normal(size=image.shape).astype(np.float32)
+    starts = jax.vmap(lambda key, x, e=epsilon: ball.sample(key, x, e))(
+      jax.random.split(KEY, 4), image
+    )
+    inside = jax.vmap(lambda a, x, e=epsilon: ball.project(a, x, e))(far, image)
+    for found in (starts, inside):
+      assert found.min() >= 0 and found.max() <= 1
+      largest = perturbation(image, found, norm).max()
+      assert epsilon / 2 < largest <= epsilon + 1e-7
+
+
 def test_epsilon_override_scales_the_step():
   variables, image, label = network()
   options = {'random_start': False, 'num_steps': 3}
@@ -471,6 +512,10 @@ def test_audit_measures():
   empty = attack_checks.audit(image[:1], broken[:1] * np.nan, epsilon=1.0)
   assert empty['max_perturbation'] is None and empty['min'] is None
   assert attack_checks.merge_audits([empty, audit])['max'] == 0.75
+  assert attack_checks.told(merged) == (
+    'max perturbation: 0.25000, nan in tensor: 1, max: 0.75000, min: 0.37500'
+  )
+  assert 'max perturbation: none, nan in tensor: 4' in attack_checks.told(empty)
   with pytest.raises(ValueError, match="'l1'"):
     attack_checks.audit(image, image, epsilon=1.0, norm='l1')
 
@@ -495,7 +540,8 @@ def test_flags():
 
   assert attack_checks.not_converged(0.6, 0.55)['raised']
   assert not attack_checks.not_converged(0.6, 0.595)['raised']
-  assert attack_checks.not_converged(float('nan'), 0.5)['raised']
+  unknown = attack_checks.not_converged(float('nan'), 0.5)
+  assert unknown['raised'] and unknown['value'] is None
 
   epsilon = np.array([4.0, 0, 1, 2])
   flag = attack_checks.larger_epsilon_weaker(epsilon, [0.3, 0.9, 0.5, 0.2])

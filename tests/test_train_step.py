@@ -127,6 +127,46 @@ def test_epsilon_zero_is_clean_training(batch):
   assert difference(a.params, b.params) == 0
 
 
+@pytest.mark.parametrize('method', attacks.METHODS)
+def test_statistics_move_by_the_learning_pass_alone(batch, method):
+  """Those of one pass over the attacked films, whatever the attack called."""
+  tx = optax.sgd(0.1)
+  state = make_state(tx)
+  attack = pgd(method=method)
+  new, _ = train_step.make_train_step(
+    MODEL,
+    tx,
+    attack,
+    objective=losses.make_objective('adversarial'),
+    epsilon=0.05,
+  )(state, jax.random.key(1), batch)
+  _, key = jax.random.split(jax.random.fold_in(jax.random.key(1), 0))
+  image = batch['image'] / jnp.float32(255)
+  variables = train_state.variables(state)
+  attacked = attack(variables, key, image, batch['label'], epsilon=0.05)
+  assert abs(attacked - image).max() > 0.01
+  _, updated = MODEL.apply(
+    variables, attacked, train=True, mutable=['batch_stats']
+  )
+  assert difference(new.batch_stats, updated['batch_stats']) == 0
+
+
+def test_the_attack_warms_up(batch):
+  """The films of step i are attacked with (i + 1) / warm-up of epsilon."""
+  tx = optax.sgd(0.0)
+  objective = losses.make_objective('adversarial')
+  make = lambda **options: train_step.make_train_step(
+    MODEL, tx, pgd(method='fgsm'), objective=objective, **options
+  )
+  warm = make(epsilon=0.08, warmup_steps=4)
+  for step, radius in ((0, 0.02), (1, 0.04), (3, 0.08), (9, 0.08)):
+    state = make_state(tx).replace(step=jnp.asarray(step))
+    key = jax.random.key(1)
+    _, found = warm(state, key, batch)
+    _, expected = make(epsilon=radius)(state, key, batch)
+    np.testing.assert_allclose(found['train/loss'], expected['train/loss'])
+
+
 def test_radius_warms_up_linearly():
   values = [float(train_step.radius(2.0, 4, step)) for step in range(6)]
   assert values == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
@@ -208,6 +248,49 @@ def test_free_step_learns_on_every_replay(batch):
     make_state(tx), jax.random.key(3), batch
   )
   assert difference(a.params, b.params) < 1e-7
+
+
+def test_free_replays_without_a_radius_are_so_many_plain_steps(batch):
+  tx = optax.adam(1e-2)
+  key = jax.random.key(1)
+  free = train_step.make_free_step(MODEL, tx, epsilon=0.0, replays=3)
+  found, _ = free(make_state(tx), key, batch)
+  plain = train_step.make_train_step(MODEL, tx)
+  expected = make_state(tx)
+  for _ in range(3):
+    expected, _ = plain(expected, key, batch)
+  assert difference(found.params, expected.params) < 1e-6
+  assert difference(found.batch_stats, expected.batch_stats) < 1e-6
+
+
+class Weighted(nn.Module):
+  """logit = x @ w: one finding, no normalisation."""
+
+  @nn.compact
+  def __call__(self, image, train=False, start='image'):
+    self.variable('batch_stats', 'none', jnp.zeros, ())
+    x = image.reshape(len(image), -1)
+    return nn.Dense(1, name='fc')(x), {'features': x}
+
+
+def test_free_replays_walk_to_the_corner(batch):
+  """Two steps of epsilon lead from any start to the worst film of a line."""
+  model, tx, epsilon = Weighted(), optax.sgd(0.0), 0.05
+  # Away from 0 and 1: a pixel held back there has no gradient and stays.
+  inside = (26 + 0.8 * batch['image']).astype(np.uint8)
+  batch = {'image': inside, 'label': batch['label'][:, :1]}
+  state = train_state.create(
+    model, tx, jax.random.key(0), jnp.zeros((1, 4, 4, 1))
+  )
+  free = train_step.make_free_step(model, tx, epsilon=epsilon, replays=3)
+  _, metrics = free(state, jax.random.key(1), batch)
+  image = batch['image'] / np.float32(255)
+  weight = np.asarray(state.params['fc']['kernel']).reshape(1, 4, 4, 1)
+  away = np.sign(weight) * (1 - 2 * batch['label'][:, :, None, None])
+  worst = image + epsilon * away
+  logits = worst.reshape(8, -1) @ weight.reshape(-1, 1)
+  expected = losses.sigmoid_cross_entropy(logits, batch['label']).mean()
+  np.testing.assert_allclose(metrics['train/loss'], expected, rtol=1e-6)
 
 
 def test_draws_depend_on_key_and_step_alone(batch):
