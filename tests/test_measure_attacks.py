@@ -11,6 +11,7 @@ from flax import linen as nn
 
 from configs import default
 from cxr import (
+  evaluate,
   evaluation_checks,
   measure_attacks,
   measures,
@@ -211,6 +212,53 @@ def test_no_films_no_checks():
   of = make()
   of.config.evaluate.check_films = 0
   assert evaluation_checks.run(of) == []
+
+
+def test_checks_and_measures_are_parts_that_are_made_once(
+  tmp_path, monkeypatch, caplog
+):
+  of = make(boxes=[(1, 0, row_box(0))])
+  of.config.evaluate.measures = ('under_attack',)
+  calls = []
+  raised = {'name': 'zero_gradient', 'raised': True, 'why': 'It is flat.'}
+
+  def run(of):
+    calls.append(of)
+    return [raised]
+
+  monkeypatch.setattr(evaluation_checks, 'run', run)
+  monkeypatch.setitem(
+    evaluate.MEASURES,
+    'under_attack',
+    lambda of: calls.append(of) or measure_attacks.under_attack(of),
+  )
+  folder = str(tmp_path)
+  first = [evaluate._checks(of, folder), evaluate._measures(of, folder)]
+  again = [evaluate._checks(of, folder), evaluate._measures(of, folder)]
+  assert len(calls) == 2
+  assert first[0] == again[0] == [raised]
+  assert [m.key for m in first[1]] == [m.key for m in again[1]]
+  assert caplog.messages.count('zero_gradient: It is flat.') == 2
+  # Other films are another part; no films none.
+  of.config.evaluate.check_films = 2
+  evaluate._checks(of, folder)
+  assert len(calls) == 3
+  of.config.evaluate.check_films = 0
+  assert evaluate._checks(of, folder) == [] and len(calls) == 3
+
+
+def test_more_attacks_or_measures_keep_the_parts_of_the_others(tmp_path):
+  config = make().config
+  described = {'splits': {'test': {'sha256': 'a'}}}
+  folder = lambda: evaluate._parts_folder(str(tmp_path), config, 7, described)
+  before = folder()
+  config.evaluate.attacks = ('pgd', 'square')
+  config.evaluate.measures = ('alignment', 'targeted')
+  config.evaluate.check_films = 3
+  config.evaluate.queries = 5
+  assert folder() == before
+  config.evaluate.num_steps = 3
+  assert folder() != before
 
 
 def figure(value, images=100, width=0.02):

@@ -1,4 +1,4 @@
-"""Images a second of forward, training and adversarial steps, JAX : PyTorch.
+r"""Images a second of forward, training and adversarial steps, JAX : PyTorch.
 
   python -m tests.benchmarks.bench_step --arch=resnet18 --image_size=224
 
@@ -12,6 +12,13 @@ and they run in turns, so that another load on the machine strikes all; the
 ratio is taken within a turn, and its median stands with the quartiles. Times
 of a shared machine still scatter: no test reads them. Where PyTorch is not
 installed, JAX is measured alone.
+
+  python -m tests.benchmarks.bench_step --what=cost --num_steps=0 \
+    --num_steps=3 --num_steps=7
+
+prints what a PGD-k step costs in plain ones, its steps and the plain step in
+turns, beside the bound of 1.15 (2k + 3) / 3: a gradient of the weights and the
+film is three forward passes' work, one of the film alone two.
 """
 
 import importlib.util
@@ -31,7 +38,7 @@ _FILTERS = flags.DEFINE_integer('num_filters', 64, "64 is torchvision's.")
 _SIZE = flags.DEFINE_integer('image_size', 64, 'Pixels.')
 _BATCH = flags.DEFINE_integer('batch_size', 32, 'Images.')
 _STEPS = flags.DEFINE_multi_integer(
-  'num_steps', [0, 3], 'Attack steps; 0 is plain training.'
+  'num_steps', [0, 3, 7], 'Attack steps; 0 is plain training.'
 )
 _FORWARD = flags.DEFINE_bool('forward', True, 'Measure inference, too.')
 _ROUNDS = flags.DEFINE_integer('rounds', 7, 'Turns.')
@@ -41,7 +48,11 @@ _DTYPE = flags.DEFINE_enum(
 _TORCH = flags.DEFINE_multi_enum(
   'torch_mode', ['eager', 'compiled'], ['eager', 'compiled'], 'Modes.'
 )
+_WHAT = flags.DEFINE_enum(
+  'what', 'both', ['speed', 'cost', 'both'], 'Against PyTorch; against plain.'
+)
 _EPSILON = 2 / 255
+_SLACK = 1.15
 _RATE = 1e-3
 
 
@@ -187,10 +198,13 @@ def _work(pipe, o):
 
 
 def _measure(options):
-  """Seconds a step 'mode round', and peak bytes, of the modes that work."""
+  """Seconds a step 'mode round', and peak bytes, of what works.
+
+  `options`: a contender by its name.
+  """
   context = multiprocessing.get_context('spawn')
   workers = {}
-  for o in options:
+  for name, o in options.items():
     pipe, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, o), daemon=True)
     process.start()
@@ -198,10 +212,10 @@ def _measure(options):
     # One after the other, so that the compilers do not meet.
     answer = pipe.recv()
     if isinstance(answer, str):
-      print(f'{o.mode} does not run here: {answer.splitlines()[-1]}')
+      print(f'{name} does not run here: {answer.splitlines()[-1]}')
       continue
-    print(f'  {o.mode}: first step after {answer:.1f} s', flush=True)
-    workers[o.mode] = pipe, process
+    print(f'  {name}: first step after {answer:.1f} s', flush=True)
+    workers[name] = pipe, process
   seconds = {mode: [] for mode in workers}
   counts = {}
   for i in range(-1, _ROUNDS.value):
@@ -225,32 +239,29 @@ def _spread(values):
   return f'{middle:8.2f} [{low:.2f}, {high:.2f}]'
 
 
-def main(argv):
-  del argv
+def _options(mode, steps):
+  return types.SimpleNamespace(
+    mode=mode,
+    arch=_ARCH.value,
+    filters=_FILTERS.value,
+    size=_SIZE.value,
+    batch=_BATCH.value,
+    dtype=_DTYPE.value,
+    steps=steps,
+  )
+
+
+def _name(steps):
+  return {None: 'forward', 0: 'train'}.get(steps, f'pgd-{steps}')
+
+
+def _print_speed():
   modes = ['jax']
   if importlib.util.find_spec('torch'):
     modes += _TORCH.value
-  print(
-    f'{_ARCH.value}, {_FILTERS.value} filters, {_SIZE.value} px, batch '
-    f'{_BATCH.value}, {_DTYPE.value}'
-  )
   for steps in [None] * _FORWARD.value + _STEPS.value:
-    name = {None: 'forward', 0: 'train'}.get(steps, f'pgd-{steps}')
-    print(name)
-    seconds, peaks = _measure(
-      [
-        types.SimpleNamespace(
-          mode=mode,
-          arch=_ARCH.value,
-          filters=_FILTERS.value,
-          size=_SIZE.value,
-          batch=_BATCH.value,
-          dtype=_DTYPE.value,
-          steps=steps,
-        )
-        for mode in modes
-      ]
-    )
+    print(_name(steps))
+    seconds, peaks = _measure({mode: _options(mode, steps) for mode in modes})
     for mode, taken in seconds.items():
       host, device = (peak / 2**30 for peak in peaks[mode])
       line = f'  {mode:9}{_spread(_BATCH.value / taken)} images/s'
@@ -258,6 +269,33 @@ def main(argv):
       if mode != 'jax' and 'jax' in seconds:
         line += f', jax : {mode} {_spread(taken / seconds["jax"])}'
       print(line, flush=True)
+
+
+def _print_cost():
+  print('cost in plain steps')
+  steps = sorted({0, *_STEPS.value})
+  seconds, _ = _measure({k: _options('jax', k) for k in steps})
+  for k in steps[1:]:
+    ratio = seconds[k] / seconds[0]
+    bound = _SLACK * (2 * k + 3) / 3
+    word = 'within' if np.median(ratio) <= bound else 'ABOVE'
+    print(
+      f'  {_name(k):9}{_spread(ratio)}, {word} {_SLACK} x {(2 * k + 3) / 3:.2f}'
+      f' = {bound:.2f}',
+      flush=True,
+    )
+
+
+def main(argv):
+  del argv
+  print(
+    f'{_ARCH.value}, {_FILTERS.value} filters, {_SIZE.value} px, batch '
+    f'{_BATCH.value}, {_DTYPE.value}'
+  )
+  if _WHAT.value != 'cost':
+    _print_speed()
+  if _WHAT.value != 'speed':
+    _print_cost()
 
 
 if __name__ == '__main__':
