@@ -5,6 +5,7 @@ python main.py --mode=compare --workdirs=runs/baseline,runs/robust
 """
 
 import ctypes
+import errno
 import logging as stdlib_logging
 import os
 import re
@@ -119,7 +120,10 @@ def is_ours(error: BaseException) -> bool:
 def explain(error: Exception) -> str:
   """The sentence for what the user can mend; '' for a defect of ours."""
   if isinstance(error, OSError):
-    return str(error)
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return f'{error}' + (
+      '. Make room; the same command goes on from here.' if full else ''
+    )
   if isinstance(error, ValueError | RuntimeError) and is_ours(error):
     return str(error)
   if isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error):

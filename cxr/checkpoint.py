@@ -73,15 +73,29 @@ def save(
   metrics: dict[str, float],
   config: ConfigDict,
 ):
-  """Writes the state under its step; NaN metrics do not rank."""
-  saver.save(
-    int(state.step),
-    state,
-    metrics={k: float(v) for k, v in metrics.items() if v == v},
-    custom_metadata=_made_for(config),
-    force=True,
-    overwrite=True,
-  )
+  """Writes the state under its step; NaN metrics do not rank.
+
+  Raises:
+    OSError: it could not be written; those before it stay as they are.
+  """
+  try:
+    saver.save(
+      int(state.step),
+      state,
+      metrics={k: float(v) for k, v in metrics.items() if v == v},
+      custom_metadata=_made_for(config),
+      force=True,
+      overwrite=True,
+    )
+  except (OSError, ValueError) as e:
+    # TensorStore's own: 'RESOURCE_EXHAUSTED: … No space left on device'.
+    full = 'No space left' in str(e)
+    reason = 'no space is left' if full else str(e).splitlines()[0][:200]
+    raise OSError(
+      f'The checkpoint of step {int(state.step)} could not be written: '
+      f'{reason}. The last one before it is kept; the same command goes on '
+      'from there.'
+    ) from e
 
 
 def _made_for(config: ConfigDict) -> dict:

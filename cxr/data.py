@@ -1,5 +1,6 @@
 """The config's films: where they lie, their splits, and how a batch is read."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -122,7 +123,9 @@ def train_batches(
       part = index.reshape(jax.process_count(), -1)[jax.process_index()]
       yield sharding.shard(mesh, {'index': part})
   else:
-    for batch in pipeline.train_batches(split, **options, **share()):
-      yield sharding.shard(
-        mesh, {'image': batch['image'], 'label': batch['label']}
-      )
+    batches = pipeline.train_batches(split, **options, **share())
+    with contextlib.closing(batches):
+      for batch in batches:
+        yield sharding.shard(
+          mesh, {'image': batch['image'], 'label': batch['label']}
+        )

@@ -257,12 +257,14 @@ def train(config: ConfigDict, workdir: str) -> None:
     num_steps=plan.num_steps,
     enabled=jax.process_index() == 0,
   )
+  batches = data.train_batches(config, films, mesh, start_step=start or 0)
+  step_fn = make_jit_step(config, model, tx, films, plan, step_key, mesh)
   try:
     with catch_signals() as stopped:
       fit(
         state,
-        make_jit_step(config, model, tx, films, plan, step_key, mesh),
-        data.train_batches(config, films, mesh, start_step=start or 0),
+        step_fn,
+        batches,
         plan,
         start=start or 0,
         validate=make_validate(
@@ -279,9 +281,26 @@ def train(config: ConfigDict, workdir: str) -> None:
         log=log,
         stopped=stopped,
       )
+  except NotFinite as e:
+    sound = checkpoint.step_of(
+      saver, 'latest', best_metric=config.train.best_metric
+    )
+    state = initial_state(config, model, tx, init_key, mesh)
+    if sound is not None:
+      state = checkpoint.restore(saver, sound, state, config, workdir)
+    names = blame(config, model, mesh, films, state, step_fn, e.step)
+    kept = 'no checkpoint was written yet'
+    if sound is not None:
+      kept = f'the last sound checkpoint is that of step {sound}'
+    raise ValueError(
+      f'The {e.name} at step {e.step} is {e.value}, {names}; {kept}. Try a '
+      'lower train.learning_rate.'
+    ) from e
   finally:
-    log.close()
+    # TensorFlow complains of a stream that ends with the process.
+    batches.close()
     saver.close()
+    log.close()
 
 
 def fit(
@@ -297,12 +316,13 @@ def fit(
       '(from %s).',
       jax.config.jax_compilation_cache_dir or 'no compilation cache',
     )
-  pending = None
+  pending, recent = None, []
   since, since_step = time.monotonic(), start
   for step, batch in zip(range(start, plan.num_steps), batches, strict=False):
     state, step_metrics = step_fn(state, batch)
     done = step + 1
     stop = stopped(done)
+    recent.append((done, step_metrics))
     log.advance()
     if step == start:
       # Compiled, not computed: the call returns before that.
@@ -322,11 +342,13 @@ def fit(
         films = (done - since_step) * plan.batch_size
         extra['films_per_second'] = films / seconds
       since, since_step = time.monotonic(), done
-      pending = done, step_metrics, extra
+      pending, recent = (done, recent, extra), []
     if validates:
       if pending is not None:
         write_metrics(log, *pending)
         pending = None
+      check_finite(recent)
+      recent = []
       values = validate(state)
       log.scalars(done, values | {'epoch': done / plan.steps_per_epoch})
       if guard.collapsed(values):
@@ -347,6 +369,7 @@ def fit(
         # The run that goes on does not write this step again.
         write_metrics(log, *pending)
       if not validates:
+        check_finite(recent)
         save(state, {})
       raise Stopped(
         f'Stopped at step {done} of {plan.num_steps}; a checkpoint is '
@@ -487,14 +510,67 @@ class CollapseGuard:
     return False
 
 
-def write_metrics(log, step, step_metrics, extra):
-  values = {k: float(v) for k, v in jax.device_get(step_metrics).items()}
+class NotFinite(ValueError):
+  """A figure of a step, `name`, is NaN or infinite: the weights are lost."""
+
+  def __init__(self, step: int, name: str, value: float):
+    super().__init__(f'The {name} at step {step} is {value}.')
+    self.step, self.name, self.value = step, name, value
+
+
+def check_finite(steps: list[tuple[int, dict]]) -> None:
+  """Raises NotFinite for the first of these steps' metrics that is not.
+
+  The norm of the gradient too: where it is not finite, the loss still is, but
+  no weight after it.
+  """
+  for step, values in jax.device_get(steps):
+    for name in ('loss', 'grad_norm'):
+      value = float(values[f'train/{name}'])
+      if not math.isfinite(value):
+        raise NotFinite(step, name, value)
+
+
+def write_metrics(log, step, steps, extra):
+  """Logs the last of the steps since the log step before; checks them all."""
+  values = {k: float(v) for k, v in jax.device_get(steps[-1][1]).items()}
   log.scalars(step, values | extra)
-  if not math.isfinite(values['train/loss']):
-    raise ValueError(
-      f'The loss at step {step} is {values["train/loss"]}; the last '
-      'checkpoint is kept. Try a lower train.learning_rate.'
-    )
+  check_finite(steps)
+
+
+def blame(config, model, mesh, films, state, step_fn, step: int) -> str:
+  """The films of the batch of `step` that are to blame, for a sentence.
+
+  Training goes on from `state` to the step before: every draw is a function
+  of the step, so it comes to the very weights that the batch was shown to.
+  """
+  rows = pipeline.index_batches(
+    len(films.label),
+    batch_size=config.train.batch_size,
+    seed=config.seed,
+    start_step=step - 1,
+  )
+  start = int(state.step)
+  batches = data.train_batches(config, films, mesh, start_step=start)
+  with contextlib.closing(batches):
+    for _, batch in zip(range(start, step - 1), batches, strict=False):
+      state, _ = step_fn(state, batch)
+  row = np.unique(next(rows))
+  logits = predict_split(
+    make_predict(model, mesh),
+    {'params': state.params, 'batch_stats': state.batch_stats},
+    mesh,
+    films,
+    batch_size=config.train.batch_size,
+    index=row,
+  )
+  label = films.label[row]
+  loss = np.abs(losses.sigmoid_cross_entropy(logits, label))
+  bad = ~np.isfinite(loss)
+  name = films.image_name[row][np.argmax(np.where(bad, np.inf, loss))]
+  if bad.any():
+    return f'as of {bad.sum()} of its {len(loss)} films, {name} among them'
+  return f'where {name} has the largest loss of {len(loss)} films'
 
 
 @contextlib.contextmanager

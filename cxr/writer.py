@@ -3,10 +3,12 @@
 import json
 import os
 import sys
+import time
 
-import tensorboardX
 import tqdm
 from absl import logging
+from tensorboardX import event_file_writer, summary
+from tensorboardX.proto import event_pb2
 
 
 def read(path: str) -> list[dict]:
@@ -41,7 +43,16 @@ class Writer:
     self._path = os.path.join(workdir, 'train.jsonl')
     truncate(self._path, step)
     self._lines = open(self._path, 'a')
-    self._events = tensorboardX.SummaryWriter(workdir, purge_step=step + 1)
+    # Not its SummaryWriter: that one's thread dies on a full disk, and then
+    # the next ten scalars wait for it for ever.
+    self._events = event_file_writer.EventsWriter(
+      os.path.join(workdir, 'events')
+    )
+    # TensorBoard forgets what a killed run drew beyond this step.
+    self._event(
+      step + 1,
+      session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START),
+    )
     self._bar = tqdm.tqdm(
       total=num_steps,
       initial=step,
@@ -66,7 +77,8 @@ class Writer:
     self._lines.write(json.dumps(record) + '\n')
     self._lines.flush()
     for name, value in values.items():
-      self._events.add_scalar(name, value, step)
+      self._event(step, summary=summary.scalar(name, value))
+    self._events.flush()
     text = '  '.join(
       f'{name} {value:.4g}'
       for name, value in values.items()
@@ -76,6 +88,11 @@ class Writer:
       logging.info('step %d  %s', step, text)
     else:
       self._bar.set_postfix_str(text, refresh=False)
+
+  def _event(self, step: int, **content):
+    self._events.write_event(
+      event_pb2.Event(wall_time=time.time(), step=step, **content)
+    )
 
   def close(self):
     if self._enabled:

@@ -1173,7 +1173,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   sheet = options.pop('contact_sheet')
   try:
     write(**options)
-  except ValueError as error:
+  except (ValueError, OSError, RuntimeError) as error:
     parser.error(str(error))
   if sheet:
     contact_sheet(options['dir'], sheet)

@@ -206,12 +206,15 @@ def results(folder: pathlib.Path) -> dict[str, object]:
   )
 
 
+def make_draw(folder: pathlib.Path) -> list:
+  return [
+    *(sys.executable, '-m', 'input_pipeline.phantom'),
+    *(f'--dir={folder}/phantom', '--num_films=160', '--workers=2'),
+  ]
+
+
 def make_job(name: str, base: pathlib.Path) -> Job:
   python = sys.executable
-  draw = lambda folder: [
-    *(python, '-m', 'input_pipeline.phantom', f'--dir={folder}/phantom'),
-    *('--num_films=160', '--workers=2'),
-  ]
   train = lambda folder, data: [
     *(python, ROOT / 'main.py', f'--workdir={folder}'),
     '--config=configs/robust.py:smoke',
@@ -223,7 +226,7 @@ def make_job(name: str, base: pathlib.Path) -> Job:
   at_work = lambda folder, out: 'device(s)' in out
   if name == 'phantom':
     return Job(
-      command=draw,
+      command=make_draw,
       begun=lambda folder, out: any(folder.iterdir()),
       left=files,
     )
@@ -235,7 +238,7 @@ def make_job(name: str, base: pathlib.Path) -> Job:
         results(folder / 'run') | {p.name: None for p in folder.iterdir()}
       ),
     )
-  subprocess.run(draw(base), cwd=ROOT, check=True, capture_output=True)
+  subprocess.run(make_draw(base), cwd=ROOT, check=True, capture_output=True)
   if name == 'prepare':
     return Job(
       command=lambda folder: [
