@@ -47,8 +47,13 @@ def folder(config: ConfigDict) -> str:
 
 
 def load(config: ConfigDict) -> Mapping[str, pipeline.Split]:
-  """Every split of the config's films; decoded and stored on first use."""
-  return pipeline.load(
+  """Every split of the config's films; decoded and stored on first use.
+
+  Raises:
+    FileNotFoundError, ValueError: one sentence on what is wrong; train,
+      validation or test has no film.
+  """
+  splits = pipeline.load(
     folder(config),
     image_size=config.data.image_size,
     prepared_dir=config.data.prepared_dir,
@@ -57,6 +62,21 @@ def load(config: ConfigDict) -> Mapping[str, pipeline.Split]:
     workers=config.data.workers,
     cache='memory' if config.data.cache == 'device' else config.data.cache,
   )
+  ways = {
+    'train': 'lower config.data.validation_fraction',
+    'validation': 'raise config.data.validation_fraction',
+    'test': 'see test_list.txt',
+  }
+  for name, way in ways.items():
+    if name not in splits:
+      counts = ', '.join(f'{n} {len(s.label)}' for n, s in splits.items())
+      left_out = sum(splits.left_out.values())
+      raise ValueError(
+        f'No {name} film is there (films: {counts}; left out: {left_out}); '
+        f'{way}, config.data.split_seed ({config.data.split_seed}) or add '
+        'films.'
+      )
+  return splits
 
 
 def write_summary(

@@ -306,18 +306,22 @@ def read_boxes(
       x, y, w, h = (float(row[c]) / _BOX_UNITS for c in 'xywh')
     except ValueError:
       x = y = w = h = math.nan
-    box = Box(finding, (y, x, y + h, x + w))
-    if not all(map(math.isfinite, box.box)):
+    corners = y, x, y + h, x + w
+    box = Box(finding, tuple(min(v, 1.0) for v in corners))
+    if not all(map(math.isfinite, corners)):
       left_out.append(LeftOut(name, 'box without four numbers', numbers))
     elif w <= 0 or h <= 0:
       left_out.append(LeftOut(name, 'box of no size', numbers))
     # A thousandth of a pixel for sums that were rounded.
-    elif min(x, y) < 0 or max(x + w, y + h) > 1 + 1e-6:
+    elif min(corners) < 0 or max(corners) > 1 + 1e-6:
       left_out.append(LeftOut(name, 'box outside the film', numbers))
+    elif box.box[0] >= box.box[2] or box.box[1] >= box.box[3]:
+      # Less than a float's grain, or nothing within the film.
+      left_out.append(LeftOut(name, 'box of no size', numbers))
     elif box in film_boxes:
       left_out.append(LeftOut(name, 'box given twice', numbers))
     else:
-      film_boxes.append(box._replace(box=tuple(min(v, 1.0) for v in box.box)))
+      film_boxes.append(box)
   return boxes, left_out
 
 

@@ -284,13 +284,18 @@ def test_boxes_that_cannot_be_used_are_counted(tmp_path):
       f'{TEST[0]},Mas,5,5,9,9',
       f'{TEST[1]},Mass,5,5,9,9',
       f'{TEST[1]},Mass,5,5,9,9',
+      # Cut at the border, then the same: found by fuzzing.
+      f'{TEST[1]},Mass,0.001,0,1024,9',
+      f'{TEST[1]},Mass,0.001,0,1024,9',
+      f'{TEST[1]},Mass,500,5,1e-300,9',
+      f'{TEST[1]},Mass,1024,5,0.001,9',
       f'{TEST[3]},Mass,5,5,9,9',
       '00000099_000.png,Mass,5,5,9,9',
     ],
     films=TRAIN + TEST[:3],
   )
   catalogue = read(tmp_path)
-  assert [len(f.boxes) for f in catalogue.films['test']] == [2, 1, 0]
+  assert [len(f.boxes) for f in catalogue.films['test']] == [2, 2, 0]
   assert catalogue.films['test'][0].boxes[0] == (3, (0, 0, 1, 1))
   assert max(catalogue.films['test'][0].boxes[1].box) <= 1
   assert reasons(catalogue) == sorted(
@@ -303,6 +308,9 @@ def test_boxes_that_cannot_be_used_are_counted(tmp_path):
       (TEST[0], 'box without four numbers'),
       (TEST[0], 'box of an unknown finding'),
       (TEST[1], 'box given twice'),
+      (TEST[1], 'box given twice'),
+      (TEST[1], 'box of no size'),
+      (TEST[1], 'box of no size'),
       (TEST[3], 'absent'),
       (TEST[3], 'box of a film left out'),
       ('00000099_000.png', 'box of a film left out'),
