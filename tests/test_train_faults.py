@@ -105,6 +105,16 @@ def config(tmp_path_factory):
   return config
 
 
+@pytest.mark.parametrize('name', ['train', 'validation', 'test'])
+def test_a_split_without_a_film_is_a_sentence(config, name, monkeypatch):
+  splits = train.data.load(config)
+  del splits[name]
+  monkeypatch.setattr(train.data.pipeline, 'load', lambda *_, **__: splits)
+  with pytest.raises(ValueError, match=f'No {name} film is there') as error:
+    train.data.load(config)
+  assert '\n' not in str(error.value)
+
+
 def test_the_step_the_film_and_the_last_sound_checkpoint_are_named(
   config, tmp_path, monkeypatch
 ):
