@@ -112,13 +112,30 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.evaluate.attack_films = 0  # test films attacked, by patient; 0: all
   config.evaluate.methods = ('cam', 'gradient')  # cxr/attribution.py lists them
   config.evaluate.rules = ('wang',)  # cxr/localization.py lists them
+  # Endpoints whose maps the CAM methods but 'cam' take ('stage1', ...,
+  # 'features'); of several the maps are fused.
+  config.evaluate.stages = ('features',)
   config.evaluate.smooth = 0.02  # blur of |gradient|, sigma / side
-  # cxr/evaluate.py lists them
-  config.evaluate.measures = ('alignment', 'targeted', 'under_attack')
+  config.evaluate.integration_steps = 64  # of integrated gradients
+  # Films, samples or steps in one pass of a gradient: what bounds its memory.
+  config.evaluate.chunk = 8
+  config.evaluate.measures = (  # cxr/evaluate.py lists them
+    'alignment',
+    'targeted',
+    'under_attack',
+    'maps',
+    'stability',
+    'randomisation',
+    'faithfulness',
+    'causes',
+  )
   config.evaluate.measure_films = 256  # test films measured; 0: all
+  config.evaluate.sanity_films = 32  # where each is mapped many times; 0: all
   config.evaluate.check_films = 64  # test films that check the attacks; 0: none
   config.evaluate.num_resamples = 2000  # bootstrap over patients
-  config.evaluate.save_maps = False  # every raw map, as maps.npz
+  # Kept in evaluation/: every map that is scored, as maps-<method>.npz, ...
+  config.evaluate.save_maps = False
+  config.evaluate.export = ()  # ... 'coco' (boxes), 'chexlocalize' (masks)
 
   config.explain = ConfigDict()
   config.explain.methods = ('cam', 'gradient')
@@ -171,6 +188,8 @@ def _smoke(config):
   config.evaluate.measures = ('alignment',)
   config.evaluate.check_films = 0
   config.evaluate.num_resamples = 50
+  config.evaluate.measure_films = 16
+  config.evaluate.sanity_films = 8
 
 
 _PRESETS = {'phantom': _phantom, 'nih': _nih, 'smoke': _smoke}

@@ -158,10 +158,17 @@ def _rules():
     'evaluate.restarts': _whole(1),
     'evaluate.attack_films': _whole(0),
     'evaluate.methods': methods,
-    'evaluate.rules': _all(_one_of(*localization.RULES)),
+    'evaluate.rules': _all(
+      _one_of(*localization.RULES, *localization.CROSS_FITTED_RULES)
+    ),
     'evaluate.measures': _each(_one_of(*evaluate.MEASURES)),
     'evaluate.measure_films': _whole(0),
     'evaluate.check_films': _whole(0),
+    'evaluate.sanity_films': _whole(0),
+    'evaluate.stages': _all((lambda x: isinstance(x, str), 'an endpoint')),
+    'evaluate.integration_steps': _whole(1),
+    'evaluate.chunk': _whole(1),
+    'evaluate.export': _each(_one_of(*evaluate.EXPORTS)),
     'evaluate.smooth': _between(0, 1),
     'evaluate.num_resamples': _whole(10),
     'evaluate.save_maps': _SWITCH,
@@ -208,6 +215,11 @@ def validate(config: ConfigDict) -> None:
     raise ValueError(
       f"config.attack.objective ('free') moves along the gradient's sign: "
       f"config.attack.norm ({config.attack.norm!r}) must be 'linf'."
+    )
+  if set(config.evaluate.rules) == {'oracle'}:
+    raise ValueError(
+      "config.evaluate.rules (('oracle',)) is an upper bound alone; add a rule "
+      "that does not see the scored boxes, such as 'tuned'."
     )
   mixes = config.attack.objective == 'trades' or (
     config.attack.objective == 'adversarial' and config.attack.clean_weight > 0

@@ -21,15 +21,16 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from cxr import (
-  attribution,
   card,
   checkpoint,
   data,
   evaluation_checks,
   exchange,
   localize,
+  localize_export,
   losses,
   measure_attacks,
+  measure_maps,
   measures,
   named_attacks,
   report,
@@ -47,7 +48,14 @@ MEASURES: dict[str, Callable[[Subject], list[measures.Measure]]] = {
   'alignment': measure_attacks.alignment,
   'targeted': measure_attacks.targeted,
   'under_attack': measure_attacks.under_attack,
+  'maps': measure_maps.whole_maps,  # sameness, outside_body, completeness_gap
+  'stability': measure_maps.stability,
+  'randomisation': measure_maps.randomisation,
+  'faithfulness': measure_maps.faithfulness,  # insertion, deletion
+  'causes': measure_maps.causes,  # of phantoms: effects, maps on what causes
 }
+# What config.evaluate.export may ask for; see localize_export.py.
+EXPORTS = ('coco', 'chexlocalize')
 # Weights drawn anew in the same network: a control for the maps.
 RANDOM_WEIGHTS = '_random_weights'
 
@@ -83,6 +91,12 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
       'map_size': map_size,
     }
     _write_results(config, workdir, blocks, rows, measured, details)
+    if 'coco' in config.evaluate.export:
+      rule = localize_export.main_rule(config.evaluate.rules)
+      films = localize.boxed_films(test)
+      localize_export.write_coco(parts, films, rows, logits, rule=rule)
+    if config.evaluate.export:
+      logging.info('Files for other tools: %s', parts)
   # Who leaves first waits five minutes for the others, and no longer.
   sharding.wait_for_all('results')
 
@@ -117,6 +131,7 @@ def summarize(config: ConfigDict, workdir: str) -> None:
     'data': described,
     'versions': versions(),
     'step': details['step'],
+    'warnings': measure_maps.warnings(figures['measures']),
     **figures,
     'attack_checks': details.get('attack_checks', []) + flags,
   }
@@ -157,7 +172,7 @@ def _parts_folder(workdir, config, step, described) -> str:
     'splits': {k: v['sha256'] for k, v in described['splits'].items()},
     'size': config.data.image_size,
   }
-  for name in ('num_resamples', 'batch_size', 'save_maps'):
+  for name in ('num_resamples', 'batch_size', 'chunk', 'export'):
     moves_figures.pop(name)
   # More of these is more parts, each by its own name.
   for name in ('attacks', 'queries', 'measures', 'check_films'):
@@ -280,7 +295,7 @@ def _boxes(
   if not len(films.row):
     logging.warning('No test film has a box: localization is left out.')
     return [], {}
-  grids = map_sizes(config, model, variables)
+  grids = localize.map_sizes(config, model, variables)
   size = (config.data.image_size,) * 2
   rows = []
   # They score maps while the device makes the next ones.
@@ -326,7 +341,16 @@ def _all_maps(
   config, model, variables, mesh, split, films, grids, size, parts
 ) -> Iterator[tuple[str, Callable | None]]:
   """(method, finding -> 'n h w'), None where the part is stored."""
-  done = lambda name: os.path.exists(os.path.join(parts, f'boxes-{name}.json'))
+  chexlocalize = 'chexlocalize' in config.evaluate.export
+
+  def done(name, *, of_model=False):
+    files = [f'boxes-{name}.json']
+    if of_model and config.evaluate.save_maps:
+      files.append(f'maps-{name}.npz')
+    if of_model and chexlocalize:
+      files += localize_export.chexlocalize_files(name)
+    return all(os.path.exists(os.path.join(parts, f)) for f in files)
+
   batch_size = sharding.round_up(mesh, config.evaluate.batch_size)
   key = jax.random.key(config.seed)
   random_variables = sharding.replicate(
@@ -335,7 +359,7 @@ def _all_maps(
   for method in config.evaluate.methods:
     for suffix, of in (('', variables), (RANDOM_WEIGHTS, random_variables)):
       name = method + suffix
-      if done(name):
+      if done(name, of_model=True):
         yield name, None
         continue
       logging.info('Maps of %d boxed films: %s.', len(films.row), name)
@@ -348,8 +372,14 @@ def _all_maps(
         films.row,
         batch_size=batch_size,
       )
-      if config.evaluate.save_maps and jax.process_index() == 0:
-        _save_maps(os.path.join(parts, f'maps-{name}.npz'), films.name, maps)
+      if jax.process_index() == 0:
+        if config.evaluate.save_maps:
+          _save_maps(os.path.join(parts, f'maps-{name}.npz'), films.name, maps)
+        if chexlocalize:
+          rule = localize_export.main_rule(config.evaluate.rules)
+          localize_export.write_chexlocalize(
+            parts, name, films, maps, rule=rule
+          )
       # Contiguous by finding: a worker is sent its finding's maps alone.
       yield name, lambda f, maps=maps: np.ascontiguousarray(maps[..., f])
   for name in localize.CONTROLS:
@@ -366,21 +396,6 @@ def _all_maps(
         seed=config.seed,
       ),
     )
-
-
-def map_sizes(config, model, variables) -> dict[str, tuple[int, int]]:
-  """Cells of each method's map, before it is enlarged to the film."""
-  size = config.data.image_size
-  _, endpoints = jax.eval_shape(
-    lambda v, x: model.apply(v, x),
-    variables,
-    jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32),
-  )
-  grid = endpoints['features'].shape[1:3]
-  return {
-    method: grid if method in attribution.CAM_METHODS else (size, size)
-    for method in config.evaluate.methods
-  }
 
 
 # Whatever else is measured of a film.
@@ -428,7 +443,8 @@ def _examples(
   path = os.path.join(workdir, 'examples.npz')
   if not len(films.row):
     return
-  first = config.evaluate.methods[0], config.evaluate.rules[0]
+  rule = localize_export.main_rule(config.evaluate.rules)
+  first = config.evaluate.methods[0], rule
   ious = np.full(films.truth.shape[:2], np.nan)
   place = {name: i for i, name in enumerate(films.name)}
   for row in rows:

@@ -139,7 +139,10 @@ def explain(
   explained = explain_films(
     _make_predict(model, variables),
     _make_maps(
-      model, variables, options.methods, smooth=config.evaluate.smooth
+      model,
+      variables,
+      {m: localize.options(config, m) for m in options.methods},
+      smooth=config.evaluate.smooth,
     ),
     _make_boxes(options.rule),
     paths,
@@ -419,9 +422,13 @@ def _make_predict(model, variables) -> PredictFn:
   return lambda image: predict(variables, image)
 
 
-def _make_maps(model, variables, methods, *, smooth: float) -> MapsFn:
+def _make_maps(
+  model, variables, methods: Mapping[str, dict], *, smooth: float
+) -> MapsFn:
+  """`methods`: name -> options of its attribution."""
   attributions = {
-    method: attribution.make_attribution(model, method) for method in methods
+    method: attribution.make_attribution(model, method, **options)
+    for method, options in methods.items()
   }
 
   @jax.jit

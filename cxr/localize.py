@@ -4,12 +4,14 @@ Every film with a box is mapped for every boxed finding: a film without a box
 of a finding can only earn false positives, and they count.
 """
 
+import functools
 import os
 import zlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 from ml_collections import ConfigDict
@@ -45,15 +47,33 @@ def boxed_films(split: pipeline.Split) -> BoxedFilms:
   return BoxedFilms(rows, split.image_name[rows], split.patient[rows], truth)
 
 
-def make_maps(config: ConfigDict, model, method: str) -> Callable:
-  """(variables, keys 'b', image 'b h w 1') -> 'b h w 8', ready to be scored."""
-  attribute = attribution.make_attribution(
-    model, method, findings=range(len(BOXED))
+def options(config: ConfigDict, method: str) -> dict:
+  """What config.evaluate says of a method of attribution."""
+  e = config.evaluate
+  if method in attribution.CAM_METHODS:
+    if method == 'cam':
+      return {}
+    return {'stage': e.stages[0] if len(e.stages) == 1 else e.stages}
+  found = {'chunk': e.chunk}
+  if method == 'integrated_gradients':
+    found['num_steps'] = e.integration_steps
+  return found
+
+
+def make_maps(
+  config: ConfigDict, model, method: str, *, raw: bool = False
+) -> Callable:
+  """(variables, keys 'b', image 'b h w 1') -> 'b h w 8', ready to be scored.
+
+  `raw`: as the method gives them, signed.
+  """
+  attribute = _attribution(
+    model, method, tuple(sorted(options(config, method).items()))
   )
 
   def maps(variables, keys, image):
     out = attribute(variables, keys, data.to_unit(image))
-    if method in BY_MAGNITUDE:
+    if method in BY_MAGNITUDE and not raw:
       out = attribution.magnitude(out, sigma=config.evaluate.smooth)
     return out
 
@@ -61,6 +81,44 @@ def make_maps(config: ConfigDict, model, method: str) -> Callable:
   if jax.default_backend() == 'cpu' and jax.process_count() == 1:
     return maps
   return jax.jit(maps)
+
+
+@functools.lru_cache(maxsize=16)
+def _attribution(model, method: str, options: tuple) -> attribution.Attribution:
+  """Kept, so that every use of a method in a run compiles it once."""
+  return attribution.make_attribution(
+    model, method, findings=range(len(BOXED)), **dict(options)
+  )
+
+
+def map_sizes(config, model, variables) -> dict[str, tuple[int, int]]:
+  """Cells of each method's map, before it is enlarged to the film.
+
+  Raises:
+    ValueError: config.evaluate.stages names an endpoint the model lacks.
+  """
+  size = config.data.image_size
+  _, endpoints = jax.eval_shape(
+    lambda v, x: model.apply(v, x),
+    variables,
+    jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32),
+  )
+  stages = config.evaluate.stages
+  unknown = [stage for stage in stages if stage not in endpoints]
+  if unknown:
+    raise ValueError(
+      f'config.evaluate.stages ({", ".join(unknown)}) must be among the '
+      f"model's endpoints: {', '.join(endpoints)}."
+    )
+
+  def grid(method):
+    if method not in attribution.CAM_METHODS:
+      return size, size
+    stage = options(config, method).get('stage', 'features')
+    # Maps of several stages are fused on the film's own grid.
+    return endpoints[stage].shape[1:3] if stage in endpoints else (size, size)
+
+  return {method: grid(method) for method in config.evaluate.methods}
 
 
 def compute_maps(

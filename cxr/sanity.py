@@ -5,6 +5,7 @@ work on the host in float64. A quantity that does not exist (a share of nothing,
 a mean over no pair, anything of a map with NaN in it) is NaN, never an error.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
@@ -100,19 +101,19 @@ def ssim(
 
 
 def cascade(
-  variables: PyTree, random_variables: PyTree, layers: Sequence[str]
+  variables: PyTree, random_variables: PyTree, stages: Sequence[Sequence[str]]
 ) -> Iterator[PyTree]:
-  """Variables with the first 0, 1, ... all of `layers` randomised.
+  """Variables with the first 0, 1, ... all of `stages` randomised.
 
   Args:
     variables: collections ('params', 'batch_stats', ...) of layers by name.
     random_variables: the same tree without what was learned; see `shuffle`.
       Statistics go with their layer.
-    layers: names from the head down; see `layers_from_head`.
+    stages: layers that go together, from the head down; see `stages_from_head`.
   """
   yield variables
-  for count in range(1, len(layers) + 1):
-    replaced = set(layers[:count])
+  for count in range(1, len(stages) + 1):
+    replaced = set(itertools.chain.from_iterable(stages[:count]))
     yield {
       collection: {
         name: random_variables[collection][name] if name in replaced else layer
@@ -122,52 +123,52 @@ def cascade(
     }
 
 
-def shuffle(key: Key[Array, ''], variables: PyTree) -> PyTree:
+def shuffle(seed: int, variables: PyTree) -> PyTree:
   """Every array with its entries in random order: no layer keeps its meaning.
 
   Unlike a second initialisation this keeps each array's distribution, and does
   not undo the randomisation where an initialisation starts blocks as the
   identity.
   """
-  leaves, tree = jax.tree.flatten(variables)
-  keys = jax.random.split(key, len(leaves))
-  shuffled = [
-    jax.random.permutation(k, leaf.ravel()).reshape(leaf.shape)
-    for k, leaf in zip(keys, leaves, strict=True)
-  ]
-  return jax.tree.unflatten(tree, shuffled)
+  # On the host: XLA would compile a sort for each shape.
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(
+    lambda leaf: rng.permutation(np.ravel(leaf)).reshape(leaf.shape), variables
+  )
 
 
-def layers_from_head(init_fn: Callable[[], PyTree]) -> list[str]:
-  """Top-level layers of a network, last called first.
+def stages_from_head(init_fn: Callable[[], PyTree]) -> dict[str, list[str]]:
+  """Top-level layers of a network by stage, last called first.
 
   `init_fn` makes its variables, as `lambda: model.init(key, image)`; nothing is
-  computed. Variables that have passed jit or a checkpoint do not know the order
-  any more: their names are sorted.
+  computed. Layers of one stage share what stands before '_' in their names.
+  Variables that have passed jit or a checkpoint do not know the order any more:
+  their names are sorted.
   """
-  names = []
+  stages = {}
 
   def trace():
-    names.extend(init_fn()['params'])
+    for name in reversed(list(init_fn()['params'])):
+      stages.setdefault(name.partition('_')[0], []).append(name)
 
   jax.eval_shape(trace)
-  return names[::-1]
+  return stages
 
 
 def cascading_randomisation(
   map_fn: Callable[[PyTree], Maps],
   variables: PyTree,
   random_variables: PyTree,
-  layers: Sequence[str],
+  stages: Sequence[Sequence[str]],
 ) -> Float[np.ndarray, 'l b *k']:
-  """Rank correlation of |map| with the trained network's, layer by layer.
+  """Rank correlation of |map| with the trained network's, stage by stage.
 
   Adebayo et al. 2018. `map_fn` gives the maps of fixed films under given
-  variables. Row l is after l layers, from the head down; row 0 is 1. A map that
+  variables. Row l is after l stages, from the head down; row 0 is 1. A map that
   does not fall towards 0 shows the film, not what the network learned of it.
   """
   maps = (
-    np.abs(map_fn(v)) for v in cascade(variables, random_variables, layers)
+    np.abs(map_fn(v)) for v in cascade(variables, random_variables, stages)
   )
   trained = next(maps)
   rows = [correlation(trained, trained, rank=True)]
@@ -273,46 +274,42 @@ def stability(
   return np.mean(rows, 0)
 
 
-def pairwise_correlation(maps: Maps) -> Float[np.ndarray, '*k']:
-  """Mean correlation between the maps of different films.
+def sameness(maps: Maps) -> Float[np.ndarray, 'b *k']:
+  """Correlation of each film's map with the mean of all other films' maps.
 
-  Constant maps count as the same as each other and unlike any other.
+  Near 1: one map for every film. Networks that never see a finding put its peak
+  in the same corner of each; their maps look like answers and are none. Every
+  map counts alike in the mean, whatever its units; maps with NaN do not count,
+  nor do constant ones, which are like each other (1) and like no other (0).
   """
   unit = _standardize(maps)
-  num_films = len(unit)
-  if num_films < 2:
-    return np.full(unit.shape[2:], np.nan)
-  constant = (~unit.any(1)).sum(0)
-  # The squared length of a sum of n unit vectors is n and all pairs, twice.
-  pairs = (unit.sum(0) ** 2).sum(0) - (num_films - constant)
-  pairs = pairs + constant * (constant - 1)
-  return pairs / (num_films * (num_films - 1))
-
-
-def same_map(
-  maps: Maps, *, threshold: float = 0.9
-) -> tuple[Float[np.ndarray, '*k'], Bool[np.ndarray, '*k']]:
-  """`pairwise_correlation`, and whether it is so high that the map is one.
-
-  Networks that never see a finding put its peak in the same corner of every
-  film; their maps look like answers and are none.
-  """
-  value = pairwise_correlation(maps)
-  return value, value > threshold
+  counted = np.nan_to_num(unit)
+  others = counted.sum(0) - counted
+  constant = ~counted.any(1) & ~np.isnan(unit).any(1)
+  # A film is compared with nothing where no other has a map.
+  alone = (~np.isnan(unit).any(1)).sum(0) < 2
+  length = np.sqrt((others**2).sum(1))
+  # Of a sum of unit vectors: what is below this is rounding.
+  flat = length < 1e-9
+  dot = (unit * others).sum(1) / np.where(flat, 1, length)
+  return np.where(alone, np.nan, np.where(flat & constant, 1.0, dot))
 
 
 def body_mask(
-  image: Float[Array, 'h w 1'], *, threshold: float = 0.08
+  image: Float[Array, 'h w 1'], *, share: float = 0.15
 ) -> Bool[np.ndarray, 'h w']:
-  """The largest region brighter than `threshold`, its holes filled.
+  """The largest region that is not black, its holes filled.
 
-  Air is black in a film, the body is not, and lungs are holes in it. Nothing
-  brighter: an empty mask.
+  Not black: above the film's 1st percentile by more than `share` of the way to
+  its 99th. Air is black in a film, the body is not, and lungs are holes in it.
+  A film without contrast has no body: an empty mask.
   """
   image = np.asarray(image, np.float64)[..., 0]
   smooth = ndimage.gaussian_filter(image, max(image.shape) / 128)
-  regions, count = ndimage.label(smooth > threshold, np.ones((3, 3)))
-  if not count:
+  low, high = np.percentile(smooth, (1, 99))
+  bright = smooth > low + share * (high - low)
+  regions, count = ndimage.label(bright, np.ones((3, 3)))
+  if not count or high - low < 1 / 255:
     return np.zeros(image.shape, bool)
   largest = np.bincount(regions.ravel())[1:].argmax() + 1
   return ndimage.binary_fill_holes(regions == largest)
@@ -321,11 +318,29 @@ def body_mask(
 def share_outside(
   maps: Maps, mask: Bool[np.ndarray, 'b h w']
 ) -> Float[np.ndarray, 'b *k']:
-  """Share of |map| that lies outside the mask; NaN for a map of zeros."""
+  """Share of |map| that lies outside the mask.
+
+  NaN for a map of zeros, and where the mask is empty: there is no such region.
+  """
   size = np.abs(np.asarray(maps, np.float64))
   mask = np.asarray(mask).reshape(mask.shape + (1,) * (size.ndim - 3))
   total, outside = size.sum((1, 2)), np.where(mask, 0, size).sum((1, 2))
-  return np.where(total > 0, outside / np.where(total > 0, total, 1), np.nan)
+  defined = (total > 0) & np.isfinite(total) & mask.any((1, 2))
+  return np.where(defined, outside / np.where(defined, total, 1), np.nan)
+
+
+def share_in_span(
+  maps: Maps, basis: Float[np.ndarray, 'n h w']
+) -> Float[np.ndarray, 'b *k']:
+  """Share of a map's energy, less its mean, that the basis images span.
+
+  A map of white noise has n / (h w - 1) of it there; NaN for a constant map.
+  """
+  unit = _standardize(maps)
+  basis = np.reshape(basis, (len(basis), -1))
+  span, _ = np.linalg.qr((basis - basis.mean(1, keepdims=True)).T)
+  share = (np.einsum('pn,bp...->bn...', span, unit) ** 2).sum(1)
+  return np.where(unit.any(1), share, np.nan)
 
 
 def cause_attribution(

@@ -648,10 +648,11 @@ def localization_figures(rows: Boxes, **options) -> dict:
 
 
 def _methods_and_rules(rows: Boxes):
-  """(method, rule, its rows), Wang's rule first."""
+  """(method, rule, its rows): Wang's rule first, the upper bound last."""
   for method in _ordered(rows.method, ()):
     of_method = rows.method == method
-    for rule in _ordered(rows.rule[of_method], ('wang',)):
+    rules = _ordered(rows.rule[of_method], ('wang',))
+    for rule in sorted(rules, key=lambda rule: rule == 'oracle'):
       index = np.flatnonzero(of_method & (rows.rule == rule))
       yield method, rule, rows.rows(index)
 

@@ -510,7 +510,7 @@ class TestExplain:
   def test_maps_are_those_of_the_findings_asked_for(self, model):
     _, net, variables = model
     image = np.random.default_rng(0).random((2, 32, 32, 1), np.float32)
-    maps_fn = explain._make_maps(net, variables, ('cam',), smooth=0.02)
+    maps_fn = explain._make_maps(net, variables, {'cam': {}}, smooth=0.02)
     every = maps_fn(image, np.tile(np.arange(14), (2, 1)))['cam']
     some = maps_fn(image, np.array([[3, 1], [0, 13]]))['cam']
     np.testing.assert_array_equal(some[0], every[0][..., [3, 1]])
@@ -519,14 +519,14 @@ class TestExplain:
   def test_saliency_maps_are_magnitudes(self, model):
     _, net, variables = model
     image = np.random.default_rng(0).random((1, 32, 32, 1), np.float32)
-    maps_fn = explain._make_maps(net, variables, ('gradient',), smooth=0.02)
+    maps_fn = explain._make_maps(net, variables, {'gradient': {}}, smooth=0.02)
     assert (np.asarray(maps_fn(image, np.array([[0]]))['gradient']) >= 0).all()
 
   def test_occlusion_keeps_its_sign(self, monkeypatch):
     # It is evidence for and against, as where it is scored.
     made = lambda model, method: lambda variables, keys, image: -image
     monkeypatch.setattr(attribution, 'make_attribution', made)
-    maps_fn = explain._make_maps(None, None, ('occlusion',), smooth=0.02)
+    maps_fn = explain._make_maps(None, None, {'occlusion': {}}, smooth=0.02)
     image = np.ones((1, 8, 8, 1), np.float32)
     assert (
       np.asarray(maps_fn(image, np.array([[0]]))['occlusion']) == -1

@@ -8,6 +8,7 @@ from jax import numpy as jnp
 from scipy import stats
 
 from cxr import saliency, sanity
+from input_pipeline import phantom
 
 RNG = np.random.default_rng(0)
 
@@ -131,18 +132,24 @@ def _chain():
   return init, init()
 
 
-def test_layers_from_head_are_in_the_order_of_the_calls():
+def test_stages_from_head_are_in_the_order_of_the_calls():
   init, _ = _chain()
-  expected = ['a', 'k_norm', 'k', 'b_norm', 'b', 'z_norm', 'z']
-  assert sanity.layers_from_head(init) == expected
+  stages = sanity.stages_from_head(init)
+  expected = {
+    'a': ['a'],
+    'k': ['k_norm', 'k'],
+    'b': ['b_norm', 'b'],
+    'z': ['z_norm', 'z'],
+  }
+  assert list(stages.items()) == list(expected.items())
 
 
-def test_cascade_replaces_layer_after_layer():
+def test_cascade_replaces_stage_after_stage():
   _, variables = _chain()
   random = jax.tree.map(lambda x: x + 100, variables)
-  steps = list(sanity.cascade(variables, random, ['a', 'k_norm']))
-  assert len(steps) == 3
-  for step, replaced in zip(steps, [[], ['a'], ['a', 'k_norm']], strict=True):
+  steps = list(sanity.cascade(variables, random, [['a'], ['k_norm', 'k']]))
+  expected = [[], ['a'], ['a', 'k_norm', 'k']]
+  for step, replaced in zip(steps, expected, strict=True):
     assert jax.tree.structure(step) == jax.tree.structure(variables)
     for collection, tree in step.items():
       for name in tree:
@@ -154,7 +161,7 @@ def test_cascade_replaces_layer_after_layer():
 
 def test_shuffle_keeps_the_entries_and_moves_them():
   variables = {'params': {'a': jnp.arange(60.0).reshape(3, 20)}}
-  shuffled = sanity.shuffle(jax.random.key(0), variables)['params']['a']
+  shuffled = sanity.shuffle(0, variables)['params']['a']
   assert shuffled.shape == (3, 20)
   np.testing.assert_array_equal(np.sort(shuffled.ravel()), np.arange(60))
   assert (shuffled != variables['params']['a']).mean() > 0.5
@@ -170,7 +177,7 @@ def test_cascading_randomisation_falls_where_the_map_reads_the_layer():
     return v['params']['head']['w'] * (first * pattern + (1 - first) * other)
 
   rows = sanity.cascading_randomisation(
-    map_fn, variables, random, ['head', 'first']
+    map_fn, variables, random, [['head'], ['first']]
   )
   expected = sanity.correlation(np.abs(pattern), np.abs(other), rank=True)
   np.testing.assert_allclose(rows, [[1, 1], [1, 1], expected])
@@ -241,34 +248,38 @@ def test_stability_of_a_map_that_ignores_the_noise_and_of_one_that_is_noise():
   assert (shaken < 0.6).all()
 
 
-def test_pairwise_correlation_is_the_mean_over_pairs():
-  maps = _maps(4, 5, 5, 2) + _maps(1, 5, 5, 1)
+def test_sameness_is_the_correlation_with_the_mean_of_the_others():
+  maps = _maps(4, 5, 6, 2)
+  value = sanity.sameness(maps)
+  flat = maps.reshape(4, -1, 2)
   for k in range(2):
-    matrix = np.corrcoef(maps[..., k].reshape(4, -1))
-    expected = matrix[np.triu_indices(4, 1)].mean()
-    value = sanity.pairwise_correlation(maps)[k]
-    assert value == pytest.approx(expected)
+    standard = (flat[..., k] - flat[..., k].mean(1)[:, None]) / flat[
+      ..., k
+    ].std(1)[:, None]
+    for i in range(4):
+      others = np.delete(standard, i, axis=0).mean(0)
+      expected = np.corrcoef(standard[i], others)[0, 1]
+      assert value[i, k] == pytest.approx(expected)
+  # One map at any scale.
+  scaled = maps[:1] * np.arange(1, 4)[:, None, None, None] + 7
+  np.testing.assert_allclose(sanity.sameness(scaled), np.ones((3, 2)))
 
 
-def test_same_map():
-  one = _maps(1, 6, 6)
-  same = np.concatenate([one, 2 * one + 1, one + 1e-3 * _maps(1, 6, 6)])
-  value, flag = sanity.same_map(np.stack([same, _maps(3, 6, 6)], -1))
-  assert value[0] > 0.99
-  assert flag.tolist() == [True, False]
-
-
-def test_same_map_of_constants_of_one_film_and_of_nan():
-  flat = np.full((3, 4, 4), 0.3)
-  assert sanity.same_map(flat) == (1, True)
-  mixed = np.concatenate([flat[:2], _maps(1, 4, 4)])
-  assert sanity.pairwise_correlation(mixed) == pytest.approx(1 / 3)
-  value, flag = sanity.same_map(flat[:1])
-  assert np.isnan(value)
-  assert not flag
-  value, flag = sanity.same_map(np.where(flat, np.nan, 0))
-  assert np.isnan(value)
-  assert not flag
+def test_sameness_of_constants_of_one_film_and_of_nan():
+  flat = np.full((3, 4, 4), 0.1)
+  np.testing.assert_array_equal(sanity.sameness(flat), 1)
+  mixed = np.concatenate([flat[:2], _maps(2, 4, 4)])
+  value = sanity.sameness(mixed)
+  np.testing.assert_array_equal(value[:2], 0)
+  assert np.abs(value[2:]).min() > 0
+  assert np.isnan(sanity.sameness(flat[:1])).all()
+  mixed[3] = np.nan
+  value = sanity.sameness(mixed)
+  assert np.isnan(value).tolist() == [False, False, False, True]
+  # What is left to be compared with is constant.
+  np.testing.assert_array_equal(value[:3], 0)
+  assert np.isnan(sanity.sameness(mixed[[3, 3]])).all()
+  assert np.isnan(sanity.sameness(mixed[2:])).all()
 
 
 def test_body_mask_fills_the_lungs_and_leaves_markers_out():
@@ -282,7 +293,21 @@ def test_body_mask_fills_the_lungs_and_leaves_markers_out():
   assert (mask != body).mean() < 0.02
   assert mask[30, 22]
   assert not mask[3, 60]
-  assert not sanity.body_mask(np.zeros((8, 8, 1))).any()
+  assert not sanity.body_mask(np.full((8, 8, 1), 0.5)).any()
+
+
+@pytest.mark.parametrize('view', ['PA', 'AP'])
+def test_body_mask_of_drawn_films(view):
+  entries = [e for e in phantom.plan(60) if e.view == view and e.findings][:4]
+  for entry in entries:
+    film = phantom.draw(entry, image_size=64, renderings=False)
+    mask = sanity.body_mask(film.image[..., None] / 255)
+    # Above the shoulders is air, all that has a box is body.
+    assert not mask[:3, [0, 1, 2, -3, -2, -1]].any()
+    assert mask[40:, 16:48].all()
+    for ymin, xmin, ymax, xmax in film.box.values():
+      rows = slice(round(64 * ymin), round(64 * ymax))
+      assert mask[rows, round(64 * xmin) : round(64 * xmax)].mean() > 0.98
 
 
 def test_share_outside():
@@ -293,6 +318,20 @@ def test_share_outside():
   assert np.isnan(share[1])
   many = sanity.share_outside(np.stack([maps, 2 * maps], -1), mask)
   np.testing.assert_allclose(many[0], [0.5, 0.5])
+  assert np.isnan(sanity.share_outside(maps, np.zeros_like(mask))).all()
+
+
+def test_share_in_span():
+  basis = _maps(2, 6, 6)
+  inside = 3 * basis[0] - basis[1] + 5
+  maps = np.stack([inside, np.ones((6, 6)), np.full((6, 6), np.nan)])
+  value = sanity.share_in_span(maps, basis)
+  assert value[0] == pytest.approx(1)
+  assert np.isnan(value[1:]).all()
+  noise = sanity.share_in_span(_maps(4000, 6, 6), basis)
+  assert noise.mean() == pytest.approx(2 / 35, rel=0.05)
+  both = np.stack([inside, inside + 10 * _maps(6, 6)], -1)[None]
+  assert sanity.share_in_span(both, basis)[0, 1] < 0.9
 
 
 def test_cause_attribution_of_a_linear_model_is_the_causal_effect():

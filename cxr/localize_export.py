@@ -1,0 +1,113 @@
+"""Maps and boxes of an evaluation as files of other tools.
+
+All of them are of the boxed test films and, where a rule is needed, of
+`main_rule`. Boxes are in the pixels of the data set's own box list.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from cxr import exchange, localization
+from cxr.localize import BoxedFilms
+from input_pipeline.findings import BOXED, FINDINGS
+
+# Side of the films in BBox_List_2017.csv, the phantom's too.
+BOX_UNITS = 1024
+_TRUTH = 'chexlocalize-truth.json'
+
+
+def main_rule(rules: Sequence[str]) -> str:
+  """The rule that stands for the others: Wang's, else the first result."""
+  results = [rule for rule in rules if rule != 'oracle']
+  return 'wang' if 'wang' in results else results[0]
+
+
+def chexlocalize_files(method: str) -> list[str]:
+  """Names of what `write_chexlocalize` leaves of a method."""
+  ends = '.json', '-iou.csv', '-hit.csv'
+  return [_TRUTH, *(f'chexlocalize-{method}{end}' for end in ends)]
+
+
+def write_chexlocalize(
+  folder: str,
+  method: str,
+  films: BoxedFilms,
+  maps: Float[np.ndarray, 'n h w 8'],
+  *,
+  rule: str,
+) -> None:
+  """Masks of the true boxes, of the maps above the rule's lowest level, and
+  their scores as CheXlocalize counts them.
+
+  A film without a box of a finding has an empty true mask, and no score.
+  """
+  path = lambda name: os.path.join(folder, name)
+  size = maps.shape[1:3]
+  truth = {str(name): {} for name in films.name}
+  masks = {name: {} for name in truth}
+  scores = np.full((2, len(truth), len(BOXED)), np.nan)
+  for k, finding in enumerate(BOXED):
+    heatmaps = maps[..., k]
+    levels = localization.finding_levels(
+      rule, heatmaps, films.truth[:, k], films.patient
+    )
+    for i, name in enumerate(truth):
+      heatmap = localization.clean(heatmaps[i])
+      box = np.nan_to_num(films.truth[i, k])  # no box: one of no area
+      true = truth[name][finding] = localization.box_mask(box, size)
+      mask = masks[name][finding] = heatmap > min(levels[i])
+      scores[:, i, k] = (
+        exchange.chexlocalize_iou(true, mask),
+        exchange.chexlocalize_hit(true, heatmap),
+      )
+  exchange.write_chexlocalize(path(_TRUTH), truth)
+  exchange.write_chexlocalize(path(f'chexlocalize-{method}.json'), masks)
+  for kind, score in zip(('iou', 'hit'), scores, strict=True):
+    exchange.write_results(
+      path(f'chexlocalize-{method}-{kind}.csv'), list(truth), BOXED, score
+    )
+
+
+def write_coco(
+  folder: str,
+  films: BoxedFilms,
+  rows: Sequence[Mapping],
+  logits: Float[np.ndarray, 'n k'],
+  *,
+  rule: str,
+) -> None:
+  """coco-truth.json, and coco-<method>.json of the rows under the rule.
+
+  Args:
+    folder: to write into.
+    films: the boxed films.
+    rows: of boxes.csv.
+    logits: of the split's films; a predicted box's score is the probability of
+      its finding on its film.
+    rule: whose boxes.
+  """
+  images = {str(name): (BOX_UNITS, BOX_UNITS) for name in films.name}
+  row_of = dict(zip(images, films.row.tolist(), strict=True))
+  chosen = [row for row in rows if row['rule'] == rule]
+
+  def true_boxes() -> Iterator[tuple]:
+    for i, k in zip(
+      *np.nonzero(localization.has_box(films.truth)), strict=True
+    ):
+      yield str(films.name[i]), BOXED[k], films.truth[i, k]
+
+  def predicted(method) -> Iterator[tuple]:
+    for row in chosen:
+      if row['method'] == method:
+        name, finding = row['image'], row['finding']
+        logit = logits[row_of[name], FINDINGS.index(finding)]
+        for box in row['boxes']:
+          yield name, finding, box, 1 / (1 + np.exp(-logit))
+
+  path = lambda of: os.path.join(folder, f'coco-{of}.json')
+  exchange.write_coco(path('truth'), images, true_boxes(), BOXED)
+  for method in dict.fromkeys(row['method'] for row in chosen):
+    exchange.write_coco(path(method), images, predicted(method), BOXED)

@@ -1,0 +1,343 @@
+"""Measures of maps, on a linear model whose maps are its weights."""
+
+import types
+
+import jax
+import numpy as np
+import pytest
+from flax import linen as nn
+from jax import numpy as jnp
+
+from configs import default
+from cxr import measure_maps, measures, sanity, sharding
+from cxr.subject import Subject
+from input_pipeline import phantom, pipeline
+from input_pipeline.findings import BOXED, FINDINGS
+
+SIZE = 48
+N = 9
+RNG = np.random.default_rng(0)
+
+
+class Linear(nn.Module):
+  """A weight for each pixel: the gradient is the weights."""
+
+  @nn.compact
+  def __call__(self, x, train=False, start='image'):
+    logits = nn.Dense(len(FINDINGS), name='fc')(x.reshape(len(x), -1))
+    return logits, {'features': x}
+
+
+def split(name, image, label):
+  n = len(image)
+  return pipeline.Split(
+    name=name,
+    image=np.asarray(image, np.uint8),
+    label=np.asarray(label, np.float32),
+    image_name=np.array([f'{i:03d}.png' for i in range(n)]),
+    patient=np.arange(n) // 2,
+    view=np.full(n, 'PA'),
+    age=np.full(n, 50.0),
+    sex=np.full(n, 'F'),
+    box=np.zeros((0, 4)),
+    box_image=np.zeros(0, int),
+    box_finding=np.zeros(0, int),
+  )
+
+
+def films(n=N):
+  """A bright body on a dark ground."""
+  image = RNG.integers(0, 3, (n, SIZE, SIZE, 1))
+  image[:, 8:40, 8:40] += RNG.integers(100, 200, (n, 32, 32, 1))
+  return image
+
+
+def labels(*findings):
+  label = np.zeros((len(findings), len(FINDINGS)))
+  label[np.arange(len(findings)), findings] = 1
+  return label
+
+
+def subject(kernel, splits=None, *, methods=('gradient',), mesh=1, **options):
+  """`kernel` 'h w 14' of the linear model."""
+  config = default.get_config('smoke')
+  config.data.image_size = SIZE
+  config.evaluate.methods = methods
+  config.evaluate.batch_size = 4
+  config.evaluate.update(options)
+  mesh = sharding.make_mesh(mesh)
+  variables = {
+    'params': {
+      'fc': {
+        'kernel': jnp.asarray(kernel, jnp.float32).reshape(SIZE**2, -1),
+        'bias': jnp.zeros(len(FINDINGS)),
+      }
+    }
+  }
+  variables = jax.device_put(variables, sharding.replicated(mesh))
+  splits = splits or {'test': split('test', films(), labels(*range(N)))}
+  return Subject(config, Linear(), variables, mesh, splits)
+
+
+def weights(scale=0.01):
+  return scale * RNG.normal(size=(SIZE, SIZE, len(FINDINGS)))
+
+
+def by_key(found):
+  assert len({m.key for m in found}) == len(found)
+  return {m.key: m.value for m in found}
+
+
+# Maps as they are.
+
+
+def test_one_map_for_every_film_is_the_same_map_and_a_warning():
+  found = measure_maps.whole_maps(subject(weights()))
+  assert found[1].image.tolist() == [f'{i:03d}.png' for i in range(N)]
+  np.testing.assert_allclose(
+    by_key(found)['sameness', 'gradient', ''], np.ones((N, len(BOXED)))
+  )
+  figures = measures.figures(found, num_resamples=10, seed=0)
+  (sentence,) = measure_maps.warnings(figures)
+  assert sentence.startswith('gradient is nearly one map for every film')
+  assert all(finding in sentence for finding in BOXED)
+  figures['sameness']['gradient'][''] = dict.fromkeys(BOXED, {'value': 0.9})
+  assert not measure_maps.warnings(figures)
+
+
+def test_share_outside_the_body():
+  kernel = np.zeros((SIZE, SIZE, len(FINDINGS)))
+  kernel[10:20, 10:20] = -2  # in the body
+  kernel[:2, :5, 0] = 30  # in the air
+  kernel[:, :, 1] = 0
+  found = by_key(measure_maps.whole_maps(subject(kernel)))
+  value = found['outside_body', 'gradient', '']
+  np.testing.assert_allclose(value[:, 0], 0.6)
+  assert np.isnan(value[:, 1]).all()
+  assert not value[:, 2:].any()
+  uniform = found['outside_body', 'uniform', '']
+  np.testing.assert_allclose(uniform, 1 - (32 / SIZE) ** 2, atol=0.03)
+
+
+def test_the_same_on_several_devices_and_in_other_batches():
+  kernel, splits = weights(), {'test': split('test', films(), labels(*[0] * N))}
+  one, four = (
+    by_key(measure_maps.whole_maps(subject(kernel, splits, **options)))
+    for options in ({'mesh': 1, 'batch_size': 5}, {'mesh': 4})
+  )
+  for key, value in one.items():
+    np.testing.assert_allclose(value, four[key], rtol=1e-5)
+
+
+@pytest.mark.parametrize(('steps', 'complete'), [(1, False), (64, True)])
+def test_completeness_gap_of_integrated_gradients(steps, complete):
+  class Square(Linear):
+    @nn.compact
+    def __call__(self, x, train=False, start='image'):
+      logits = nn.Dense(len(FINDINGS), name='fc')(x.reshape(len(x), -1))
+      return logits**4, {'features': x}
+
+  of = subject(
+    weights(),
+    methods=('integrated_gradients',),
+    integration_steps=steps,
+    measure_films=2,
+  )
+  found = measure_maps.whole_maps(of._replace(model=Square()))
+  gap = by_key(found)['completeness_gap', 'integrated_gradients', '']
+  assert gap.shape == (2, 1)
+  # One step of Gauss-Legendre: 4 (1/2)^3 = 1/2 of the change.
+  np.testing.assert_allclose(gap, 0.0 if complete else 0.5, atol=1e-4)
+  warned = [
+    'integration_steps' in sentence
+    for sentence in measure_maps.warnings(
+      measures.figures(found, num_resamples=10, seed=0)
+    )
+  ]
+  assert any(warned) != complete
+
+
+# Many maps of a film.
+
+
+def test_a_map_that_ignores_the_film_is_stable():
+  (found,) = measure_maps.stability(subject(weights(), sanity_films=3))
+  assert found.key == ('stability', 'gradient', '')
+  np.testing.assert_allclose(found.value, np.ones((3, len(BOXED))))
+
+
+def test_shuffled_weights_leave_nothing_of_the_map():
+  of = subject(weights(), sanity_films=3)
+  (found,) = measure_maps.randomisation(of)
+  assert found.key == ('randomisation', 'gradient', 'fc')
+  assert found.value.shape == (3, len(BOXED))
+  assert np.abs(found.value).max() < 0.1
+
+
+def test_insertion_and_deletion_are_those_of_each_film_with_its_finding():
+  of = subject(
+    weights(0.05), {'test': split('test', films(), labels(*[2] * N))}
+  )
+  of.config.evaluate.sanity_films = 16  # two of each finding
+  of.config.evaluate.smooth = 0.0
+  found = by_key(measure_maps.faithfulness(of))
+  assert found.keys() == {
+    (name, method, '')
+    for name in ('insertion', 'deletion')
+    for method in ('gradient', 'random')
+  }
+  image = np.float32(of.test.image[[0, N - 1]]) / 255
+  kernel = of.variables['params']['fc']['kernel'][:, 2]
+  for name, curve in (
+    ('insertion', sanity.insertion),
+    ('deletion', sanity.deletion),
+  ):
+    value = found[name, 'gradient', '']
+    assert value.shape == (2, len(BOXED))
+    assert np.isnan(np.delete(value, 2, axis=1)).all()
+    for i in range(2):
+      expected = curve(
+        lambda x: jax.nn.sigmoid(x.ravel() @ kernel),
+        jnp.asarray(image[i]),
+        jnp.abs(kernel).reshape(SIZE, SIZE),
+        num_steps=measure_maps.CURVE_STEPS,
+      )
+      assert value[i, 2] == pytest.approx(sanity.area(expected), abs=1e-5)
+
+
+def test_spread_takes_an_equal_share_of_each_finding():
+  wanted = np.zeros((20, 3), bool)
+  wanted[:, 0] = wanted[4, 1] = True
+  row, column = measure_maps._spread(wanted, 9)
+  assert column.tolist() == [0, 0, 0, 1]
+  assert row.tolist() == [0, 10, 19, 4]
+  row, column = measure_maps._spread(wanted, 0)
+  assert np.bincount(column).tolist() == [20, 1]
+  assert not len(measure_maps._spread(wanted[:0], 9)[0])
+
+
+# Causes.
+
+
+@pytest.fixture(scope='module')
+def caused():
+  """Films with one finding each, and the same without a cause."""
+  base = np.full((4, SIZE, SIZE, 1), 100)
+  finding = [0, 1, 1, 12]
+  lesion = np.zeros_like(base)
+  lesion[:, 5:15, 20:30] = 40
+  grating = np.stack(
+    [
+      np.rint(20 * phantom.grating(FINDINGS[k], SIZE, phase=1.0))
+      for k in finding
+    ]
+  )[..., None]
+  label = labels(*finding, 3, 4)
+  label[4, 5] = 1  # two findings: left out
+  image = np.concatenate([base + lesion + grating, base[:2]])
+  return types.SimpleNamespace(
+    lesion=lesion,
+    grating=grating,
+    splits={
+      'test': split('test', image, label),
+      'test_without_shortcut': split(
+        '', np.concatenate([base + lesion, base[:2]]), label
+      ),
+      'test_without_lesions': split(
+        '', np.concatenate([base + grating, base[:2]]), label
+      ),
+    },
+  )
+
+
+def test_effects_of_known_causes(caused):
+  kernel = weights()
+  found = by_key(measure_maps.causes(subject(kernel, caused.splits)))
+  finding = [0, 1, 1, 12]
+  effects = {}
+  for cause, added in (('lesion', caused.lesion), ('shortcut', caused.grating)):
+    value = found['effect', '', cause]
+    # A film without a cause, or with two findings, is left out.
+    assert value.shape == (4, len(FINDINGS))
+    effects[cause] = np.einsum('bhwc,hwk->bk', added / 255, kernel)[
+      np.arange(4), finding
+    ]
+    np.testing.assert_allclose(
+      value[np.arange(4), finding], effects[cause], atol=1e-4
+    )
+    assert np.isnan(value).sum() == 4 * (len(FINDINGS) - 1)
+  lesion, shortcut = np.abs(list(effects.values()))
+  share = lesion / (lesion + shortcut)
+  by_logits = found['lesion_share', '', ''][np.arange(4), finding]
+  np.testing.assert_allclose(by_logits, share, rtol=1e-3)
+  # The model is linear: its gradient knows the effects. Of boxed findings only.
+  by_map = found['lesion_share', 'gradient', '']
+  assert by_map.shape == (3, len(BOXED))
+  np.testing.assert_allclose(
+    by_map[np.arange(3), finding[:3]], share[:3], rtol=1e-3
+  )
+
+
+def test_maps_on_the_lesion_and_on_the_shortcut(caused):
+  kernel = weights()
+  kernel[..., 0] = 3 * phantom.grating(FINDINGS[0], SIZE, phase=0.3)
+  kernel[..., 1] = 0
+  kernel[5:15, 20:30, 1], kernel[0, 0, 1] = 1, 25
+  found = by_key(measure_maps.causes(subject(kernel, caused.splits)))
+  on_lesion = found['on_lesion', 'gradient', '']
+  np.testing.assert_allclose(on_lesion[1:, 1], 0.8)
+  area = found['on_lesion', 'uniform', '']
+  np.testing.assert_allclose(area[[0, 1], [0, 1]], 100 / SIZE**2)
+  on_shortcut = found['on_shortcut', 'gradient', '']
+  assert on_shortcut[0, 0] == pytest.approx(1)
+  assert on_shortcut[1, 1] < 0.1
+
+
+def test_films_of_unknown_causes_have_none(caused):
+  test = caused.splits['test']
+  assert measure_maps.causes(subject(weights(), {'test': test})) == []
+  nothing = test._replace(label=np.zeros_like(test.label))
+  splits = caused.splits | {'test': nothing}
+  assert measure_maps.causes(subject(weights(), splits)) == []
+  assert measure_maps.faithfulness(subject(weights(), splits)) == []
+
+
+# Maps that are none.
+
+
+@pytest.mark.parametrize('fill', [0.0, np.nan])
+def test_broken_maps_have_defined_measures(caused, fill, tmp_path):
+  of = subject(
+    np.full((SIZE, SIZE, len(FINDINGS)), fill),
+    caused.splits,
+    sanity_films=8,
+    measure_films=8,
+  )
+  found = []
+  for measure in (
+    measure_maps.whole_maps,
+    measure_maps.stability,
+    measure_maps.randomisation,
+    measure_maps.faithfulness,
+    measure_maps.causes,
+  ):
+    found += measure(of)
+  value = by_key(found)
+  # Constant maps are one and the same; of NaN nothing is known.
+  one = np.nan if np.isnan(fill) else 1.0
+  for key in ('sameness', 'stability'):
+    np.testing.assert_array_equal(value[key, 'gradient', ''], one)
+  np.testing.assert_array_equal(value['randomisation', 'gradient', 'fc'], one)
+  for key in ('outside_body', 'on_lesion', 'on_shortcut', 'lesion_share'):
+    assert np.isnan(value[key, 'gradient', '']).all()
+  inserted = value['insertion', 'gradient', '']
+  assert (
+    np.isnan(inserted).all()
+    if np.isnan(fill)
+    else (inserted[~np.isnan(inserted)] == 0.5).all()
+  )
+  path = str(tmp_path / 'measures.csv')
+  measures.write(path, found)
+  figures = measures.figures(measures.read(path), num_resamples=10, seed=0)
+  assert figures['outside_body']['gradient']['']['mean']['value'] is None
+  assert bool(measure_maps.warnings(figures)) != np.isnan(fill)
