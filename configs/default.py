@@ -129,7 +129,7 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
     'faithfulness',
     'causes',
   )
-  config.evaluate.measure_films = 256  # test films measured; 0: all
+  config.evaluate.measure_films = 128  # test films measured; 0: all
   config.evaluate.sanity_films = 32  # where each is mapped many times; 0: all
   config.evaluate.check_films = 64  # test films that check the attacks; 0: none
   config.evaluate.num_resamples = 2000  # bootstrap over patients

@@ -7,6 +7,7 @@ import csv
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pytest
 from PIL import Image
 
 from configs import baseline, robust
-from cxr import checkpoint, modes, train
+from cxr import checkpoint, configuration, exchange, modes, train
 from input_pipeline.findings import FINDINGS
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -85,6 +86,14 @@ def test_a_run_leaves_all_its_results(runs, name):
   assert metrics['localization']['map_size']['gradient'] == [64, 64]
   cosine = metrics['measures']['cosine']['gradient']['']['mean']
   assert -1 <= cosine['low'] <= cosine['value'] <= cosine['high'] <= 1
+  measured = metrics['measures']
+  assert {'sameness', 'outside_body', 'stability', 'insertion', 'deletion'} <= (
+    measured.keys()
+  )
+  stages = list(measured['randomisation']['cam'])
+  assert stages == ['fc', 'layer2', 'layer1', 'bn1', 'conv1']
+  assert measured['effect'][''].keys() == {'lesion', 'shortcut'}
+  assert isinstance(metrics['warnings'], list)
   with open(workdir / 'predictions.csv') as f:
     rows = list(csv.DictReader(f))
   test = [r for r in rows if r['split'] == 'test' and r['attack'] == 'clean']
@@ -114,6 +123,58 @@ def test_report_is_made_from_the_csv_files_alone(runs):
   path.unlink()
   modes.MODES['report'](request(smoke(baseline, runs), runs / 'baseline'))
   assert path.read_bytes() == before
+
+
+def test_every_rule_fused_stages_and_files_for_other_tools(runs, tmp_path):
+  workdir = shutil.copytree(runs / 'robust', tmp_path / 'run')
+  rules = ('oracle', 'fixed', 'percentile', 'otsu', 'tuned')
+  overrides = {
+    'evaluate.rules': rules,
+    'evaluate.methods': ('layer_cam', 'integrated_gradients'),
+    'evaluate.stages': ('stage1', 'features'),
+    'evaluate.integration_steps': 2,
+    'evaluate.chunk': 2,
+    'evaluate.measures': (),
+    'evaluate.export': ('maps', 'coco', 'chexlocalize'),
+  }
+  modes.MODES['evaluate'](request(workdir=workdir, overrides=overrides))
+  metrics = read_json(workdir / 'metrics.json')
+  scores = metrics['localization']
+  assert scores['map_size']['layer_cam'] == [64, 64]
+  of_method = scores['methods']['layer_cam']
+  # The upper bound never stands first.
+  assert list(of_method) == [*rules[1:], 'oracle']
+  page = (workdir / 'report.html').read_text()
+  assert 'upper bound' in page
+  folders = list((workdir / 'evaluation').glob('*/coco-truth.json'))
+  (folder,) = [path.parent for path in folders]
+  with np.load(folder / 'maps-layer_cam.npz') as stored:
+    assert stored['maps'].shape[1:] == (64, 64, 8)
+  names, _, hits = exchange.read_results(
+    str(folder / 'chexlocalize-layer_cam-hit.csv')
+  )
+  assert len(names) == len(stored['name'])
+  pointing = of_method['fixed']['mean']['pointing']['value']
+  assert np.nanmean(np.nanmean(hits, 0)) == pytest.approx(pointing, abs=0.1)
+  # Asked for later, the maps are made again; the figures stay.
+  (folder / 'maps-layer_cam.npz').unlink()
+  modes.MODES['evaluate'](request(workdir=workdir, overrides=overrides))
+  assert (folder / 'maps-layer_cam.npz').exists()
+  assert read_json(workdir / 'metrics.json') == metrics
+
+
+def test_an_endpoint_that_the_model_lacks_is_named(runs, tmp_path):
+  workdir = shutil.copytree(runs / 'robust', tmp_path / 'run')
+  overrides = {'evaluate.stages': ('stage9',)}
+  with pytest.raises(ValueError, match=r'stages \(stage9\) must be among'):
+    modes.MODES['evaluate'](request(workdir=workdir, overrides=overrides))
+
+
+def test_an_upper_bound_alone_is_no_result():
+  config = baseline.get_config('smoke')
+  config.evaluate.rules = ('oracle',)
+  with pytest.raises(ValueError, match='upper bound alone'):
+    configuration.validate(config)
 
 
 def test_compare(runs):

@@ -1,0 +1,117 @@
+"""What other tools would read of an evaluation, and what they would score."""
+
+import json
+
+import numpy as np
+import pytest
+
+from cxr import exchange, localization, localize, localize_export
+from input_pipeline.findings import BOXED, FINDINGS
+
+SIZE = 16
+N = 6
+
+
+@pytest.fixture(scope='module')
+def films():
+  """Boxes on the pixel grid; film 0 has none of Mass, no film has a Nodule."""
+  rng = np.random.default_rng(0)
+  corner = rng.integers(0, 8, (N, len(BOXED), 2))
+  side = rng.integers(2, 8, (N, len(BOXED), 2))
+  truth = np.concatenate([corner, corner + side], axis=-1) / SIZE
+  truth[0, BOXED.index('Mass')] = truth[:, BOXED.index('Nodule')] = np.nan
+  name = np.array([f'{i}.png' for i in range(N)])
+  return localize.BoxedFilms(np.arange(N) + 3, name, np.arange(N) // 2, truth)
+
+
+@pytest.fixture(scope='module')
+def maps():
+  maps = np.random.default_rng(1).normal(size=(N, SIZE, SIZE, len(BOXED)))
+  maps[1, ..., 0] = 0  # constant
+  maps[2, 3, 3, 0] = np.nan
+  return maps
+
+
+def rows(films, maps, rule):
+  by_finding = [
+    localize.score(maps[..., k], films.truth[:, k], films.patient, [rule])
+    for k in range(len(BOXED))
+  ]
+  return localize.rows_of(films, 'cam', by_finding)
+
+
+@pytest.mark.parametrize('rule', ['wang', 'otsu', 'tuned'])
+def test_chexlocalize_scores_the_files_as_we_score_the_maps(
+  films, maps, rule, tmp_path
+):
+  localize_export.write_maps(
+    tmp_path, 'cam', films, maps, export=('chexlocalize',), rule=rule
+  )
+  names = localize_export.files('cam', ('chexlocalize',))
+  assert sorted(p.name for p in tmp_path.iterdir()) == sorted(names)
+  # The files alone, by that tool's definitions: mean over films with a truth.
+  truth, masks = (
+    exchange.read_chexlocalize(str(tmp_path / f'chexlocalize-{of}.json'))
+    for of in ('truth', 'cam')
+  )
+  hits = exchange.read_results(str(tmp_path / 'chexlocalize-cam-hit.csv'))
+  ious = exchange.read_results(str(tmp_path / 'chexlocalize-cam-iou.csv'))
+  assert hits[:2] == ious[:2] == (films.name.tolist(), list(BOXED))
+  for k, finding in enumerate(BOXED):
+    ours = [r for r in rows(films, maps, rule) if r['finding'] == finding]
+    theirs = np.array(
+      [
+        (truth[n][finding] & masks[n][finding]).sum()
+        / max((truth[n][finding] | masks[n][finding]).sum(), 1)
+        if truth[n][finding].any()
+        else np.nan
+        for n in films.name
+      ]
+    )
+    np.testing.assert_allclose(theirs, [r['mask_iou'] for r in ours])
+    np.testing.assert_allclose(ious[2][:, k], theirs)
+    pointing = np.array([r['pointing'] for r in ours])
+    # A constant map's peak is anywhere: theirs is its first pixel.
+    peaked = [i for i in range(N) if (i, k) != (1, 0)]
+    np.testing.assert_array_equal(hits[2][peaked, k], pointing[peaked])
+  assert not masks['1.png']['Atelectasis'].any()
+
+
+def test_coco_files_hold_the_true_and_the_predicted_boxes(
+  films, maps, tmp_path
+):
+  every = rows(films, maps, 'wang') + rows(films, maps, 'otsu')
+  logits = np.random.default_rng(2).normal(size=(N + 3, len(FINDINGS)))
+  localize_export.write_coco(tmp_path, films, every, logits, rule='otsu')
+  images, boxes = exchange.read_coco(str(tmp_path / 'coco-truth.json'))
+  assert images == dict.fromkeys(films.name.tolist(), (1024, 1024))
+  assert len(boxes) == localization.has_box(films.truth).sum()
+  for name, finding, box in boxes:
+    place = films.name.tolist().index(name), BOXED.index(finding)
+    np.testing.assert_allclose(box, films.truth[place])
+  _, boxes = exchange.read_coco(str(tmp_path / 'coco-cam.json'))
+  chosen = [r for r in every if r['rule'] == 'otsu']
+  assert len(boxes) == sum(len(r['boxes']) for r in chosen)
+  name, finding, box, score = boxes[0]
+  np.testing.assert_allclose(box, chosen[0]['boxes'][0])
+  logit = logits[films.row[int(name[0])], FINDINGS.index(finding)]
+  assert score == pytest.approx(1 / (1 + np.exp(-logit)))
+  annotation = json.loads((tmp_path / 'coco-cam.json').read_text())
+  assert annotation['annotations'][0]['bbox'][2] >= 1024 / SIZE - 1e-6
+
+
+def test_every_map_is_kept(films, maps, tmp_path):
+  localize_export.write_maps(
+    tmp_path, 'cam', films, maps, export=('maps',), rule='wang'
+  )
+  (name,) = localize_export.files('cam', ('maps',))
+  with np.load(tmp_path / name, allow_pickle=False) as stored:
+    np.testing.assert_array_equal(stored['maps'], maps)
+    assert stored['name'].tolist() == films.name.tolist()
+    assert tuple(stored['finding']) == BOXED
+  assert localize_export.files('cam', ()) == []
+
+
+def test_the_main_rule_is_never_the_upper_bound():
+  assert localize_export.main_rule(('oracle', 'otsu', 'wang')) == 'wang'
+  assert localize_export.main_rule(('oracle', 'tuned', 'otsu')) == 'tuned'
