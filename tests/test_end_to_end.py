@@ -135,6 +135,7 @@ def test_every_rule_fused_stages_and_files_for_other_tools(runs, tmp_path):
     'evaluate.integration_steps': 2,
     'evaluate.chunk': 2,
     'evaluate.measures': (),
+    'evaluate.attack_films': 4,
     'evaluate.export': ('maps', 'coco', 'chexlocalize'),
   }
   modes.MODES['evaluate'](request(workdir=workdir, overrides=overrides))
@@ -149,11 +150,12 @@ def test_every_rule_fused_stages_and_files_for_other_tools(runs, tmp_path):
   folders = list((workdir / 'evaluation').glob('*/coco-truth.json'))
   (folder,) = [path.parent for path in folders]
   with np.load(folder / 'maps-layer_cam.npz') as stored:
-    assert stored['maps'].shape[1:] == (64, 64, 8)
+    films = len(stored['name'])
+    assert stored['maps'].shape == (films, 64, 64, 8)
   names, _, hits = exchange.read_results(
     str(folder / 'chexlocalize-layer_cam-hit.csv')
   )
-  assert len(names) == len(stored['name'])
+  assert len(names) == films
   pointing = of_method['fixed']['mean']['pointing']['value']
   assert np.nanmean(np.nanmean(hits, 0)) == pytest.approx(pointing, abs=0.1)
   # Asked for later, the maps are made again; the figures stay.
