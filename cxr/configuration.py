@@ -165,7 +165,9 @@ def _rules():
     'evaluate.measure_films': _whole(0),
     'evaluate.check_films': _whole(0),
     'evaluate.sanity_films': _whole(0),
-    'evaluate.stages': _all((lambda x: isinstance(x, str), 'an endpoint')),
+    'evaluate.stages': _all(
+      _one_of('stage1', 'stage2', 'stage3', 'stage4', 'features')
+    ),
     'evaluate.integration_steps': _whole(1),
     'evaluate.chunk': _whole(1),
     'evaluate.export': _each(_one_of(*evaluate.EXPORTS)),

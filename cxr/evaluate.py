@@ -172,10 +172,20 @@ def _parts_folder(workdir, config, step, described) -> str:
     'splits': {k: v['sha256'] for k, v in described['splits'].items()},
     'size': config.data.image_size,
   }
-  for name in ('num_resamples', 'batch_size', 'chunk', 'export'):
-    moves_figures.pop(name)
-  # More of these is more parts, each by its own name.
-  for name in ('attacks', 'queries', 'measures', 'check_films'):
+  for name in (
+    'num_resamples',
+    'batch_size',
+    'chunk',
+    'save_maps',
+    'export',
+    # In the names of their own parts.
+    'attacks',
+    'queries',
+    'measures',
+    'measure_films',
+    'sanity_films',
+    'check_films',
+  ):
     moves_figures.pop(name)
   text = json.dumps(moves_figures, sort_keys=True, default=str)
   key = hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -403,8 +413,11 @@ def _all_maps(
 
 def _measures(of: Subject, parts: str) -> list[measures.Measure]:
   found = []
+  films = (
+    f'{of.config.evaluate.measure_films}-{of.config.evaluate.sanity_films}'
+  )
   for name in of.config.evaluate.measures:
-    path = os.path.join(parts, f'measures-{name}.csv')
+    path = os.path.join(parts, f'measures-{name}-{films}.csv')
     if not os.path.exists(path):
       logging.info('Measuring: %s.', name)
       measured = MEASURES[name](of)

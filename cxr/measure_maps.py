@@ -186,9 +186,8 @@ def randomisation(of: Subject) -> list[Measure]:
   stages = sanity.stages_from_head(
     lambda: of.model.init(jax.random.key(0), jnp.zeros((1, *image.shape[1:])))
   )
-  shuffled = jax.device_put(
-    sanity.shuffle(of.config.seed, jax.device_get(of.variables)),
-    sharding.replicated(of.mesh),
+  shuffled = sharding.replicate(
+    of.mesh, sanity.shuffle(of.config.seed, jax.device_get(of.variables))
   )
   found = []
   for method in of.config.evaluate.methods:

@@ -7,6 +7,7 @@ where there are three runs or more}.
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from cxr import gallery, plots, report_run, tables
 
@@ -25,16 +26,39 @@ def _leaf(tree, *path):
 # The first screen: does it localize better, by how much, at what price?
 
 
-def _question(comparison):
-  """(method, score, entry) that answers the paper's question, or None."""
+class _Question(NamedTuple):
+  """What answers the paper's question: means over findings."""
+
+  method: str
+  score: str
+  entry: Mapping
+  false_positives: Mapping  # the same of AFP; empty where not measured
+  random: float | None  # what a random map reaches
+
+
+def _question(comparison) -> _Question | None:
   localization = comparison.get('localization', {})
   method = report_run.main_method(localization)
-  for scores in localization.get(method, {}).values():
+  for rule, scores in localization.get(method, {}).items():
     score = report_run.main_score(scores)
     entry = _leaf(scores, score, 'mean')
     if entry:
-      return method, score, entry
+      control = _leaf(localization, 'random', rule, score, 'mean')
+      return _Question(
+        method,
+        score,
+        entry,
+        _leaf(scores, f'afp_{score}', 'mean'),
+        tables.value_of(control['runs'][0]) if control else None,
+      )
   return None
+
+
+def _against(entry: Mapping, i: int, digits: int = 3) -> str:
+  """'0.41 against 0.32': of the later run i and of the first."""
+  return ' against '.join(
+    tables.number(tables.value_of(entry['runs'][k]), digits) for k in (i + 1, 0)
+  )
 
 
 def _auroc(comparison):
@@ -66,12 +90,8 @@ def answer(comparison: Mapping) -> str:
   sentences = []
   question, auroc = _question(comparison), _auroc(comparison)
   for i, other in enumerate(others):
-    if question:
-      method, score, entry = question
-      if len(_differences(entry)) > i:
-        sentences.append(
-          _verdict(first, other, method, score, entry['runs'], i, entry)
-        )
+    if question and len(_differences(question.entry)) > i:
+      sentences.append(_verdict(first, other, question, i))
     if auroc and len(_differences(auroc)) > i:
       difference = _differences(auroc)[i]
       value = tables.value_of(difference)
@@ -83,10 +103,10 @@ def answer(comparison: Mapping) -> str:
   return ' '.join(sentences) or 'These runs share no figures to compare.'
 
 
-def _verdict(first, other, method, score, runs, i, entry):
-  difference = _differences(entry)[i]
+def _verdict(first, other, question, i):
+  difference = _differences(question.entry)[i]
   value = tables.value_of(difference)
-  name = tables.score_name(score)
+  name = tables.score_name(question.score)
   if value is None:
     return f'Whether {other} localizes better than {first} is undefined here.'
   low, high = difference.get('low'), difference.get('high')
@@ -95,11 +115,15 @@ def _verdict(first, other, method, score, runs, i, entry):
     opening = f'{other} localizes {word} than {first}'
   else:
     opening = f'No difference in localization between {other} and {first} shows'
-  here, there = (tables.number(tables.value_of(runs[k])) for k in (i + 1, 0))
-  return (
-    f'{opening}: with {method}, accuracy at {name} is {here} against {there}, '
-    f'a difference of {_told(difference)}.'
+  text = (
+    f'{opening}: with {question.method}, accuracy at {name} is '
+    f'{_against(question.entry, i)}, a difference of {_told(difference)}'
   )
+  if question.false_positives:
+    text += f', at an AFP of {_against(question.false_positives, i, 2)}'
+  if question.random is not None:
+    text += f'; a random map reaches {tables.number(question.random)}'
+  return f'{text}.'
 
 
 def tiles(comparison: Mapping) -> list[dict]:
@@ -107,27 +131,30 @@ def tiles(comparison: Mapping) -> list[dict]:
   question, auroc = _question(comparison), _auroc(comparison)
   attacked = _attacked(comparison)
   if question:
-    method, score, entry = question
-    entries.append((f'Accuracy at {tables.score_name(score)}, {method}', entry))
+    name = tables.score_name(question.score)
+    label = f'Accuracy at {name}, {question.method}'
+    entries.append((label, question.entry, question.false_positives))
   if auroc:
-    entries.append(('Mean AUROC, clean', auroc))
+    entries.append(('Mean AUROC, clean', auroc, {}))
   if attacked:
-    entries.append((f'Mean AUROC, {attacked[0]}', attacked[1]))
+    entries.append((f'Mean AUROC, {attacked[0]}', attacked[1], {}))
   first, *others = comparison['runs']
   return [
     report_run.tile(
       f'{label}: {other} less {first}',
       difference,
-      ' against '.join(
-        tables.number(tables.value_of(entry['runs'][k])) for k in (i + 1, 0)
-      ),
+      _against(entry, i),
+      f'AFP {_against(beside, i, 2)}' if beside else '',
       sign=True,
     )
-    for label, entry in entries
+    for label, entry, beside in entries
     for i, (other, difference) in enumerate(
       zip(others, _differences(entry), strict=False)
     )
   ]
+
+
+_HEADLINE = 'iou@0.1', 'iou@0.3', 'afp_iou@0.3', 'iou@0.5', 'pointing'
 
 
 def headline(comparison: Mapping) -> dict | None:
@@ -136,10 +163,10 @@ def headline(comparison: Mapping) -> dict | None:
   localization = comparison.get('localization', {})
   for method, rules in localization.items():
     scores = next(iter(rules.values()), {})
-    for score in ('iou@0.1', 'iou@0.3', 'iou@0.5', 'pointing'):
+    for score in _HEADLINE:
       name = tables.score_name(score)
       if not tables.is_control(method):
-        label = f'accuracy at {name}' if '@' in score else name
+        label = f'accuracy at {name}' if score.startswith('iou') else name
         entries[f'{method}: {label}'] = _leaf(scores, score, 'mean')
   classification = comparison.get('classification', {})
   for split, scores in report_run.shown_splits(classification).items():
@@ -148,6 +175,10 @@ def headline(comparison: Mapping) -> dict | None:
   attacked = _attacked(comparison)
   if attacked:
     entries[f'mean AUROC, {attacked[0]}'] = attacked[1]
+  # Of phantoms: what the logits rest on.
+  entries["the lesion's share of its and the shortcut's effect"] = _leaf(
+    comparison, 'measures', 'lesion_share', '', '', 'mean'
+  )
   rows = [
     tables.row(tables.text_cell(label), *_cells(entry, holm=False))
     for label, entry in entries.items()

@@ -109,7 +109,18 @@ def answer(metrics: Mapping) -> str:
     ]
     if controls:
       text += f', against {" and ".join(controls)}'
+    scores = mean_scores(localization, method)
+    afp = tables.value_of(scores.get(f'afp_{score}'))
+    if afp is not None:
+      text += f', at an AFP of {tables.number(afp, 2)}'
     sentences.append(f'{text}.')
+  share = metrics.get('measures', {}).get('lesion_share', {}).get('', {})
+  share = share.get('', {}).get('mean')
+  if tables.value_of(share) is not None:
+    sentences.append(
+      "Of what lesion and shortcut add to a finding's logit the lesion's share "
+      f'is {tables.with_interval(share)}.'
+    )
   if not sentences:
     return 'This run has not been evaluated yet: there are no figures.'
   return ' '.join(sentences)

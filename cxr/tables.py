@@ -15,6 +15,7 @@ CONTROLS = {
   'random': 'random map',
   'centre': 'centre prior',
   'mean_box': 'mean box of other patients',
+  'uniform': 'uniform map',
 }
 # The end of the name of a method's control: the same network, weights drawn
 # anew.

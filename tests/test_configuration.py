@@ -40,7 +40,7 @@ def test_every_field_has_a_rule():
 @pytest.mark.parametrize('name', FIELDS)
 def test_a_field_takes_nothing_strange(name):
   for value in STRANGE:
-    if name == 'evaluate.measures' and value == ():
+    if name in ('evaluate.measures', 'evaluate.export') and value == ():
       continue
     with pytest.raises(ValueError, match=rf'^config\.{name} (\(|is)') as error:
       configuration.validate(changed(name, value))
@@ -68,6 +68,12 @@ def test_an_unknown_field_is_answered_with_the_nearest():
   config = changed('attack.epsilom', 2.0)
   with pytest.raises(ValueError, match='the nearest is attack.epsilon'):
     configuration.validate(config)
+
+
+def test_an_upper_bound_alone_is_no_result():
+  with pytest.raises(ValueError, match='upper bound alone'):
+    configuration.validate(changed('evaluate.rules', ('oracle',)))
+  configuration.validate(changed('evaluate.rules', ('oracle', 'tuned')))
 
 
 def test_a_missing_field_is_named():

@@ -44,10 +44,8 @@ def rows(films, maps, rule):
 def test_chexlocalize_scores_the_files_as_we_score_the_maps(
   films, maps, rule, tmp_path
 ):
-  localize_export.write_maps(
-    tmp_path, 'cam', films, maps, export=('chexlocalize',), rule=rule
-  )
-  names = localize_export.files('cam', ('chexlocalize',))
+  localize_export.write_chexlocalize(tmp_path, 'cam', films, maps, rule=rule)
+  names = localize_export.chexlocalize_files('cam')
   assert sorted(p.name for p in tmp_path.iterdir()) == sorted(names)
   # The files alone, by that tool's definitions: mean over films with a truth.
   truth, masks = (
@@ -98,18 +96,6 @@ def test_coco_files_hold_the_true_and_the_predicted_boxes(
   assert score == pytest.approx(1 / (1 + np.exp(-logit)))
   annotation = json.loads((tmp_path / 'coco-cam.json').read_text())
   assert annotation['annotations'][0]['bbox'][2] >= 1024 / SIZE - 1e-6
-
-
-def test_every_map_is_kept(films, maps, tmp_path):
-  localize_export.write_maps(
-    tmp_path, 'cam', films, maps, export=('maps',), rule='wang'
-  )
-  (name,) = localize_export.files('cam', ('maps',))
-  with np.load(tmp_path / name, allow_pickle=False) as stored:
-    np.testing.assert_array_equal(stored['maps'], maps)
-    assert stored['name'].tolist() == films.name.tolist()
-    assert tuple(stored['finding']) == BOXED
-  assert localize_export.files('cam', ()) == []
 
 
 def test_the_main_rule_is_never_the_upper_bound():

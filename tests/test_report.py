@@ -8,7 +8,7 @@ from html import parser
 import numpy as np
 import pytest
 
-from cxr import gallery, published, report, report_run, tables
+from cxr import gallery, published, report, report_compare, report_run, tables
 from input_pipeline.findings import BOXED, FINDINGS
 from tests import made_workdir
 
@@ -82,7 +82,26 @@ def test_first_screen_answers(page):
   assert '160 test films of 60 patients' in page.text
   assert 'pgd-10 at epsilon 4/255' in page.text
   assert 'for the random map' in page.text
+  assert 'at an AFP of 1.30' in page.text
   assert 'Map resolution: cam 8 × 8, gradient 64 × 64 cells' in page.text
+
+
+def test_first_screen_tells_what_the_logits_rest_on():
+  share = {'lesion_share': {'': {'': {'mean': made_workdir.estimate(0.25)}}}}
+  text = report_run.answer({'measures': share})
+  assert "the lesion's share is 0.250 (0.210 to 0.290)" in text
+  unknown = {'lesion_share': {'': {'': {'mean': made_workdir.undefined()}}}}
+  assert 'share' not in report_run.answer({'measures': unknown})
+
+
+def test_warnings_stand_on_the_first_screen(tmp_path):
+  run = made_workdir.write(tmp_path)
+  path = tmp_path / 'metrics.json'
+  metrics = json.loads(path.read_text()) | {'warnings': ['cam is one <map>.']}
+  path.write_text(json.dumps(metrics))
+  source = _Page(report.write(run)).source
+  place = source.index('<p class="warning">cam is one &lt;map&gt;.</p>')
+  assert place < source.index('id="localization"')
 
 
 def test_controls_are_marked_and_no_headline(page, run):
@@ -241,6 +260,25 @@ def test_comparison_answers_first(compared):
   assert 'robust localizes better than baseline' in page.text
   assert 'The change in mean AUROC on clean films: +0.100' in page.text
   assert 'p = 0.012' in page.text
+  assert 'at an AFP of 1.30 against 1.30; a random map reaches' in page.text
+  assert 'AFP 1.30 against 1.30' in page.text
+  assert 'AFP at T(IoU) 0.3' in page.text
+
+
+def test_comparison_tells_what_the_logits_rest_on():
+  entry = {
+    'runs': [made_workdir.estimate(0.25), made_workdir.estimate(0.75)],
+    'difference': made_workdir.estimate(0.5) | {'p': 0.01, 'p_holm': None},
+  }
+  comparison = {
+    'runs': ['a', 'b'],
+    'measures': {'lesion_share': {'': {'': {'mean': entry}}}},
+  }
+  (table,) = report_compare.headline(comparison)['tables']
+  (row,) = table['rows']
+  texts = [cell['text'] for cell in row['cells']]
+  assert texts[0].startswith("the lesion's share")
+  assert texts[1:4] == ['0.250', '0.750', '+0.500']
 
 
 def test_comparison_has_the_figure(compared):
