@@ -125,7 +125,9 @@ def test_report_is_made_from_the_csv_files_alone(runs):
   assert path.read_bytes() == before
 
 
-def test_every_rule_fused_stages_and_files_for_other_tools(runs, tmp_path):
+def test_every_rule_fused_stages_and_files_for_other_tools(
+  runs, data_dir, tmp_path
+):
   workdir = shutil.copytree(runs / 'robust', tmp_path / 'run')
   rules = ('oracle', 'fixed', 'percentile', 'otsu', 'tuned')
   overrides = {
@@ -139,7 +141,11 @@ def test_every_rule_fused_stages_and_files_for_other_tools(runs, tmp_path):
     'evaluate.save_maps': True,
     'evaluate.export': ('coco', 'chexlocalize'),
   }
-  modes.MODES['evaluate'](request(workdir=workdir, overrides=overrides))
+  config = smoke(robust, data_dir)
+  evaluate = lambda: modes.MODES['evaluate'](
+    request(config, workdir, overrides=overrides)
+  )
+  evaluate()
   metrics = read_json(workdir / 'metrics.json')
   scores = metrics['localization']
   assert scores['map_size']['layer_cam'] == [64, 64]
@@ -161,16 +167,18 @@ def test_every_rule_fused_stages_and_files_for_other_tools(runs, tmp_path):
   assert np.nanmean(np.nanmean(hits, 0)) == pytest.approx(pointing, abs=0.1)
   # Asked for later, the maps are made again; the figures stay.
   (folder / 'maps-layer_cam.npz').unlink()
-  modes.MODES['evaluate'](request(workdir=workdir, overrides=overrides))
+  evaluate()
   assert (folder / 'maps-layer_cam.npz').exists()
   assert read_json(workdir / 'metrics.json') == metrics
 
 
-def test_an_endpoint_that_the_model_lacks_is_named(runs, tmp_path):
+def test_an_endpoint_that_the_model_lacks_is_named(runs, data_dir, tmp_path):
   workdir = shutil.copytree(runs / 'robust', tmp_path / 'run')
   overrides = {'evaluate.stages': ('stage3',)}
   with pytest.raises(ValueError, match=r'stages \(stage3\) must be among'):
-    modes.MODES['evaluate'](request(workdir=workdir, overrides=overrides))
+    modes.MODES['evaluate'](
+      request(smoke(robust, data_dir), workdir, overrides=overrides)
+    )
 
 
 def test_compare(runs):
