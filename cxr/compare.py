@@ -9,7 +9,7 @@ import os
 
 from absl import logging
 
-from cxr import checkpoint, report, summary
+from cxr import checkpoint, exchange, report, summary
 
 
 def compare(workdirs: tuple[str, ...], output: str = '') -> str:

@@ -125,17 +125,15 @@ def test_report_is_made_from_the_csv_files_alone(runs):
   assert path.read_bytes() == before
 
 
-def test_every_rule_fused_stages_and_files_for_other_tools(
+def test_other_rules_fused_stages_and_files_for_other_tools(
   runs, data_dir, tmp_path
 ):
   workdir = shutil.copytree(runs / 'robust', tmp_path / 'run')
-  rules = ('oracle', 'fixed', 'percentile', 'otsu', 'tuned')
+  rules = ('oracle', 'otsu', 'tuned')
   overrides = {
     'evaluate.rules': rules,
-    'evaluate.methods': ('layer_cam', 'integrated_gradients'),
+    'evaluate.methods': ('layer_cam',),
     'evaluate.stages': ('stage1', 'features'),
-    'evaluate.integration_steps': 2,
-    'evaluate.chunk': 2,
     'evaluate.measures': (),
     'evaluate.attack_films': 4,
     'evaluate.save_maps': True,
@@ -163,7 +161,7 @@ def test_every_rule_fused_stages_and_files_for_other_tools(
     str(folder / 'chexlocalize-layer_cam-hit.csv')
   )
   assert len(names) == films
-  pointing = of_method['fixed']['mean']['pointing']['value']
+  pointing = of_method['otsu']['mean']['pointing']['value']
   assert np.nanmean(np.nanmean(hits, 0)) == pytest.approx(pointing, abs=0.1)
   # Asked for later, the maps are made again; the figures stay.
   (folder / 'maps-layer_cam.npz').unlink()

@@ -9,7 +9,7 @@ from flax import linen as nn
 from jax import numpy as jnp
 
 from configs import default
-from cxr import measure_maps, measures, sanity, sharding
+from cxr import attribution, localize, measure_maps, measures, sanity, sharding
 from cxr.subject import Subject
 from input_pipeline import phantom, pipeline
 from input_pipeline.findings import BOXED, FINDINGS
@@ -155,6 +155,23 @@ def test_completeness_gap_of_integrated_gradients(steps, complete):
     )
   ]
   assert any(warned) != complete
+
+
+@pytest.mark.parametrize('method', attribution.METHODS)
+def test_the_config_bounds_every_method(method):
+  config = default.get_config()
+  config.evaluate.chunk, config.evaluate.integration_steps = 3, 5
+  options = localize.options(config, method)
+  # What it has no option for is refused.
+  attribution.make_attribution(Linear(), method, **options)
+  if method in attribution.SALIENCY_METHODS:
+    assert options['chunk'] == 3
+  if method in attribution.CAM_METHODS and method != 'cam':
+    assert options == {'stage': 'features'}
+    config.evaluate.stages = ('stage1', 'features')
+    assert localize.options(config, method) == {'stage': ('stage1', 'features')}
+  steps = options.get('num_steps')
+  assert steps == (5 if method == 'integrated_gradients' else None)
 
 
 # Many maps of a film.
