@@ -12,6 +12,7 @@ Estimates are as in tables.py, films with maps as in gallery.py.
 import csv
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 
 import jinja2
@@ -73,7 +74,7 @@ def write(workdir) -> str:
       'measures': report_run.measures(metrics),
       'training': report_run.training(_json_lines(workdir, 'train.jsonl')),
       'data': report_run.data_part(data),
-      'card': _text(workdir, 'MODEL_CARD.md'),
+      'card': _unwrapped(_text(workdir, 'MODEL_CARD.md')),
       'configuration': report_run.configuration(
         config, metrics.get('versions', {})
       ),
@@ -158,7 +159,10 @@ def write_explain(
   warned = sum(bool(case.get('warnings')) for case in cases)
   answer = f'{tables.count(len(cases), "film")}: probabilities, maps and boxes.'
   if warned:
-    answer += f' {tables.count(warned, "film")} with a warning; read it first.'
+    answer += (
+      f' {tables.count(warned, "film")} with a warning, marked in the list of '
+      'films; read it first.'
+    )
   return _render(
     'explain.html',
     os.fspath(path),
@@ -246,6 +250,11 @@ def _text(workdir, name):
     return ''
   with open(path, encoding='utf-8') as file:
     return file.read()
+
+
+def _unwrapped(markdown):
+  """A paragraph a line: a phone's lines end elsewhere. Tables stay."""
+  return re.sub(r'(?<=[^\n|])\n *(?=[^\n |#*])', ' ', markdown)
 
 
 def _json_lines(workdir, name):

@@ -396,7 +396,10 @@ def _other_scores(methods):
 
 def classification(metrics, data, caveat: str) -> list[dict | None]:
   found = []
-  for split, scores in metrics.get('classification', {}).items():
+  by_split = metrics.get('classification', {})
+  # Validation films chose the checkpoint: last.
+  for split in [*shown_splits(by_split), 'validation']:
+    scores = by_split.get(split, {})
     positives = splits(data).get(split, {}).get('positives', {})
     # Wang's figures are of real films as they are.
     wang = bool(caveat) and split == 'test'

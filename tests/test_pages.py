@@ -6,7 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from cxr import gallery, localization, report
+from configs import robust
+from cxr import card, gallery, localization, report
 from tests import made_workdir
 
 webdriver = pytest.importorskip(
@@ -60,6 +61,7 @@ def _case(rng, name, index):
           'gradient': np.abs(made_workdir.blob(rng, 64, box)),
         },
         'boxes': {'cam': [[0.3, 0.2, 0.6, 0.35]]},
+        **({'calibrated': 0.123, 'called': 0.0} if finding == 'Mass' else {}),
       }
       for finding in ('Mass', 'Nodule')
     ],
@@ -75,6 +77,9 @@ def pages(tmp_path_factory):
     made_workdir.write(folder / name, name=name, seed=i, level=0.7 + i / 10)
     for i, name in enumerate(names)
   ]
+  config = robust.get_config('smoke').to_dict()
+  (folder / 'baseline' / 'config.json').write_text(json.dumps(config))
+  card.write(runs[0])
   rng = np.random.default_rng(0)
   cases = [_case(rng, f'{i} {HOSTILE}', i) for i in range(2)]
   return {
@@ -82,7 +87,12 @@ def pages(tmp_path_factory):
     'compare': report.write_comparison(
       folder / 'compare.html', runs, made_workdir.comparison(runs, names)
     ),
-    'explain': report.write_explain(folder / 'explain.html', cases),
+    'explain': report.write_explain(
+      folder / 'explain.html',
+      cases,
+      operating_points=made_workdir.calibration(),
+      left_out=['broken.png: not read'],
+    ),
     'cases': cases,
   }
 
@@ -170,6 +180,9 @@ def test_fits_the_screen(visit, name, width):
       'mobile': width < 500,
     },
   )
+  browser.execute_script(
+    'document.querySelectorAll("details").forEach((e) => { e.open = true; })'
+  )
   # Wide tables scroll in their own frame, never the page.
   assert (
     browser.execute_script('return document.documentElement.scrollWidth')
@@ -223,6 +236,55 @@ def test_dark_and_light(visit):
   ]
   assert lightness[0][0] < 150 < 600 < lightness[0][1]
   assert lightness[1][1] < 150 < 600 < lightness[1][0]
+
+
+@pytest.mark.parametrize('name', ['report', 'compare', 'explain'])
+def test_paper_shows_whole_tables_and_dark_text(visit, name):
+  browser = visit(name)
+  browser.execute_cdp_cmd(
+    'Emulation.setEmulatedMedia',
+    {
+      'media': 'print',
+      'features': [{'name': 'prefers-color-scheme', 'value': 'dark'}],
+    },
+  )
+  # A4 between margins of a centimetre, at 96 pixels an inch.
+  browser.execute_cdp_cmd(
+    'Emulation.setDeviceMetricsOverride',
+    {'width': 718, 'height': 1046, 'deviceScaleFactor': 1, 'mobile': False},
+  )
+  try:
+    wide = browser.execute_script(
+      'return [...document.querySelectorAll("table")].filter((t) =>'
+      '  t.getBoundingClientRect().right > innerWidth + 1)'
+      '  .map((t) => t.closest(".table").id)'
+    )
+    paper = browser.execute_script(
+      'return [...document.querySelectorAll("body, .warning")].map((e) =>'
+      '  getComputedStyle(e).backgroundColor)'
+    )
+  finally:
+    browser.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
+    browser.execute_cdp_cmd(
+      'Emulation.setEmulatedMedia', {'media': '', 'features': []}
+    )
+  assert wide == []
+  assert set(paper) == {'rgb(255, 255, 255)'}
+
+
+def test_calibrated_probability_stands_by_the_raw_one(visit):
+  browser = visit('explain')
+  _click(browser, '[data-choice=finding] [value=Mass]')
+  (head,) = _all(browser, '.card h3 span')
+  assert head.text == 'Mass, probability 0.70 (calibrated 0.12, not called)'
+  _click(browser, '[data-choice=finding] [value=Nodule]')
+  (head,) = _all(browser, '.card h3 span')
+  assert head.text == 'Nodule, probability 0.70'
+
+
+def test_films_with_a_warning_are_marked_in_the_list(visit):
+  options = [o.text for o in _all(visit('explain'), '.film option')]
+  assert [o.endswith(' (warning)') for o in options] == [False, True]
 
 
 def test_stored_boxes_stand_first(visit):

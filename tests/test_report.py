@@ -426,6 +426,32 @@ def test_calibrated_probabilities_stand_apart(tmp_path):
   assert (packed['calibrated'], packed['called']) == (0.123, 0.0)
 
 
+def test_the_model_card_is_in_the_page(tmp_path):
+  made_workdir.write(tmp_path)
+  (tmp_path / 'MODEL_CARD.md').write_text(
+    '# Card\n\nOne line\nand <b>more</b>.\n\n| a |\n| b |\n\n* c\n  d\n* e\n'
+  )
+  page = _Page(report.write(tmp_path))
+  assert 'card' in page.ids and '<b>more' not in page.source
+  inside = page.source.partition('<pre class="text">')[2].partition('</pre>')[0]
+  assert inside.splitlines() == [
+    '# Card',
+    '',
+    'One line and &lt;b&gt;more&lt;/b&gt;.',
+    '',
+    '| a |',
+    '| b |',
+    '',
+    '* c d',
+    '* e',
+  ]
+
+
+def test_test_films_stand_before_those_that_chose_the_checkpoint(page):
+  tables = [i for i in page.ids if i.startswith('auroc-') and 'cap' not in i]
+  assert tables[0] == 'auroc-test' and tables[-1] == 'auroc-validation'
+
+
 def test_no_films_at_all(tmp_path):
   page = _Page(report.write_explain(tmp_path / 'e.html', []))
   assert '0 films' in page.text and 'films' not in page.ids
