@@ -16,6 +16,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from jax import export
 from PIL import Image
 
 from configs import baseline, robust
@@ -227,6 +228,36 @@ def test_explain_a_folder(runs, data_dir, tmp_path):
   with open(tmp_path / 'out' / 'boxes.csv') as f:
     boxes = list(csv.DictReader(f))
   assert boxes
+
+
+def test_the_exported_program_gives_the_logits_of_predictions_csv(
+  runs, data_dir, tmp_path
+):
+  workdir = runs / 'robust'
+  modes.MODES['export'](
+    request(smoke(robust, data_dir), workdir, output=str(tmp_path))
+  )
+  described = read_json(tmp_path / 'config.json')
+  calibrated = read_json(workdir / 'calibration.json')
+  assert described['calibration'] == calibrated
+  with open(workdir / 'predictions.csv') as f:
+    rows = [r for r in csv.DictReader(f) if r['split'] == 'test'][:2]
+  images = data_dir / 'phantom' / 'images'
+  films = [np.asarray(Image.open(images / row['image'])) for row in rows]
+  program = export.deserialize(
+    bytearray((tmp_path / 'model.stablehlo').read_bytes())
+  )
+  out = jax.jit(program.call)(np.float32(films)[..., None] / 255)
+  np.testing.assert_allclose(
+    out['logit'],
+    [[float(row[f'logit_{name}']) for name in FINDINGS] for row in rows],
+    atol=1e-4,
+  )
+  # Where validation films had both kinds there is a calibrated probability.
+  fitted = [calibrated['findings'][n]['threshold'] for n in FINDINGS]
+  np.testing.assert_array_equal(
+    np.isnan(out['calibrated'][0]), [t is None for t in fitted]
+  )
 
 
 def params(workdir):
