@@ -1,6 +1,7 @@
 """The device mesh: one axis, 'data'. Nothing else knows how many devices."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -22,6 +23,14 @@ def join_processes(
       'cluster, give each process --coordinator=HOST:PORT --num_processes=N '
       '--process_id=I, I from 0 to N - 1.'
     ) from e
+  # The devices meet here, where all processes are: Gloo, the CPUs' carrier,
+  # gives up after 30 s if one still compiles when the others want to meet.
+  # Once they have, they wait for each other without a limit.
+  mesh = make_mesh()
+  here = shard(mesh, {'one': np.ones(jax.local_device_count(), np.float32)})
+  total = jax.jit(jnp.sum, out_shardings=replicated(mesh))(here['one'])
+  jax.block_until_ready(total)
+  wait_for_all('joined')
 
 
 def wait_for_all(name: str) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from configs import robust
-from cxr import checkpoint, data, sharding, train
+from cxr import checkpoint, data, models, sharding, train
 from input_pipeline import phantom
 from input_pipeline.findings import FINDINGS
 
@@ -26,7 +26,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 FIELDS = {
   'data.image_size': 32,
   'model.num_filters': 4,
-  'model.num_stages': 2,
+  'model.num_stages': 1,
+  'model.output_stride': 4,
   'attack.num_steps': 2,
   'train.num_epochs': 4.0,
   'train.log_every': 1,
@@ -166,6 +167,64 @@ def test_goes_on_to_the_same_bits(fields, alone, tmp_path, cache, step, how):
   trained(fields, tmp_path, 1, **{'data.cache': cache})
   assert_same_bits(tmp_path, alone)
   assert losses_of(tmp_path) == losses_of(alone)
+
+
+def test_a_step_takes_its_state_and_waits_for_nothing(fields):
+  """The state is donated; metrics are read one log step late."""
+  config = config_of(fields)
+  films = data.load(config)['train']
+  plan = train.make_plan(config.train, len(films.label))
+  model = models.make_model(config.model, num_findings=len(FINDINGS))
+  tx = train.make_optimizer(config, plan)
+  mesh = sharding.make_mesh(1)
+  key = jax.random.key(0)
+  state = train.initial_state(config, model, tx, key, mesh)
+  step_fn = train.make_jit_step(config, model, tx, films, plan, key, mesh)
+  batch = next(data.train_batches(config, films, mesh, start_step=0))
+  old = jax.tree.leaves(state)
+  state, metrics = step_fn(state, batch)
+  assert all(leaf.is_deleted() for leaf in old)
+  assert {x.dtype for x in jax.tree.leaves(state.params)} == {np.dtype('f4')}
+  assert np.isfinite(float(metrics['train/loss']))
+
+
+def test_metrics_are_read_one_log_step_late(monkeypatch):
+  plan = train.Plan(
+    num_steps=12,
+    steps_per_epoch=6,
+    validate_every=8,
+    log_every=3,
+    batch_size=2,
+  )
+  given, read = [], []
+
+  def step_fn(state, batch):
+    given.append(batch)
+    return state, len(given)
+
+  class Log:
+    advance = scalars = lambda *args: None
+
+  # What is read, and how many steps the device had been given by then.
+  monkeypatch.setattr(
+    train,
+    'write_metrics',
+    lambda log, step, metrics, extra: read.append((step, len(given))),
+  )
+  train.fit(
+    None,
+    step_fn,
+    range(100),
+    plan,
+    start=0,
+    validate=lambda state: {},
+    guard=train.CollapseGuard(0, ''),
+    save=lambda *args: None,
+    log=Log(),
+    stopped=lambda step: False,
+  )
+  # At a validation, which waits in any case, nothing is left over.
+  assert read == [(3, 6), (6, 8), (9, 12), (12, 12)]
 
 
 def test_goes_on_with_another_number_of_devices(fields, alone, tmp_path):

@@ -318,6 +318,8 @@ def test_killed_a_run_goes_on_to_the_same_bits(tmp_path, data_dir, runs):
   environment = os.environ | {
     'JAX_PLATFORMS': 'cpu',
     'XLA_FLAGS': '--xla_force_host_platform_device_count=4',
+    # Its own: the second start must find the step that the first compiled.
+    'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'programs'),
   }
   options = {'cwd': ROOT, 'env': environment, 'stderr': subprocess.PIPE}
 
@@ -336,6 +338,8 @@ def test_killed_a_run_goes_on_to_the_same_bits(tmp_path, data_dir, runs):
   lines = lambda: len(log.read_text().splitlines()) if log.exists() else 0
   killed(tmp_path, lambda: lines() >= 2)
   assert not (tmp_path / 'metrics.json').exists()
+  compiled = set(os.listdir(tmp_path / 'programs'))
+  assert any(name.startswith('jit_one_step-') for name in compiled)
   done = subprocess.run(
     [*command, f'--workdir={tmp_path}'], text=True, timeout=300, **options
   )
@@ -344,6 +348,8 @@ def test_killed_a_run_goes_on_to_the_same_bits(tmp_path, data_dir, runs):
   theirs, same = params(runs / 'robust')
   assert step == same
   assert_same_bits(ours, theirs)
+  anew = set(os.listdir(tmp_path / 'programs')) - compiled
+  assert not any(name.startswith('jit_one_step-') for name in anew)
 
 
 def main(*arguments, cwd=ROOT):
