@@ -185,7 +185,14 @@ def _smoke(config):
   config.evaluate.batch_size = 32
   config.evaluate.epsilons = (1.0,)
   config.evaluate.num_steps = 2
-  config.evaluate.measures = ('alignment',)
+  config.evaluate.measures = (
+    'alignment',
+    'maps',
+    'stability',
+    'randomisation',
+    'faithfulness',
+    'causes',
+  )
   config.evaluate.check_films = 0
   config.evaluate.num_resamples = 50
   config.evaluate.measure_films = 16
