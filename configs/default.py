@@ -84,7 +84,7 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.augment.flip = False  # mirrors the heart
 
   config.train = ConfigDict()
-  config.train.num_epochs = 8.0
+  config.train.num_epochs = 10.0
   config.train.batch_size = 64  # films in one update, over all devices
   # Passes that a batch is split into: less memory. BatchNorm sees one pass.
   config.train.accumulate = 1
