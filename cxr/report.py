@@ -60,7 +60,10 @@ def write(workdir) -> str:
     kicker='Chest x-ray classification, robustness and localization',
     answer=report_run.answer(metrics),
     tiles=report_run.tiles(metrics),
-    warnings=report_run.check_warnings(metrics),
+    warnings=[
+      *metrics.get('warnings', ()),
+      *report_run.check_warnings(metrics),
+    ],
     sections={
       'localization': report_run.localization(metrics, caveat),
       'films': gallery.gallery(

@@ -54,7 +54,11 @@ def data_dir(tmp_path_factory):
 def runs(tmp_path_factory, data_dir):
   folder = tmp_path_factory.mktemp('runs')
   for module, name in ((baseline, 'baseline'), (robust, 'robust')):
-    modes.MODES['train'](request(smoke(module, data_dir), folder / name))
+    config = smoke(module, data_dir)
+    if name == 'robust':
+      config.evaluate.measures += ('targeted', 'under_attack')
+      config.evaluate.check_films = 8
+    modes.MODES['train'](request(config, folder / name))
   return folder
 
 
@@ -95,6 +99,18 @@ def test_a_run_leaves_all_its_results(runs, name):
   assert stages == ['fc', 'layer2', 'layer1', 'bn1', 'conv1']
   assert measured['effect'][''].keys() == {'lesion', 'shortcut'}
   assert isinstance(metrics['warnings'], list)
+  flags = [flag['name'] for flag in metrics['attack_checks']]
+  assert flags[-1] == 'larger_epsilon_weaker'
+  if name == 'robust':
+    assert 'not_converged' in flags and len(flags) == 5
+    for measure in ('hidden', 'planted'):
+      (figure_,) = metrics['measures'][measure][''].values()
+      assert 0 <= figure_['mean']['value'] <= 1
+    similarity = metrics['measures']['map_ssim']
+    assert similarity.keys() == {'cam', 'gradient'}
+    assert 0 < similarity['cam']['pgd-2 1']['mean']['value'] < 1
+    page = (workdir / 'report.html').read_text()
+    assert 'Whether the attacks may be believed' in page
   with open(workdir / 'predictions.csv') as f:
     rows = list(csv.DictReader(f))
   test = [r for r in rows if r['split'] == 'test' and r['attack'] == 'clean']

@@ -217,8 +217,8 @@ def test_no_films_no_checks():
 def test_checks_and_measures_are_parts_that_are_made_once(
   tmp_path, monkeypatch, caplog
 ):
-  of = make(boxes=[(1, 0, row_box(0))])
-  of.config.evaluate.measures = ('under_attack',)
+  of = make()
+  of.config.evaluate.measures = ('alignment',)
   calls = []
   raised = {'name': 'zero_gradient', 'raised': True, 'why': 'It is flat.'}
 
@@ -227,17 +227,20 @@ def test_checks_and_measures_are_parts_that_are_made_once(
     return [raised]
 
   monkeypatch.setattr(evaluation_checks, 'run', run)
+  measure = measures.Measure(
+    'alignment', of.test.image_name, of.test.patient, np.ones((6, 1))
+  )
   monkeypatch.setitem(
-    evaluate.MEASURES,
-    'under_attack',
-    lambda of: calls.append(of) or measure_attacks.under_attack(of),
+    evaluate.MEASURES, 'alignment', lambda of: calls.append(of) or [measure]
   )
   folder = str(tmp_path)
   first = [evaluate._checks(of, folder), evaluate._measures(of, folder)]
   again = [evaluate._checks(of, folder), evaluate._measures(of, folder)]
   assert len(calls) == 2
   assert first[0] == again[0] == [raised]
-  assert [m.key for m in first[1]] == [m.key for m in again[1]]
+  for (found,) in (first[1], again[1]):
+    assert found.key == measure.key
+    np.testing.assert_array_equal(found.value, measure.value)
   assert caplog.messages.count('zero_gradient: It is flat.') == 2
   # Other films are another part; no films none.
   of.config.evaluate.check_films = 2
