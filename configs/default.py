@@ -47,7 +47,9 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.model.input_mean = 0.5  # the model's first line: (film - mean) / std
   config.model.input_std = 0.25
   config.model.dtype = 'float32'  # compute; parameters stay float32
-  config.model.remat = False  # recompute activations: less memory, more time
+  # Recompute activations: less memory, more time. A CPU's schedule saves no
+  # memory by it; train.accumulate does there, too.
+  config.model.remat = False
   config.model.init_from = ''  # .safetensors or .pt file of weights
 
   config.loss = ConfigDict()
