@@ -310,8 +310,8 @@ def fit(
   """
   if start < plan.num_steps:
     logging.info(
-      'Compiling the step: up to minutes on the first start, seconds later '
-      '(from %s).',
+      'Compiling the step: up to minutes on the first start, afterwards read '
+      'from %s.',
       jax.config.jax_compilation_cache_dir or 'no compilation cache',
     )
   pending, recent = None, []
@@ -323,8 +323,10 @@ def fit(
     recent.append((done, step_metrics))
     log.advance()
     if step == start:
-      # Compiled, not computed: the call returns before that.
-      logging.info('Compiled after %.1f s.', time.monotonic() - since)
+      # With the first films fetched. Given to the device, not yet computed.
+      logging.info(
+        'First step on its way after %.1f s.', time.monotonic() - since
+      )
       since, since_step = time.monotonic(), done
     validates = done % plan.validate_every == 0 or done == plan.num_steps
     logs = done % plan.log_every == 0 or done == plan.num_steps
