@@ -4,6 +4,7 @@ A preset follows a colon on the command line and chooses the data:
 
   --config=configs/baseline.py            the phantom films, drawn on first use
   --config=configs/baseline.py:nih        NIH ChestX-ray14, at --config.data.dir
+  --config=configs/baseline.py:nih_small  some thousand films of it, at 128 px
   --config=configs/baseline.py:smoke      a tiny phantom, seconds: for tests
 
 Other configs start from `get_config` here and change what they study.
@@ -13,7 +14,7 @@ from ml_collections import ConfigDict
 
 
 def get_config(preset: str = 'phantom') -> ConfigDict:
-  """The baseline: no attack. `preset`: 'phantom' | 'nih' | 'smoke'."""
+  """The baseline: no attack. `preset` is one of `_PRESETS`."""
   if preset not in _PRESETS:
     raise ValueError(
       f'The preset ({preset!r}) must be one of {", ".join(_PRESETS)}.'
@@ -174,6 +175,19 @@ def _nih(config):
   config.train.robust_films = 1024
 
 
+def _nih_small(config):
+  """A part of the release on a CPU: small films, a small ResNet-18, epsilon
+  halved with the lesions' size."""
+  config.name = 'nih_small_baseline'
+  config.data.source = 'nih'
+  config.data.image_size = 128
+  config.train.num_epochs = 15.0
+  config.train.robust_films = 256
+  config.attack.epsilon = 1.0
+  config.evaluate.epsilons = (0.25, 0.5, 1.0, 2.0)
+  config.evaluate.attack_films = 512
+
+
 def _smoke(config):
   """Every part in seconds; its figures mean nothing."""
   config.name = 'smoke_baseline'
@@ -198,4 +212,9 @@ def _smoke(config):
   config.evaluate.sanity_films = 8
 
 
-_PRESETS = {'phantom': _phantom, 'nih': _nih, 'smoke': _smoke}
+_PRESETS = {
+  'phantom': _phantom,
+  'nih': _nih,
+  'nih_small': _nih_small,
+  'smoke': _smoke,
+}

@@ -21,7 +21,7 @@ def get(name, preset):
   return importlib.import_module(f'configs.{name}').get_config(preset)
 
 
-@pytest.mark.parametrize('preset', ['phantom', 'nih', 'smoke'])
+@pytest.mark.parametrize('preset', ['phantom', 'nih', 'nih_small', 'smoke'])
 @pytest.mark.parametrize('name', NAMES)
 def test_config_is_valid(name, preset):
   config = get(name, preset)
@@ -29,7 +29,7 @@ def test_config_is_valid(name, preset):
   assert config.preset == preset
 
 
-@pytest.mark.parametrize('preset', ['phantom', 'nih'])
+@pytest.mark.parametrize('preset', ['phantom', 'nih', 'nih_small'])
 def test_no_two_configs_share_a_workdir(preset):
   named = [get(name, preset).name for name in NAMES if name != 'default']
   assert len(set(named)) == len(named)
