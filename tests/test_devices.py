@@ -201,7 +201,7 @@ def test_metrics_are_read_one_log_step_late(monkeypatch):
 
   def step_fn(state, batch):
     given.append(batch)
-    return state, len(given)
+    return state, {'train/loss': 0.0, 'train/grad_norm': 0.0}
 
   class Log:
     advance = scalars = lambda *args: None
