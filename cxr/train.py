@@ -315,7 +315,7 @@ def fit(
       jax.config.jax_compilation_cache_dir or 'no compilation cache',
     )
   pending, recent = None, []
-  since, since_step = time.monotonic(), start
+  clock = Clock(plan, start)
   for step, batch in zip(range(start, plan.num_steps), batches, strict=False):
     state, step_metrics = step_fn(state, batch)
     done = step + 1
@@ -324,25 +324,14 @@ def fit(
     log.advance()
     if step == start:
       # With the first films fetched. Given to the device, not yet computed.
-      logging.info(
-        'First step on its way after %.1f s.', time.monotonic() - since
-      )
-      since, since_step = time.monotonic(), done
+      logging.info('First step on its way after %.1f s.', clock.restart(start))
     validates = done % plan.validate_every == 0 or done == plan.num_steps
     logs = done % plan.log_every == 0 or done == plan.num_steps
     if pending is not None and (logs or validates or stop):
       write_metrics(log, *pending)
       pending = None
     if logs:
-      seconds = time.monotonic() - since
-      extra = {
-        'epoch': done / plan.steps_per_epoch,
-      }
-      if done > since_step:
-        films = (done - since_step) * plan.batch_size
-        extra['films_per_second'] = films / seconds
-      since, since_step = time.monotonic(), done
-      pending, recent = (done, recent, extra), []
+      pending, recent = (done, recent, clock), []
     if validates:
       if pending is not None:
         write_metrics(log, *pending)
@@ -363,7 +352,7 @@ def fit(
         )
         return
       save(state, values)
-      since, since_step = time.monotonic(), done
+      clock.restart(done)
     if stop and done < plan.num_steps:
       if pending is not None:
         # The run that goes on does not write this step again.
@@ -531,10 +520,30 @@ def check_finite(steps: list[tuple[int, dict]]) -> None:
         raise NotFinite(step, name, value)
 
 
-def write_metrics(log, step, steps, extra):
+class Clock:
+  """Films a second, between moments at which the device had come so far."""
+
+  def __init__(self, plan: Plan, step: int):
+    self._plan = plan
+    self._since, self._step = time.monotonic(), step
+
+  def restart(self, step: int) -> float:
+    """Counts from now and `step`; returns the seconds counted before."""
+    before, self._since = self._since, time.monotonic()
+    self._step = step
+    return self._since - before
+
+  def __call__(self, step: int) -> dict[str, float]:
+    """Scalars of a `step` whose metrics are on the host."""
+    films = (step - self._step) * self._plan.batch_size
+    values = {'epoch': step / self._plan.steps_per_epoch}
+    return values | {'films_per_second': films / self.restart(step)}
+
+
+def write_metrics(log, step, steps, clock):
   """Logs the last of the steps since the log step before; checks them all."""
   values = {k: float(v) for k, v in jax.device_get(steps[-1][1]).items()}
-  log.scalars(step, values | extra)
+  log.scalars(step, values | clock(step))
   check_finite(steps)
 
 

@@ -77,7 +77,10 @@ def test_a_collapsed_run_stops_and_keeps_the_last_sound_state(
   )
   train.fit(
     0,
-    lambda state, batch: (state + 1, {'train/loss': 1.0}),
+    lambda state, batch: (
+      state + 1,
+      {'train/loss': 1.0, 'train/grad_norm': 1.0},
+    ),
     iter([None] * 6),
     plan,
     start=0,
@@ -103,3 +106,13 @@ def test_only_training_against_an_attack_is_stopped_by_a_collapse(tmp_path):
     'baseline': [False, False, False],
     'robust': [False, False, True],
   }
+
+
+def test_the_rate_counts_steps_that_the_device_has_done(monkeypatch):
+  plan = train.make_plan(baseline.get_config('smoke').train, num_films=64)
+  now = iter([0.0, 10.0, 14.0, 16.0])
+  monkeypatch.setattr(train.time, 'monotonic', lambda: next(now))
+  clock = train.Clock(plan, 0)
+  assert clock.restart(0) == 10  # of compiling, which is no rate
+  assert clock(2) == {'epoch': 0.5, 'films_per_second': 2 * 16 / 4}
+  assert clock(3) == {'epoch': 0.75, 'films_per_second': 1 * 16 / 2}
