@@ -770,6 +770,23 @@ def _compare_rankings(blocks, findings, make, **options) -> dict[str, dict]:
   return stats.paired_figures(('mean', *findings), results, counts)
 
 
+def _add_delong(entries, blocks: Sequence[Predictions], findings) -> None:
+  """'delong' of every difference in AUROC: {'low', 'high', 'p'}, None where
+  undefined; films count as independent there."""
+  first, *others = blocks
+  for k, finding in enumerate(findings):
+    entry = entries[finding]
+    differences = entry.get('differences', [entry['difference']])
+    for difference, other in zip(differences, others, strict=True):
+      found = stats.delong_test(
+        first.logit[:, k], other.logit[:, k], first.label[:, k]
+      )
+      difference['delong'] = {
+        key: None if math.isnan(found[key]) else found[key]
+        for key in ('low', 'high', 'p')
+      }
+
+
 def _aligned_boxes(first: Boxes, other: Boxes, what: str) -> Boxes:
   """`other` in the order of `first`; ValueError unless the truth is one."""
 
@@ -813,7 +830,7 @@ def compare(
   second run minus the first, its interval from the same resamples for both,
   'p' by swapping patients between the runs and 'p_holm' over the findings
   (None for the mean). With three runs or more 'differences' has all later
-  runs minus the first.
+  runs minus the first. Differences in AUROC on clean films have 'delong' too.
 
   Returns:
     {'runs': names, 'classification': {split: {'auroc' | 'average_precision':
@@ -855,6 +872,7 @@ def compare(
       for name, make in RANKINGS.items()
     }
     if condition.attack == CLEAN:
+      _add_delong(entries['auroc'], blocks, findings)
       classification[condition.split] = entries
     else:
       robustness.append({**condition._asdict(), **entries})
