@@ -67,28 +67,32 @@ def make_maps(
 
   `raw`: as the method gives them, signed.
   """
-  attribute = _attribution(
-    model, method, tuple(sorted(options(config, method).items()))
+  by_magnitude = method in BY_MAGNITUDE and not raw
+  return _make_maps(
+    model,
+    method,
+    tuple(sorted(options(config, method).items())),
+    config.evaluate.smooth if by_magnitude else None,
+  )
+
+
+# Kept, so that every use of a method in a run compiles it once.
+@functools.lru_cache(maxsize=16)
+def _make_maps(
+  model, method: str, options: tuple, smooth: float | None
+) -> Callable:
+  attribute = attribution.make_attribution(
+    model, method, findings=range(len(BOXED)), **dict(options)
   )
 
   def maps(variables, keys, image):
     out = attribute(variables, keys, data.to_unit(image))
-    if method in BY_MAGNITUDE and not raw:
-      out = attribution.magnitude(out, sigma=config.evaluate.smooth)
-    return out
+    return out if smooth is None else attribution.magnitude(out, sigma=smooth)
 
   # On one CPU the parts are jitted one by one: see saliency.py on loops.
   if jax.default_backend() == 'cpu' and jax.process_count() == 1:
     return maps
   return jax.jit(maps)
-
-
-@functools.lru_cache(maxsize=16)
-def _attribution(model, method: str, options: tuple) -> attribution.Attribution:
-  """Kept, so that every use of a method in a run compiles it once."""
-  return attribution.make_attribution(
-    model, method, findings=range(len(BOXED)), **dict(options)
-  )
 
 
 def map_sizes(config, model, variables) -> dict[str, tuple[int, int]]:
