@@ -76,14 +76,20 @@ def make_maps(
   )
 
 
-# Kept, so that every use of a method in a run compiles it once.
+# Both are kept, so that every use of a method in a run compiles it once, and on
+# one CPU raw and scored maps share it.
+@functools.lru_cache(maxsize=16)
+def _attribution(model, method: str, options: tuple) -> attribution.Attribution:
+  return attribution.make_attribution(
+    model, method, findings=range(len(BOXED)), **dict(options)
+  )
+
+
 @functools.lru_cache(maxsize=16)
 def _make_maps(
   model, method: str, options: tuple, smooth: float | None
 ) -> Callable:
-  attribute = attribution.make_attribution(
-    model, method, findings=range(len(BOXED)), **dict(options)
-  )
+  attribute = _attribution(model, method, options)
 
   def maps(variables, keys, image):
     out = attribute(variables, keys, data.to_unit(image))
