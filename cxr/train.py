@@ -43,6 +43,10 @@ from input_pipeline.findings import FINDINGS
 class Stopped(KeyboardInterrupt):
   """SIGTERM or Ctrl-C: the state is on disk, the message says how to go on."""
 
+  def __init__(self, message: str, number: int):
+    super().__init__(message)
+    self.number = number
+
 
 def make_optimizer(
   config: ConfigDict, plan: 'Plan'
@@ -306,7 +310,8 @@ def fit(
 ):
   """The loop. Metrics are read one log step late: the device never waits.
 
-  `stopped(step)` says, once a step, whether to end there with a checkpoint.
+  `stopped(step)`, asked once a step, is the signal for which to end there with
+  a checkpoint, or 0.
   """
   if start < plan.num_steps:
     logging.info(
@@ -362,7 +367,8 @@ def fit(
         save(state, {})
       raise Stopped(
         f'Stopped at step {done} of {plan.num_steps}; a checkpoint is '
-        'written and the same command goes on from there.'
+        'written and the same command goes on from there.',
+        stop,
       )
 
 
@@ -584,10 +590,10 @@ def blame(config, model, mesh, films, state, step_fn, step: int) -> str:
 
 @contextlib.contextmanager
 def catch_signals():
-  """Yields stopped(step): whether SIGTERM or Ctrl-C came.
+  """Yields stopped(step): the SIGTERM or SIGINT (Ctrl-C) that came, or 0.
 
-  Of several processes each is asked at every step, and all answer True at the
-  same one, soon after any of them had the signal.
+  Of several processes each is asked at every step, and all answer SIGTERM at
+  the same one, soon after any of them had a signal.
   """
   if jax.process_count() > 1:
     # JAX holds SIGTERM itself since the processes joined; so Ctrl-C becomes
@@ -596,7 +602,9 @@ def catch_signals():
       signal.SIGINT, lambda *_: os.kill(os.getpid(), signal.SIGTERM)
     )
     try:
-      yield multihost_utils.reached_preemption_sync_point
+      yield lambda step: (
+        signal.SIGTERM * multihost_utils.reached_preemption_sync_point(step)
+      )
     finally:
       signal.signal(signal.SIGINT, previous)
     return
@@ -613,7 +621,7 @@ def catch_signals():
     for number in (signal.SIGTERM, signal.SIGINT)
   }
   try:
-    yield lambda step: bool(received)
+    yield lambda step: received[0] if received else 0
   finally:
     for number, handler in previous.items():
       signal.signal(number, handler)

@@ -310,8 +310,9 @@ def test_stopped_by_a_signal_a_run_goes_on_to_the_same_bits(
       os.kill(os.getpid(), signal.SIGTERM)
 
   monkeypatch.setattr(train, 'write_metrics', write)
-  with pytest.raises(train.Stopped, match='same command'):
+  with pytest.raises(train.Stopped, match='same command') as stop:
     train.train(config, str(tmp_path))
+  assert stop.value.number == signal.SIGTERM
   monkeypatch.undo()
   _, step = params(tmp_path)
   assert step > 0

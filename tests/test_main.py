@@ -1,10 +1,15 @@
-"""The process that main.py sets up."""
+"""The process that main.py sets up, and how it ends."""
 
+import os
 import pathlib
+import signal
 import subprocess
 import sys
 
 import pytest
+
+import main
+from cxr import train
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -30,3 +35,34 @@ def test_freed_memory_is_used_again_and_not_faulted_in_anew():
     return int(subprocess.check_output(command, cwd=ROOT))
 
   assert faults('keep') < 100 < faults('leave')
+
+
+@pytest.fixture
+def sigterm():
+  before = signal.getsignal(signal.SIGTERM)
+  yield
+  signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures('sigterm')
+@pytest.mark.parametrize(
+  ('number', 'code'), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_a_signal_is_a_sentence_and_the_shells_code(
+  number, code, monkeypatch, capsys
+):
+  monkeypatch.setattr(main, 'main', lambda argv: os.kill(os.getpid(), number))
+  assert main.run([]) == code
+  assert capsys.readouterr().err == (
+    'Interrupted; the same command goes on from here.\n'
+  )
+  # A second one does not wait.
+  at_once = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+  assert at_once == (number == signal.SIGTERM)
+
+  def stop(argv):
+    raise train.Stopped('Stopped at step 3.', number)
+
+  monkeypatch.setattr(main, 'main', stop)
+  assert main.run([]) == code
+  assert capsys.readouterr().err == 'Stopped at step 3.\n'

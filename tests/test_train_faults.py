@@ -50,7 +50,7 @@ def fit(bad_step, *, stops=False, plan=PLAN, **bad):
       guard=train.CollapseGuard(0.0, 'none'),
       save=lambda state, values: saved.append(state),
       log=Log(),
-      stopped=lambda done: stops,
+      stopped=lambda done: 15 * stops,
     )
   except train.Stopped:
     pass
