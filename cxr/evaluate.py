@@ -169,7 +169,7 @@ def _parts_folder(workdir, config, step, described) -> str:
   moves_figures = config.evaluate.to_dict() | {
     'step': step,
     'seed': config.seed,
-    'splits': {k: v['sha256'] for k, v in described['splits'].items()},
+    'splits': {k: v['content_sha256'] for k, v in described['splits'].items()},
     'size': config.data.image_size,
   }
   for name in (

@@ -602,8 +602,10 @@ def catch_signals():
       signal.SIGINT, lambda *_: os.kill(os.getpid(), signal.SIGTERM)
     )
     try:
-      yield lambda step: (
-        signal.SIGTERM * multihost_utils.reached_preemption_sync_point(step)
+      yield (
+        lambda step: (
+          signal.SIGTERM * multihost_utils.reached_preemption_sync_point(step)
+        )
       )
     finally:
       signal.signal(signal.SIGINT, previous)

@@ -35,7 +35,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent import futures
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -57,7 +57,7 @@ TRAIN_LIST = 'train_val_list.txt'
 TEST_LIST = 'test_list.txt'
 
 # Part of the fingerprint: to be raised whenever prepared bytes would change.
-_VERSION = '1.0.0'
+_VERSION = '1.1.0'
 _BOX_UNITS = 1024
 _MAX_AGE = 120
 _FILM = re.compile(r'[0-9]{8}_[0-9]{3}\.png')
@@ -559,6 +559,7 @@ class ChestXray14(tfds.core.ShardBasedBuilder):
     self._image_size = image_size
     self._chunks = chunks
     self._kept: dict[str, list[Film]] = {}
+    self._content: dict[str, Any] = {}  # SHA-256 by split
     super().__init__(file_format='array_record', **kwargs)
 
   def _info(self):
@@ -617,6 +618,7 @@ class ChestXray14(tfds.core.ShardBasedBuilder):
 
   def _examples(self, split, rendition, num_renditions, chunks):
     kept = self._kept.setdefault(split, [])
+    content = self._content.setdefault(split, hashlib.sha256())
     shape = (-1, num_renditions, self._image_size, self._image_size, 1)
     for films, chunk, path in chunks:
       chunk.result()
@@ -627,6 +629,8 @@ class ChestXray14(tfds.core.ShardBasedBuilder):
         if fault:
           continue
         kept.append(film)
+        content.update(repr((film.name, film.entry, film.boxes)).encode())
+        content.update(image[rendition])
         yield film.name, _example(film, image[rendition])
 
   def _download_and_prepare(self, dl_manager, download_config=None):
@@ -650,7 +654,8 @@ class ChestXray14(tfds.core.ShardBasedBuilder):
     # learn its labels. In tfds's temporary folder, so that all is renamed
     # into place at once.
     folder = pathlib.Path(self.data_dir)
-    write_table(folder / 'films.npz', self._kept)
+    content = {name: of.hexdigest() for name, of in self._content.items()}
+    write_table(folder / 'films.npz', self._kept, content)
     _write_left_out(folder / 'left_out.csv', left_out)
 
 
@@ -687,9 +692,11 @@ def _example(film: Film, image: np.ndarray) -> dict:
 
 
 def write_table(
-  path: pathlib.Path, splits: Mapping[str, Sequence[Film]]
+  path: pathlib.Path,
+  splits: Mapping[str, Sequence[Film]],
+  content: Mapping[str, str],
 ) -> None:
-  """All but the pixels, as arrays by '<split>/<field>'."""
+  """All but the pixels, as arrays by '<split>/<field>'; `content` by split."""
   arrays = {}
   for split, films in splits.items():
     if not films:
@@ -705,6 +712,7 @@ def write_table(
       'box': np.array([b.box for _, b in boxes], np.float32).reshape(-1, 4),
       'box_image': np.array([row for row, _ in boxes], np.int64),
       'box_finding': np.array([b.finding for _, b in boxes], np.int64),
+      'content': np.array(content[split]),
     }
     arrays |= {f'{split}/{name}': column for name, column in columns.items()}
   np.savez(path, **arrays)

@@ -95,6 +95,7 @@ class Split(NamedTuple):
   box: Float[np.ndarray, 'm 4']
   box_image: Int[np.ndarray, 'm']  # row of the box's film
   box_finding: Int[np.ndarray, 'm']  # index into FINDINGS
+  content: str = ''  # SHA-256 of names, labels, boxes and pixels, in order
 
 
 class Splits(dict[str, Split]):
@@ -157,7 +158,8 @@ def load(
     image = Films(builder.as_data_source(split=name).data_source, image_size)
     if cache == 'memory':
       image = np.asarray(image)
-    splits[name] = Split(name=name, image=image, **columns)
+    content = str(columns.pop('content'))
+    splits[name] = Split(name=name, image=image, content=content, **columns)
   splits.left_out = _left_out(prepared / 'left_out.csv')
   if splits.left_out:
     logging.warning(
@@ -331,8 +333,8 @@ def summary(splits: Mapping[str, Split]) -> dict[str, Any]:
 
   Returns:
     plain values: by split the numbers of images and patients, by finding of
-    positives and of boxes, and the SHA-256 of the sorted image names, one a
-    line; and the counts of what was left out.
+    positives and of boxes, the SHA-256 of the sorted image names, one a line,
+    and that of all that was prepared; and the counts of what was left out.
   """
   described = {}
   for name, split in splits.items():
@@ -345,6 +347,7 @@ def summary(splits: Mapping[str, Split]) -> dict[str, Any]:
       'positives': dict(zip(FINDINGS, positives.tolist(), strict=True)),
       'boxes': dict(zip(FINDINGS, boxes.tolist(), strict=True)),
       'sha256': hashlib.sha256(names.encode()).hexdigest(),
+      'content_sha256': split.content,
     }
   left_out = splits.left_out if isinstance(splits, Splits) else {}
   return {'splits': described, 'left_out': dict(left_out)}

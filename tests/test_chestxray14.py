@@ -570,6 +570,21 @@ def test_worker_count_does_not_change_a_byte(tmp_path, folder, monkeypatch):
   assert len(list(one.glob('*train.array_record*'))) > 1
   assert content(one) == content(three)
 
+  # The content's hash sees a label; folder and time do not move it.
+  copy = layout(
+    tmp_path / 'copy',
+    table='\n'.join([HEADER, *rows(labels=LABELS | {TEST[1]: 'Mass'})]) + '\n',
+    films=[],
+  )
+  shutil.copytree(folder / 'images', copy / 'images', copy_function=shutil.copy)
+  other = prepare(copy, tmp_path / '1', workers=1)
+  before, after = (np.load(p / 'films.npz') for p in (one, other))
+  same = {
+    name: before[f'{name}/content'] == after[f'{name}/content']
+    for name in ('train', 'validation', 'test')
+  }
+  assert same == {'train': True, 'validation': True, 'test': False}
+
 
 def test_ranges(tmp_path, folder):
   with pytest.raises(ValueError, match='image_size'):

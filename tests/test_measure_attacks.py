@@ -252,7 +252,7 @@ def test_checks_and_measures_are_parts_that_are_made_once(
 
 def test_more_attacks_or_measures_keep_the_parts_of_the_others(tmp_path):
   config = make().config
-  described = {'splits': {'test': {'sha256': 'a'}}}
+  described = {'splits': {'test': {'sha256': 'a', 'content_sha256': 'b'}}}
   folder = lambda: evaluate._parts_folder(str(tmp_path), config, 7, described)
   before = folder()
   config.evaluate.attacks = ('pgd', 'square')
@@ -261,6 +261,11 @@ def test_more_attacks_or_measures_keep_the_parts_of_the_others(tmp_path):
   config.evaluate.queries = 5
   assert folder() == before
   config.evaluate.num_steps = 3
+  assert folder() != before
+  config.evaluate.num_steps = 10
+  assert folder() == before
+  # Other pixels by the same names.
+  described['splits']['test']['content_sha256'] = 'c'
   assert folder() != before
 
 
