@@ -112,14 +112,19 @@ def _write_results(config, workdir, blocks, rows, measured, details) -> None:
 
 
 def summarize(config: ConfigDict, workdir: str) -> None:
-  """metrics.json, calibration.json, card and page from the csv files."""
-  with open(os.path.join(workdir, 'data.json')) as f:
-    described = json.load(f)
+  """metrics.json, calibration.json, card and page from the csv files.
+
+  Raises:
+    FileNotFoundError, ValueError: the workdir was not evaluated, or by a
+      version that wrote less.
+  """
+  described = _left(workdir, 'data.json', 'splits')
+  details = _left(
+    workdir, 'evaluation.json', 'step', 'batch_stats', 'audits', 'map_size'
+  )
   figures = summary.summarize(
     workdir, num_resamples=config.evaluate.num_resamples, seed=config.seed
   )
-  with open(os.path.join(workdir, 'evaluation.json')) as f:
-    details = json.load(f)
   for entry in figures['robustness']:
     entry |= details['audits'].get(
       f'{entry["attack"]} {entry["epsilon"]:g}', {}
@@ -148,6 +153,29 @@ def summarize(config: ConfigDict, workdir: str) -> None:
     )
   card.write(workdir)
   report.write(workdir)
+
+
+def _left(workdir: str, name: str, *fields: str) -> dict:
+  """A JSON file that an evaluation left in the workdir."""
+  path = os.path.join(workdir, name)
+  if not os.path.exists(path):
+    raise FileNotFoundError(
+      f'No {name} in {workdir}; run --mode=evaluate first.'
+    )
+  try:
+    with open(path) as f:
+      stored = json.load(f)
+  except ValueError as e:
+    raise ValueError(
+      f'{path} is damaged ({e}); run --mode=evaluate again.'
+    ) from e
+  missing = [field for field in fields if field not in stored]
+  if missing:
+    raise ValueError(
+      f'{path} has no {missing[0]!r}: an older version wrote it; run '
+      '--mode=evaluate again.'
+    )
+  return stored
 
 
 def versions() -> dict[str, str]:

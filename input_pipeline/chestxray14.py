@@ -384,17 +384,24 @@ def _tables(folder: pathlib.Path) -> list[pathlib.Path]:
   return paths
 
 
+def _is_file(entry: os.DirEntry) -> bool:
+  """Or leads to one: a pipe would block its reader for ever."""
+  try:
+    return entry.is_file()
+  except OSError:
+    return False  # links that lead to each other
+
+
 def _listing(folder: pathlib.Path) -> dict[str, os.DirEntry]:
   if not folder.is_dir():
     return {}
   with os.scandir(folder) as entries:
-    # is_file: a pipe by a film's name would block its reader for ever.
     return {
       entry.name: entry
       for entry in entries
       if entry.name.endswith('.png')
       and not entry.name.startswith('.')
-      and entry.is_file()
+      and _is_file(entry)
     }
 
 

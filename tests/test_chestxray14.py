@@ -231,12 +231,27 @@ def test_bad_labels_stop_with_file_and_line(tmp_path, labels, message):
     ({'test': '00000021_000.png.png'}, 'names'),
     ({'boxes': [f'{TRAIN[4]},Mass,1,1,9,9']}, 'boxes are for the test'),
     ({'boxes': ['../a.png,Mass,1,1,9,9']}, 'names'),
+    ({'boxes': f'{BOX_HEADER}\n{BOXES[0]}'.replace(',', ';')}, 'commas'),
+    ({'boxes': f'{BOX_HEADER}\n{BOXES[0]}'.encode('utf-16')}, 'UTF-8'),
+    (
+      {'boxes': f'{BOX_HEADER}\n{TEST[0]},Maß,1,1,9,9'.encode('cp1252')},
+      'UTF-8',
+    ),
+    ({'train': '\n'.join(TRAIN).encode('utf-16')}, 'UTF-8'),
+    ({'train': '\n'.join(TRAIN).encode('utf-16-le')}, 'names'),
+    (
+      {'train': '\ufeff' + '\r\n\r\n'.join([*TRAIN, TRAIN[3]])},
+      '1 films twice',
+    ),
+    ({'train': '\t'.join(TRAIN)}, 'names'),
     ({'boxes': [f'{TEST[0]},Mass,1,1']}, '4 fields do not fit'),
     ({'table': '\n'.join([HEADER, *rows(), rows()[0]])}, 'a row already'),
     ({'table': '\n'.join([HEADER, *rows()]).replace(',57,', ',5,7,')}, 'field'),
     ({'table': '\n'.join([HEADER, *rows()]).replace(',1,', ',2,')}, 'patient'),
     ({'table': '\n'.join([HEADER, *rows()]).replace(',', ';')}, 'commas'),
+    ({'table': '\n'.join([HEADER, *rows()]).replace(',', '\t')}, 'commas'),
     ({'table': '\n'.join([HEADER, *rows()]).encode('utf-16')}, 'UTF-8'),
+    ({'table': f'{HEADER},Größe'.encode('latin-1')}, 'UTF-8'),
     ({'table': HEADER}, 'no row'),
     ({'table': ''}, 'no column'),
     ({'table': HEADER + '\n"' + '\n'.join(rows())}, 'line'),
@@ -337,10 +352,29 @@ def test_no_film_at_all_stops(tmp_path):
     read(tmp_path)
 
 
-def test_a_pipe_by_a_films_name_is_not_opened(tmp_path):
+def test_what_only_has_a_films_name_is_not_opened(tmp_path):
+  """A pipe, which would block its reader for ever, a folder, a link to
+  nothing, one to itself."""
   layout(tmp_path, films=TRAIN)
-  os.mkfifo(tmp_path / 'images' / TEST[0])
-  assert (TEST[0], 'absent') in reasons(read(tmp_path))
+  images = tmp_path / 'images'
+  os.mkfifo(images / TEST[0])
+  (images / TEST[1]).mkdir()
+  (images / TEST[2]).symlink_to('nowhere.png')
+  (images / TEST[3]).symlink_to(TEST[3])
+  absent = {(name, 'absent') for name in TEST}
+  assert absent <= set(reasons(read(tmp_path)))
+
+
+def test_the_columns_of_boxes_may_come_in_any_order(tmp_path, folder):
+  copy = layout(
+    tmp_path,
+    boxes='h,w,y,x,Finding Label,Image Index\n'
+    f'256,128,512,256,Cardiomegaly,{TEST[0]}\n',
+    films=[],
+  )
+  (copy / 'images').symlink_to(folder / 'images')
+  there, here = (read(f).films['test'] for f in (folder, copy))
+  assert [f.boxes for f in there] == [f.boxes for f in here]
 
 
 def test_validation_is_by_patient_and_stable(tmp_path, folder):
