@@ -121,13 +121,17 @@ def is_ours(error: BaseException) -> bool:
   )
 
 
+_MAKE_ROOM = 'Make room; the same command goes on from here.'
+
+
 def explain(error: Exception) -> str:
   """The sentence for what the user can mend; '' for a defect of ours."""
   if isinstance(error, OSError):
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return f'{error}' + (
-      '. Make room; the same command goes on from here.' if full else ''
-    )
+    return f'{error}' + (f'. {_MAKE_ROOM}' if full else '')
+  if 'No space left' in str(error):
+    # TensorStore's, behind Orbax: it too says RESOURCE_EXHAUSTED.
+    return f'No space is left on the disk. {_MAKE_ROOM}'
   if isinstance(error, ValueError | RuntimeError) and is_ours(error):
     return str(error)
   if isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error):

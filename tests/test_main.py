@@ -37,6 +37,12 @@ def test_freed_memory_is_used_again_and_not_faulted_in_anew():
   assert faults('keep') < 100 < faults('leave')
 
 
+def test_a_full_disk_is_not_taken_for_full_memory():
+  full = 'RESOURCE_EXHAUSTED: Error writing "x": No space left on device'
+  assert 'No space is left' in main.explain(ValueError(full))
+  assert 'Out of memory' in main.explain(ValueError('RESOURCE_EXHAUSTED: 9 GB'))
+
+
 @pytest.fixture
 def sigterm():
   before = signal.getsignal(signal.SIGTERM)
