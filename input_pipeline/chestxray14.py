@@ -759,8 +759,8 @@ def _check_space(folder: pathlib.Path, catalogue: Catalogue, size: int) -> None:
   free = shutil.disk_usage(folder).free
   if free < needed:
     raise ValueError(
-      f'Preparing {films} films of {size} pixels needs {needed / 1e9:.1f} GB '
-      f'in {folder}, where {free / 1e9:.1f} GB are free; choose another '
+      f'Preparing {films} films of {size} pixels needs {needed / 1e6:,.0f} MB '
+      f'in {folder}, where {free / 1e6:,.0f} MB are free; choose another '
       f'prepared_dir or a smaller image_size.'
     )
 
