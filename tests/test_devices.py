@@ -316,7 +316,7 @@ def pair(fields, tmp_path_factory, kept_programs):
 def test_two_processes_stop_together(pair):
   _, stopped, _ = pair
   for status, error in stopped:
-    assert status == 130, error
+    assert status == 143, error
     assert 'the same command goes on' in error
 
 

@@ -44,13 +44,17 @@ def test_a_full_disk_is_not_taken_for_full_memory():
 
 
 @pytest.fixture
-def sigterm():
-  before = signal.getsignal(signal.SIGTERM)
+def handlers():
+  numbers = signal.SIGTERM, signal.SIGINT
+  before = [signal.getsignal(number) for number in numbers]
+  # A shell's background job starts with Ctrl-C ignored.
+  signal.signal(signal.SIGINT, signal.default_int_handler)
   yield
-  signal.signal(signal.SIGTERM, before)
+  for number, handler in zip(numbers, before, strict=True):
+    signal.signal(number, handler)
 
 
-@pytest.mark.usefixtures('sigterm')
+@pytest.mark.usefixtures('handlers')
 @pytest.mark.parametrize(
   ('number', 'code'), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 )
