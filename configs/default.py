@@ -63,7 +63,7 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.attack.objective = 'clean'  # or 'adversarial' | 'trades' | 'free'
   config.attack.norm = 'linf'  # 'linf' | 'l2'
   config.attack.epsilon = 2.0  # in 1/255 of the [0, 1] film
-  config.attack.num_steps = 3
+  config.attack.num_steps = 2
   config.attack.step_size = 0.0  # in 1/255; 0: 2.5 epsilon / num_steps
   config.attack.random_start = True
   config.attack.clean_weight = (
@@ -87,7 +87,7 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.augment.flip = False  # mirrors the heart
 
   config.train = ConfigDict()
-  config.train.num_epochs = 10.0
+  config.train.num_epochs = 8.0
   config.train.batch_size = 64  # films in one update, over all devices
   # Passes that a batch is split into: less memory. BatchNorm sees one pass.
   config.train.accumulate = 1
@@ -169,6 +169,7 @@ def _nih(config):
   config.model.input_std = 0.25
   config.model.dtype = 'bfloat16'
   config.loss.weighting = 'batch'
+  config.attack.num_steps = 3
   config.train.num_epochs = 30.0
   config.train.warmup_epochs = 1.0
   config.train.learning_rate = 1e-3
