@@ -111,14 +111,17 @@ def keep_programs(jax_config):
   jax_config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 
 
-def is_ours(error: BaseException) -> bool:
-  """Whether our own code raised it: then its sentence says it all."""
+def is_our_file(path: str) -> bool:
+  """Not: below this folder, where a virtual environment may lie as well."""
   here = os.path.dirname(os.path.abspath(__file__))
   ours = ('main.py', 'configs', 'cxr', 'input_pipeline')
+  return path.startswith(tuple(os.path.join(here, name) for name in ours))
+
+
+def is_ours(error: BaseException) -> bool:
+  """Whether our own code raised it: then its sentence says it all."""
   frames = traceback.extract_tb(error.__traceback__)
-  return bool(frames) and frames[-1].filename.startswith(
-    tuple(os.path.join(here, name) for name in ours)
-  )
+  return bool(frames) and is_our_file(frames[-1].filename)
 
 
 _MAKE_ROOM = 'Make room; the same command goes on from here.'
@@ -213,11 +216,9 @@ def plain_logging():
   """Our own lines, short; of the libraries only what went wrong."""
   logging.set_verbosity(logging.INFO)
   handler = logging.get_absl_handler()
-  here = os.path.dirname(os.path.abspath(__file__))
   handler.addFilter(
     lambda record: (
-      record.pathname.startswith(here)
-      or record.levelno > stdlib_logging.WARNING
+      is_our_file(record.pathname) or record.levelno > stdlib_logging.WARNING
     )
   )
   handler.setFormatter(

@@ -134,7 +134,7 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   )
   config.evaluate.measure_films = 128  # test films measured; 0: all
   config.evaluate.sanity_films = 32  # where each is mapped many times; 0: all
-  config.evaluate.check_films = 32  # test films that check the attacks; 0: none
+  config.evaluate.check_films = 16  # test films that check the attacks; 0: none
   config.evaluate.num_resamples = 2000  # bootstrap over patients
   # Kept in evaluation/: every map that is scored, as maps-<method>.npz, ...
   config.evaluate.save_maps = False
@@ -153,7 +153,7 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
 
 
 def _phantom(config):
-  config.evaluate.attack_films = 512  # minutes on a laptop
+  config.evaluate.attack_films = 256  # minutes on a laptop
 
 
 def _nih(config):

@@ -76,3 +76,10 @@ def test_a_signal_is_a_sentence_and_the_shells_code(
   monkeypatch.setattr(main, 'main', stop)
   assert main.run([]) == code
   assert capsys.readouterr().err == 'Stopped at step 3.\n'
+
+
+def test_a_library_below_the_project_is_not_ours():
+  assert main.is_our_file(str(ROOT / 'cxr' / 'train.py'))
+  assert main.is_our_file(str(ROOT / 'main.py'))
+  packages = ROOT / '.venv' / 'lib' / 'python3.11' / 'site-packages'
+  assert not main.is_our_file(str(packages / 'orbax' / 'checkpoint.py'))
