@@ -26,6 +26,7 @@ from cxr import (
   data,
   evaluation_checks,
   exchange,
+  localization,
   localize,
   localize_export,
   losses,
@@ -92,7 +93,7 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
     }
     _write_results(config, workdir, blocks, rows, measured, details)
     if 'coco' in config.evaluate.export:
-      rule = localize_export.main_rule(config.evaluate.rules)
+      rule = localization.main_rule(config.evaluate.rules)
       films = localize.boxed_films(test)
       localize_export.write_coco(parts, films, rows, logits, rule=rule)
     if config.evaluate.export:
@@ -414,7 +415,7 @@ def _all_maps(
         if config.evaluate.save_maps:
           _save_maps(os.path.join(parts, f'maps-{name}.npz'), films.name, maps)
         if chexlocalize:
-          rule = localize_export.main_rule(config.evaluate.rules)
+          rule = localization.main_rule(config.evaluate.rules)
           localize_export.write_chexlocalize(
             parts, name, films, maps, rule=rule
           )
@@ -484,7 +485,7 @@ def _examples(
   path = os.path.join(workdir, 'examples.npz')
   if not len(films.row):
     return
-  rule = localize_export.main_rule(config.evaluate.rules)
+  rule = localization.main_rule(config.evaluate.rules)
   first = config.evaluate.methods[0], rule
   ious = np.full(films.truth.shape[:2], np.nan)
   place = {name: i for i, name in enumerate(films.name)}

@@ -12,7 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from cxr import attack_checks, data, losses, metrics, named_attacks, sharding
+from cxr import (
+  attack_checks,
+  data,
+  losses,
+  metrics,
+  named_attacks,
+  sharding,
+  stats,
+)
 from cxr.subject import Subject
 from cxr.train import by_index, make_predict, predict_split
 
@@ -67,7 +75,8 @@ def run(of: Subject) -> list[dict]:
     )
     | {'attack': of_long, 'epsilon': epsilon},
     attack_checks.not_converged(
-      mean_auroc(short, label), mean_auroc(long, label)
+      stats.defined_mean(metrics.auroc(short, label)),
+      stats.defined_mean(metrics.auroc(long, label)),
     )
     | {'attack': of_pgd, 'epsilon': epsilon},
   ]
@@ -102,15 +111,6 @@ def of_figures(
       | {'attack': attack, 'epsilon': max(epsilon), 'images': images}
     )
   return flags
-
-
-def mean_auroc(
-  logits: Float[np.ndarray, 'n k'], label: Float[np.ndarray, 'n k']
-) -> float:
-  """Over the findings that have both kinds of film; NaN where none has."""
-  found = metrics.auroc(logits, label)
-  found = found[~np.isnan(found)]
-  return float(found.mean()) if len(found) else float('nan')
 
 
 def _batch_size(of: Subject, rows) -> int:

@@ -471,6 +471,12 @@ MAP_SCORES = ('pointing', 'energy', 'map_auroc')
 SCORES = BOX_SCORES + MAP_SCORES
 
 
+def main_rule(rules: Sequence[str]) -> str:
+  """The rule that stands for the others: Wang's, else the first result."""
+  results = [rule for rule in rules if rule != 'oracle']
+  return 'wang' if 'wang' in results else results[0]
+
+
 def map_scores(
   heatmap: Float[np.ndarray, 'h w'], truth: Float[np.ndarray, '4'] | None
 ) -> dict[str, float]:

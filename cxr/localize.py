@@ -151,17 +151,23 @@ def compute_maps(
   return out
 
 
+def film_noise(
+  image: str, finding: int, *, grid, size, seed: int
+) -> Float[np.ndarray, 'h w']:
+  """The random map of a film: the same whichever films are scored."""
+  return localization.random_map(
+    (seed, finding, zlib.crc32(image.encode())), grid=grid, size=size
+  )
+
+
 def control_maps(
   name: str, films: BoxedFilms, finding: int, *, grid, size, seed: int
 ) -> Float[np.ndarray, 'n h w']:
   """What a score is worth without looking at the film."""
   if name == 'random':
-    # The film's own noise: the same whichever films are scored.
     return np.stack(
       [
-        localization.random_map(
-          (seed, finding, zlib.crc32(str(image).encode())), grid=grid, size=size
-        )
+        film_noise(str(image), finding, grid=grid, size=size, seed=seed)
         for image in films.name
       ]
     )

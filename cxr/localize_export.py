@@ -1,7 +1,7 @@
 """Maps and boxes of an evaluation as files of other tools.
 
 All of them are of the boxed test films and, where a rule is needed, of
-`main_rule`. Boxes are in the pixels of the data set's own box list.
+`localization.main_rule`. Boxes are in pixels of the data set's own box list.
 """
 
 import os
@@ -17,12 +17,6 @@ from input_pipeline.findings import BOXED, FINDINGS
 # Side of the films in BBox_List_2017.csv, the phantom's too.
 BOX_UNITS = 1024
 _TRUTH = 'chexlocalize-truth.json'
-
-
-def main_rule(rules: Sequence[str]) -> str:
-  """The rule that stands for the others: Wang's, else the first result."""
-  results = [rule for rule in rules if rule != 'oracle']
-  return 'wang' if 'wang' in results else results[0]
 
 
 def chexlocalize_files(method: str) -> list[str]:

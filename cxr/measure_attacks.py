@@ -184,7 +184,7 @@ def under_attack(of: Subject) -> list[measures.Measure]:
   """Boxes and maps of the boxed films, clean and attacked.
 
   The attack raises the film's whole loss, as in the sweep. Boxes are drawn by
-  the first of config.evaluate.rules that is no upper bound.
+  the main rule of config.evaluate.rules.
   """
   films = localize.boxed_films(of.test)
   if not len(films.row):
@@ -274,7 +274,7 @@ def _maps_of_pairs(of, films, film, finding) -> dict[str, dict]:
 def _scores(of, films, film, finding, maps) -> dict[str, np.ndarray]:
   """{'iou', 'pointing'} of each pair."""
   # Not an upper bound: it would be one of another map in every condition.
-  rule = next(r for r in of.config.evaluate.rules if r != 'oracle')
+  rule = localization.main_rule(of.config.evaluate.rules)
   found = {name: np.full(len(film), np.nan) for name in ('iou', 'pointing')}
   for k in np.unique(finding):
     pair = np.flatnonzero(finding == k)

@@ -6,7 +6,6 @@ films are `measure_films` of the test films, and `sanity_films` where each is
 mapped many times. As elsewhere a value that does not exist is NaN.
 """
 
-import zlib
 from collections.abc import Callable, Mapping
 
 import jax
@@ -18,7 +17,6 @@ from jaxtyping import Bool, Float, Int
 
 from cxr import (
   data,
-  localization,
   localize,
   sanity,
   sharding,
@@ -222,10 +220,12 @@ def faithfulness(of: Subject) -> list[Measure]:
   size = image.shape[1:3]
   grids = localize.map_sizes(of.config, of.model, of.variables)
   random = [
-    localization.random_map(
-      (of.config.seed, k, zlib.crc32(str(of.test.image_name[i]).encode())),
+    localize.film_noise(
+      str(of.test.image_name[i]),
+      k,
       grid=grids[evaluate.methods[0]],
       size=size,
+      seed=of.config.seed,
     )
     for i, k in zip(film, finding, strict=True)
   ]

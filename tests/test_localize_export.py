@@ -99,5 +99,5 @@ def test_coco_files_hold_the_true_and_the_predicted_boxes(
 
 
 def test_the_main_rule_is_never_the_upper_bound():
-  assert localize_export.main_rule(('oracle', 'otsu', 'wang')) == 'wang'
-  assert localize_export.main_rule(('oracle', 'tuned', 'otsu')) == 'tuned'
+  assert localization.main_rule(('oracle', 'otsu', 'wang')) == 'wang'
+  assert localization.main_rule(('oracle', 'tuned', 'otsu')) == 'tuned'
