@@ -85,8 +85,12 @@ def answer(metrics: Mapping) -> str:
     )
     entry = attacked(metrics.get('robustness', ()))
     if entry:
-      kept = tables.with_interval(entry['auroc'].get('mean'))
+      under = entry['auroc'].get('mean') or {}
+      kept = tables.with_interval(under)
       text += f', and {kept} under {condition(entry)}'
+      if under.get('images') != auroc.get('images'):
+        few = tables.count(under.get('images'), 'of them', 'of them')
+        text += f' on {few}'
     sentences.append(f'{text}.')
   localization = metrics.get('localization', {})
   method = main_method(localization.get('methods', {}))

@@ -578,3 +578,21 @@ def test_filters_hide_rows_before_the_script():
   tables.group([table], [chosen])
   assert [r['hidden'] for r in rows] == [False, True, False]
   assert chosen['options'][-1] == ('', 'all')
+
+
+def test_the_answer_says_on_how_many_films_it_was_attacked():
+  def auroc(value, images):
+    mean = {'value': value, 'low': 0.1, 'high': 0.9, 'patients': 3}
+    return {'auroc': {'mean': mean | {'images': images}}}
+
+  def answer(attacked_films):
+    attack = {'split': 'test', 'attack': 'pgd-10', 'epsilon': 2.0}
+    return report_run.answer(
+      {
+        'classification': {'test': auroc(0.8, 9)},
+        'robustness': [attack | auroc(0.5, attacked_films)],
+      }
+    )
+
+  assert 'epsilon 2/255 on 4 of them.' in answer(4)
+  assert 'of them' not in answer(9)
