@@ -39,7 +39,8 @@ def test_figures_are_those_of_metrics_json(tmp_path):
 def test_what_it_is_for_and_what_not(tmp_path):
   text, _ = written(tmp_path / 'a')
   assert 'Not a medical device' in text and '## Limits' in text
-  assert 'adversarial, linf, epsilon 2/255, 3 steps' in text
+  steps = robust.get_config('smoke').attack.num_steps
+  assert f'adversarial, linf, epsilon 2/255, {steps} steps' in text
   assert 'Phantom films' in text and 'One hospital' not in text
   text, _ = written(tmp_path / 'b', baseline.get_config('smoke'))
   assert 'Trained on the films as they are' in text
