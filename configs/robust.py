@@ -6,8 +6,8 @@ Command:  python main.py --config=configs/robust.py
 
 Cost:     8 minutes on two cores, 2.1 GB; the comparison 15 s.
 Result:   on the phantom, yes for the gradient map, a little for the CAM, at
-          .026 of AUROC on films with the shortcut and .046 won without it;
-          the table is in README.md.
+          .013 of AUROC on films with the shortcut and .046 won without it
+          (phantom of seed 1); the table is in README.md.
 
 Khakzar, Albarqouni, Navab, 'Learning Interpretable Features via Adversarially
 Robust Optimization', MICCAI 2019. The paper's text does not state epsilon,
