@@ -806,7 +806,10 @@ def prepare(
   )
   root = pathlib.Path(prepared_dir).absolute() / name
   prepared = root / 'chest_xray14' / _VERSION
+  decoded = root / 'decoded'
   if prepared.is_dir():
+    # Left by a run that was killed behind its last record.
+    shutil.rmtree(decoded, ignore_errors=True)
     return prepared
   catalogue = read(folder, validation_fraction=validation_fraction, seed=seed)
   root.mkdir(parents=True, exist_ok=True)
@@ -816,7 +819,7 @@ def prepare(
       shutil.rmtree(prepared.parent, ignore_errors=True)
       _check_space(root, catalogue, image_size)
       _write(catalogue, image_size, root, workers)
-    shutil.rmtree(root / 'decoded', ignore_errors=True)
+    shutil.rmtree(decoded, ignore_errors=True)
   return prepared
 
 

@@ -685,6 +685,14 @@ def test_killed_at_any_moment_ends_the_same(tmp_path):
   assert sorted(p.name for p in root.iterdir()) == ['chest_xray14', 'lock']
 
 
+def test_killed_behind_its_last_record_leaves_nothing(tmp_path):
+  layout(tmp_path / 'nih')
+  root = prepare(tmp_path / 'nih', tmp_path / 'p').parent.parent
+  (root / 'decoded').mkdir()
+  prepare(tmp_path / 'nih', tmp_path / 'p')
+  assert sorted(p.name for p in root.iterdir()) == ['chest_xray14', 'lock']
+
+
 # --- the real films
 
 
