@@ -26,7 +26,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_enum(
   'mode',
   'train',
-  ['train', 'evaluate', 'report', 'compare', 'explain', 'export'],
+  ['train', 'fit', 'evaluate', 'report', 'compare', 'explain', 'export'],
   'What to do.',
 )
 flags.DEFINE_string('workdir', '', 'The run; default runs/<config.name>.')

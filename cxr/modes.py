@@ -1,6 +1,8 @@
 """What each --mode does with the flags; `main.py` calls one of `MODES`."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -31,24 +33,40 @@ class Request(NamedTuple):
 
 def _train(request: Request) -> None:
   """Trains, then evaluates and reports: one command, all results."""
+  with _trained(request) as workdir:
+    evaluate.evaluate(request.config, workdir)
+  _done(workdir, 'report.html')
+
+
+def _fit(request: Request) -> None:
+  """Trains only: for choices, which the test films must not have seen."""
+  with _trained(request) as workdir:
+    _done(workdir, 'checkpoints')
+
+
+@contextlib.contextmanager
+def _trained(request: Request) -> Iterator[str]:
+  """The workdir, locked, with a training that came to its end."""
   config = request.config
   configuration.validate(config)
   workdir = request.workdir or os.path.join('runs', config.name)
   with _locked(workdir):
     train.train(config, workdir)
-    evaluate.evaluate(config, workdir)
+    yield workdir
 
 
 def _evaluate(request: Request) -> None:
   config, workdir = _stored(request)
   with _locked(workdir):
     evaluate.evaluate(config, workdir)
+  _done(workdir, 'report.html')
 
 
 def _report(request: Request) -> None:
   config, workdir = _stored(request)
   with _locked(workdir):
     evaluate.summarize(config, workdir)
+  _done(workdir, 'report.html')
 
 
 def _compare(request: Request) -> None:
@@ -107,26 +125,23 @@ def _stored(request: Request) -> tuple[ConfigDict, str]:
   return config, workdir
 
 
-class _locked:
+@contextlib.contextmanager
+def _locked(workdir: str) -> Iterator[None]:
   """The workdir belongs to this process while it is at work there."""
+  if jax.process_index():
+    yield
+    return
+  with checkpoint.lock(workdir):
+    yield
 
-  def __init__(self, workdir: str):
-    self._workdir = workdir
 
-  def __enter__(self):
-    self._lock = None
-    if jax.process_index() == 0:
-      self._lock = checkpoint.lock(self._workdir)
-
-  def __exit__(self, *error):
-    if self._lock is not None:
-      self._lock.close()
-    if error[0] is None:
-      logging.info('Done: %s', os.path.join(self._workdir, 'report.html'))
+def _done(workdir: str, name: str) -> None:
+  logging.info('Done: %s', os.path.join(workdir, name))
 
 
 MODES = {
   'train': _train,
+  'fit': _fit,
   'evaluate': _evaluate,
   'report': _report,
   'compare': _compare,

@@ -624,6 +624,11 @@ def catch_signals():
   }
   try:
     yield lambda step: received[0] if received else 0
+    if received:  # after the last step had asked
+      raise Stopped(
+        'Stopped behind the last step; the same command goes on from there.',
+        received[0],
+      )
   finally:
     for number, handler in previous.items():
       signal.signal(number, handler)

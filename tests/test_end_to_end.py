@@ -59,6 +59,9 @@ def runs(tmp_path_factory, data_dir):
     if name == 'baseline':
       config.evaluate.measures += ('targeted', 'under_attack')
       config.evaluate.check_films = 8
+      modes.MODES['fit'](request(config, folder / name))
+      assert (folder / name / 'checkpoints').is_dir()
+      assert not (folder / name / 'evaluation').exists()
     modes.MODES['train'](request(config, folder / name))
   return folder
 

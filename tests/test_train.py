@@ -1,6 +1,8 @@
 """Decisions of the training loop that need no training."""
 
 import json
+import os
+import signal
 
 import pytest
 
@@ -116,3 +118,13 @@ def test_the_rate_counts_steps_that_the_device_has_done(monkeypatch):
   assert clock.restart(0) == 10  # of compiling, which is no rate
   assert clock(2) == {'epoch': 0.5, 'films_per_second': 2 * 16 / 4}
   assert clock(3) == {'epoch': 0.75, 'films_per_second': 1 * 16 / 2}
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_behind_the_last_step_still_stops(number):
+  handler = signal.getsignal(number)
+  with pytest.raises(train.Stopped) as stopped, train.catch_signals() as asked:
+    assert not asked(1)
+    os.kill(os.getpid(), number)
+  assert stopped.value.number == number
+  assert signal.getsignal(number) == handler
