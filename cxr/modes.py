@@ -18,6 +18,7 @@ from cxr import (
   export,
   train,
 )
+from input_pipeline import memory
 
 
 class Request(NamedTuple):
@@ -29,6 +30,11 @@ class Request(NamedTuple):
   workdirs: tuple[str, ...]
   images: str
   output: str
+
+
+# Bytes that a run comes to hold, cache of films and training step apart: the
+# libraries, what they compile and an evaluation; measured on the phantom.
+_RUN_BYTES = 1_500_000_000
 
 
 def _train(request: Request) -> None:
@@ -131,6 +137,11 @@ def _locked(workdir: str) -> Iterator[None]:
   if jax.process_index():
     yield
     return
+  memory.require(
+    _RUN_BYTES - memory.held(),
+    'A run',
+    'end other programs or take a larger machine',
+  )
   with checkpoint.lock(workdir):
     yield
 

@@ -36,7 +36,7 @@ from cxr import (
   train_step,
   writer,
 )
-from input_pipeline import pipeline
+from input_pipeline import memory, pipeline
 from input_pipeline.findings import FINDINGS
 
 
@@ -387,7 +387,27 @@ def make_jit_step(
   jit_step = jax.jit(
     one_step, donate_argnums=0, out_shardings=sharding.replicated(mesh)
   )
-  return lambda state, batch: jit_step(state, batch, on_device)
+  program = None
+
+  def step(state, batch):
+    nonlocal program
+    if program is None:
+      program = jit_step.lower(state, batch, on_device).compile()
+      _check_memory(program)
+    return program(state, batch, on_device)
+
+  return step
+
+
+def _check_memory(program: jax.stages.Compiled) -> None:
+  """A GPU says itself when it has too little; a host's process is killed."""
+  if jax.default_backend() == 'cpu':
+    stats = program.memory_analysis()
+    memory.require(
+      stats.temp_size_in_bytes + stats.output_size_in_bytes,
+      'A training step',
+      'try a smaller train.batch_size or a larger train.accumulate',
+    )
 
 
 def initial_state(config: ConfigDict, model, tx, key, mesh):

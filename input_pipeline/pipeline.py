@@ -23,7 +23,7 @@ from absl import logging
 from jaxtyping import Float, Int, UInt8
 from tensorflow_datasets.core import example_parser
 
-from input_pipeline import chestxray14
+from input_pipeline import chestxray14, memory
 
 FINDINGS = chestxray14.FINDINGS
 CACHES = ('memory', 'none')
@@ -151,6 +151,13 @@ def load(
       split, field = key.split('/')
       fields.setdefault(split, {})[field] = table[key]
   builder = tfds.builder_from_directory(prepared)
+  if cache == 'memory':
+    count = sum(len(columns['label']) for columns in fields.values())
+    memory.require(
+      count * image_size**2,
+      f'A cache of {count} films of {image_size} pixels',
+      'read them from disk with --config.data.cache=none',
+    )
   splits = Splits()
   for name, columns in fields.items():
     # The undecoded records: tfds's own decoding of an example takes twice as

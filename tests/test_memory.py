@@ -1,0 +1,92 @@
+"""What is free, as Linux tells it, and the sentences where it is short."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from cxr import modes
+from input_pipeline import memory
+
+MB = 1_000_000
+
+
+def write(root, files):
+  for name, text in files.items():
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def room(tmp_path, files, *, machine=8000):
+  meminfo = f'MemTotal: 99 kB\nMemAvailable: {machine} kB\n'
+  write(tmp_path, {'proc/meminfo': meminfo} | files)
+  return memory.available(tmp_path / 'proc', tmp_path / 'cgroup')
+
+
+def test_the_machine_alone(tmp_path):
+  assert room(tmp_path, {}) == 8000 * 1024
+
+
+def test_version_2_and_the_groups_around(tmp_path):
+  """The group has no limit of its own, the one around it 5 MB."""
+  files = {
+    'proc/self/cgroup': '0::/job/step\n',
+    'cgroup/job/step/memory.max': 'max\n',
+    'cgroup/job/step/memory.current': '2000000\n',
+    'cgroup/job/memory.max': '5000000\n',
+    'cgroup/job/memory.current': '3000000\n',
+    'cgroup/job/memory.stat': 'anon 1\nactive_file 10\ninactive_file 500\n',
+  }
+  assert room(tmp_path, files) == 2 * MB + 510
+  assert room(tmp_path, files, machine=1000) == 1000 * 1024
+
+
+def test_version_1(tmp_path):
+  """Its counts with total_ are the whole group's."""
+  files = {
+    'proc/self/cgroup': '4:cpu,memory:/job\n3:cpuset:/other\n0::/\n',
+    'cgroup/memory/job/memory.limit_in_bytes': '4000000\n',
+    'cgroup/memory/job/memory.usage_in_bytes': '3900000\n',
+    'cgroup/memory/job/memory.stat': (
+      'active_file 1\ninactive_file 1\n'
+      'total_active_file 30\ntotal_inactive_file 12\n'
+    ),
+  }
+  assert room(tmp_path, files) == MB // 10 + 42
+
+
+def test_a_system_that_does_not_tell(tmp_path):
+  assert memory.available(tmp_path, tmp_path) is None
+  assert memory.held(tmp_path) == 0
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+def test_this_system():
+  assert memory.available() > 10 * MB
+  before = memory.held()
+  block = np.ones(100 * MB, np.uint8)
+  assert 90 * MB < memory.held() - before < 200 * MB
+  del block
+
+
+def test_too_little(monkeypatch):
+  monkeypatch.setattr(memory, 'available', lambda: 100 * MB)
+  memory.require(100 * MB, 'A cache', 'do without')
+  with pytest.raises(ValueError) as e:
+    memory.require(1234 * MB, 'A cache', 'do without')
+  assert str(e.value) == (
+    'A cache needs 1,234 MB of memory, of which 100 MB are free; do without.'
+  )
+  monkeypatch.setattr(memory, 'available', lambda: None)
+  memory.require(10**15, 'A cache', 'do without')
+
+
+def test_a_run_is_refused_before_it_begins(monkeypatch, tmp_path):
+  monkeypatch.setattr(memory, 'available', lambda: 10 * MB)
+  with (
+    pytest.raises(ValueError, match='^A run needs .* MB of memory'),
+    modes._locked(str(tmp_path / 'run')),
+  ):
+    pass
+  assert not (tmp_path / 'run').exists()
