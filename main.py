@@ -26,13 +26,28 @@ FLAGS = flags.FLAGS
 flags.DEFINE_enum(
   'mode',
   'train',
-  ['train', 'fit', 'evaluate', 'report', 'compare', 'explain', 'export'],
+  [
+    'train',
+    'fit',
+    'evaluate',
+    'report',
+    'compare',
+    'study',
+    'explain',
+    'export',
+  ],
   'What to do.',
 )
 flags.DEFINE_string('workdir', '', 'The run; default runs/<config.name>.')
-flags.DEFINE_list('workdirs', [], 'Two or more runs, for --mode=compare.')
+flags.DEFINE_list(
+  'workdirs',
+  [],
+  'Two or more runs, for --mode=compare and study; study takes patterns.',
+)
 flags.DEFINE_string('images', '', 'A film or a folder, for --mode=explain.')
-flags.DEFINE_string('output', '', 'Where compare, explain and export write.')
+flags.DEFINE_string(
+  'output', '', 'Where compare, study, explain and export write.'
+)
 flags.DEFINE_bool(
   'distributed',
   False,

@@ -19,7 +19,7 @@ def compare(workdirs: tuple[str, ...], output: str = '') -> str:
     ValueError: runs on other test films, or the same run twice.
     FileNotFoundError: a run that has no results yet.
   """
-  _check(workdirs)
+  check(workdirs)
   names = [_name(workdir) for workdir in workdirs]
   output = output or os.path.join(
     os.path.dirname(os.path.normpath(workdirs[0])),
@@ -41,7 +41,7 @@ def _name(workdir: str) -> str:
   return os.path.basename(os.path.normpath(workdir))
 
 
-def _check(workdirs: tuple[str, ...]) -> None:
+def check(workdirs: tuple[str, ...]) -> None:
   repeated = {w for w in workdirs if workdirs.count(w) > 1}
   if repeated:
     raise ValueError(

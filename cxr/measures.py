@@ -162,7 +162,9 @@ def figures(measures: Sequence[Measure], **options) -> dict:
   """
   result = {}
   for m in measures:
-    (found,) = ratios.figures(_ratios(m), m.patient, [_counts(m)], **options)
+    (found,) = ratios.figures(
+      ratios_of(m), m.patient, [counts_of(m)], **options
+    )
     _place(result, m)[m.condition] = _named(found)
   return result
 
@@ -180,7 +182,10 @@ def compare(runs: Sequence[Sequence[Measure]], **options) -> dict:
       continue
     aligned = [first, *(_aligned(first, run[first.key]) for run in others)]
     (entry,) = ratios.paired(
-      [_ratios(m) for m in aligned], first.patient, [_counts(first)], **options
+      [ratios_of(m) for m in aligned],
+      first.patient,
+      [counts_of(first)],
+      **options,
     )
     _place(result, first)[first.condition] = _named(entry)
   return result
@@ -194,7 +199,7 @@ def _named(found: dict) -> dict:
   return {name: value for name, value in found.items() if name}
 
 
-def _ratios(m: Measure) -> ratios.Ratios:
+def ratios_of(m: Measure) -> ratios.Ratios:
   defined = ~np.isnan(m.value)
   return ratios.Ratios(
     np.where(defined, m.value, 0.0)[:, None],
@@ -203,7 +208,7 @@ def _ratios(m: Measure) -> ratios.Ratios:
   )
 
 
-def _counts(m: Measure) -> list[dict]:
+def counts_of(m: Measure) -> list[dict]:
   defined = ~np.isnan(m.value)
   masks = [defined.any(axis=1), *defined.T]
   return [

@@ -16,6 +16,7 @@ from cxr import (
   evaluate,
   explain,
   export,
+  study,
   train,
 )
 from input_pipeline import memory
@@ -82,6 +83,10 @@ def _compare(request: Request) -> None:
       'given): --workdirs=runs/baseline,runs/robust.'
     )
   compare.compare(request.workdirs, request.output)
+
+
+def _study(request: Request) -> None:
+  study.study(request.workdirs, request.output)
 
 
 def _explain(request: Request) -> None:
@@ -156,6 +161,7 @@ MODES = {
   'evaluate': _evaluate,
   'report': _report,
   'compare': _compare,
+  'study': _study,
   'explain': _explain,
   'export': _export,
 }

@@ -14,6 +14,7 @@ import html
 import io
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib
@@ -212,12 +213,76 @@ def gallery_figure(
   fig.legend(
     handles=keys,
     loc='lower right',
-    ncols=2,
+    ncols=columns,
     fontsize=7,
     frameon=False,
     bbox_to_anchor=(1 - 0.1 / width, 0.02),
   )
   return fig
+
+
+def panels(
+  panels: Sequence[Mapping], groups: Sequence[str], *, columns: int = 4
+) -> figure.Figure:
+  """Small panels, one figure each: a bar of its interval for every group.
+
+  Args:
+    panels: {'title', 'estimates': one per group, each with 'runs', the values
+      of its runs, drawn as small dots, 'control': a dotted line or None}.
+    groups: their names, for the legend.
+    columns: panels side by side.
+  """
+  columns = min(columns, len(panels))
+  rows = math.ceil(len(panels) / columns)
+  legend = 0.1 + 0.2 * math.ceil(len(groups) / columns)
+  height = 1.9 * rows + legend
+  fig = figure.Figure(figsize=(2.35 * columns, height), dpi=150)
+  backend_agg.FigureCanvasAgg(fig)
+  grid = fig.add_gridspec(
+    rows,
+    columns,
+    left=0.05,
+    right=0.99,
+    bottom=0.12 / height,
+    top=1 - (legend + 0.25) / height,
+    wspace=0.32,
+    hspace=0.32,
+  )
+  for i, panel in enumerate(panels):
+    axes = fig.add_subplot(grid[divmod(i, columns)])
+    axes.set_title(
+      textwrap.fill(panel['title'], 30),
+      color=INK,
+      fontsize=8,
+      loc='left',
+      parse_math=False,
+    )
+    handles = [
+      _interval(axes, k, estimate)
+      for k, estimate in enumerate(panel['estimates'])
+    ]
+    if panel['control'] is not None:
+      axes.axhline(panel['control'], color=INK, linestyle=':', linewidth=1)
+    axes.spines[['top', 'right']].set_visible(False)
+    axes.spines[['left', 'bottom']].set_color(INK)
+    axes.tick_params(colors=INK, labelsize=7)
+    axes.set_xticks([])
+    axes.set_xlim(-0.6, len(groups) - 0.4)
+    axes.margins(y=0.15)
+    axes.grid(axis='y', color=INK, alpha=0.12, linewidth=0.6)
+  _legend(fig, handles, groups, columns)
+  return fig
+
+
+def _interval(axes, x: float, estimate: Mapping):
+  color = PALETTE[x % len(PALETTE)]
+  number = lambda v: np.nan if v is None else v
+  value, low, high = (number(estimate[k]) for k in ('value', 'low', 'high'))
+  runs = [number(v) for v in estimate.get('runs', ())]
+  axes.plot([x, x], [low, high], color=color, linewidth=1.6)
+  axes.plot([x + 0.22] * len(runs), runs, '.', color=color, markersize=3)
+  (point,) = axes.plot([x], [value], 'o', color=color, markersize=5)
+  return point
 
 
 def svg(fig: figure.Figure, description: str) -> str:
@@ -270,13 +335,13 @@ def _canvas(legend_rows):
   return fig, axes
 
 
-def _legend(fig, handles, names):
+def _legend(fig, handles, names, columns=2):
   legend = fig.legend(
     handles,
     [n if len(n) <= 40 else n[:39] + '…' for n in names],
     loc='upper left',
     borderaxespad=0,
-    ncols=2,
+    ncols=columns,
     fontsize=9,
     frameon=False,
     labelcolor=INK,

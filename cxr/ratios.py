@@ -23,7 +23,7 @@ class Ratios(NamedTuple):
   findings: tuple[str, ...]
 
 
-def _make_statistic(ratios: Ratios, unit, num_units) -> stats.Statistic:
+def make_statistic(ratios: Ratios, unit, num_units) -> stats.Statistic:
   """'p r' -> 'r s*(1 + c)': each score's mean over findings, then findings."""
   n, s, c = ratios.numerator.shape
   ratio = stats.make_ratio(
@@ -53,7 +53,7 @@ def figures(
   `options` are num_resamples and seed.
   """
   unit, num_units = stats.units(patient)
-  statistic = _make_statistic(ratios, unit, num_units)
+  statistic = make_statistic(ratios, unit, num_units)
   values = stats.value(statistic, num_units)
   samples = stats.bootstrap(statistic, num_units, **options)
   names = ('mean', *ratios.findings)
@@ -81,7 +81,7 @@ def paired(
   The runs' rows stand for the same films in the same order.
   """
   unit, num_units = stats.units(patient)
-  singles = [_make_statistic(r, unit, num_units) for r in runs]
+  singles = [make_statistic(r, unit, num_units) for r in runs]
   results = []
   for single, other in zip(singles[1:], runs[1:], strict=True):
     both = Ratios(
@@ -89,7 +89,7 @@ def paired(
       np.concatenate([runs[0].denominator, other.denominator]),
       other.findings,
     )
-    joint = _make_statistic(
+    joint = make_statistic(
       both, stats.pair_units(unit, num_units), 2 * num_units
     )
     results.append(

@@ -305,7 +305,7 @@ def _patients(patient) -> int:
   return len(np.unique(patient))
 
 
-def _classification_counts(block: Predictions, findings) -> list[dict]:
+def classification_counts(block: Predictions, findings) -> list[dict]:
   """What `stats.figure` says beside the mean and each finding."""
   counts = [
     {
@@ -348,7 +348,7 @@ def ranking_figures(
   """
   unit, num_units = stats.units(block.patient)
   names = ('mean', *findings)
-  counts = _classification_counts(block, findings)
+  counts = classification_counts(block, findings)
   result = {}
   for name, make in rankings.items():
     statistic = stats.with_mean(make(block.logit, block.label, unit, num_units))
@@ -507,7 +507,7 @@ def _ratio_figures(block, parts, findings, **options) -> dict[str, dict]:
 def _calibration_error(block, probability, has_point, findings) -> dict:
   label = np.where(has_point, block.label, np.nan)
   values = metrics.calibration_error(probability, label)
-  counts = _classification_counts(block._replace(label=label), findings)
+  counts = classification_counts(block._replace(label=label), findings)
   # Resampled films are lumpier than films: every resample errs by more.
   no_interval = 'no interval: resampling biases this figure upwards'
   result = {}
@@ -606,7 +606,7 @@ def _ordered(names, first: Sequence[str]) -> tuple[str, ...]:
   )
 
 
-def _localization_counts(
+def localization_counts(
   rows: Boxes, of_rows: ratios.Ratios
 ) -> list[list[dict]]:
   """What `stats.figure` says, by score and by 'mean' and finding."""
@@ -636,7 +636,7 @@ def _localization_counts(
 def localization_figures(rows: Boxes, **options) -> dict:
   """{finding or 'mean': {score: figure}} of one method and rule."""
   of_rows = localization_ratios(rows)
-  counts = _localization_counts(rows, of_rows)
+  counts = localization_counts(rows, of_rows)
   by_score = ratios.figures(of_rows, rows.patient, counts, **options)
   return {
     name: {
@@ -647,7 +647,7 @@ def localization_figures(rows: Boxes, **options) -> dict:
   }
 
 
-def _methods_and_rules(rows: Boxes):
+def methods_and_rules(rows: Boxes):
   """(method, rule, its rows): Wang's rule first, the upper bound last."""
   for method in _ordered(rows.method, ()):
     of_method = rows.method == method
@@ -657,7 +657,7 @@ def _methods_and_rules(rows: Boxes):
       yield method, rule, rows.rows(index)
 
 
-def _boxes_of_split(rows: Boxes, split: str) -> Boxes:
+def boxes_of_split(rows: Boxes, split: str) -> Boxes:
   return rows.rows(np.flatnonzero(rows.split == split))
 
 
@@ -729,7 +729,7 @@ def summarize(
       for split in RELIANCE_SPLITS
       if test is not None and Condition(split) in blocks
     },
-    'localization': _localization(_boxes_of_split(rows, MAIN_SPLIT), **options),
+    'localization': _localization(boxes_of_split(rows, MAIN_SPLIT), **options),
     'measures': measures.figures(
       measures.read(os.path.join(workdir, 'measures.csv')), **options
     ),
@@ -738,7 +738,7 @@ def summarize(
 
 def _localization(rows: Boxes, **options) -> dict:
   count, methods = {}, {}
-  for method, rule, of_rule in _methods_and_rules(rows):
+  for method, rule, of_rule in methods_and_rules(rows):
     methods.setdefault(method, {})[rule] = localization_figures(
       of_rule, **options
     )
@@ -766,7 +766,7 @@ def _compare_rankings(blocks, findings, make, **options) -> dict[str, dict]:
     )
     for b in others
   ]
-  counts = _classification_counts(first, findings)
+  counts = classification_counts(first, findings)
   return stats.paired_figures(('mean', *findings), results, counts)
 
 
@@ -813,7 +813,7 @@ def _aligned_boxes(first: Boxes, other: Boxes, what: str) -> Boxes:
 def _compare_boxes(runs: Sequence[Boxes], **options) -> dict[str, dict]:
   """{score: {'mean' | finding: entry}} of one method and rule."""
   of_runs = [localization_ratios(rows) for rows in runs]
-  counts = _localization_counts(runs[0], of_runs[0])
+  counts = localization_counts(runs[0], of_runs[0])
   by_score = ratios.paired(of_runs, runs[0].patient, counts, **options)
   return dict(zip(score_names(), by_score, strict=True))
 
@@ -893,8 +893,8 @@ def _compare_localization(workdirs, **options) -> dict:
   runs = [
     {
       (method, rule): rows
-      for method, rule, rows in _methods_and_rules(
-        _boxes_of_split(read_boxes(os.path.join(w, 'boxes.csv')), MAIN_SPLIT)
+      for method, rule, rows in methods_and_rules(
+        boxes_of_split(read_boxes(os.path.join(w, 'boxes.csv')), MAIN_SPLIT)
       )
     }
     for w in workdirs

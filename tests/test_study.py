@@ -1,0 +1,228 @@
+"""Groups of runs: their mean, its interval, what differs, and the page."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from configs import baseline, robust
+from cxr import measures, plots, study, study_tables, summary
+from input_pipeline.findings import BOXED
+from tests.test_summary import LEFT, RIGHT, _predictions, _row, _written
+
+FAST = {'num_resamples': 60}
+
+
+def run(tmp_path, name, config, *, seed, skill):
+  """A workdir whose networks are chance and `skill`."""
+  rng = np.random.default_rng(seed)
+  rows = [
+    _row(
+      f'f{film}',
+      finding,
+      LEFT if film % 2 else None,
+      [LEFT] if rng.random() < skill else [RIGHT],
+      method=method,
+    )
+    for film in range(12)
+    for finding in BOXED[:2]
+    for method in ('gradient', 'random')
+  ]
+  condition = summary.Condition('test')
+  block = _predictions(seed=seed, skill=2 * skill)
+  workdir = _written(tmp_path, rows, name, {condition: block})
+  measures.write(
+    f'{workdir}/measures.csv',
+    [
+      measures.Measure(
+        'alignment',
+        np.array([f'f{i}' for i in range(9)]),
+        np.arange(9) // 2,
+        rng.random((9, 1)),
+        'gradient',
+      )
+    ],
+  )
+  config.seed = seed
+  fields = config.to_json_best_effort()
+  test = {'images': 60, 'patients': 20, 'sha256': 'ab'}
+  for file, content in (
+    ('config.json', json.loads(fields)),
+    ('data.json', {'splits': {'test': test}}),
+    ('metrics.json', {'step': 7, 'versions': {'jax': '1'}}),
+  ):
+    with open(f'{workdir}/{file}', 'w') as f:
+      json.dump(content, f)
+  return workdir
+
+
+@pytest.fixture
+def workdirs(tmp_path):
+  at = robust.get_config()
+  at.attack.epsilon = 0.5
+  return [
+    run(tmp_path, 'b0', baseline.get_config(), seed=0, skill=0.3),
+    run(tmp_path, 'b1', baseline.get_config(), seed=1, skill=0.3),
+    run(tmp_path, 'r0', robust.get_config(), seed=0, skill=0.8),
+    run(tmp_path, 'r1', robust.get_config(), seed=1, skill=0.9),
+    run(tmp_path, 'h0', at, seed=0, skill=0.6),
+  ]
+
+
+def entry_of(figures, *key, finding='mean'):
+  (entry,) = [
+    e for e in figures if e['key'] == list(key) and e['finding'] == finding
+  ]
+  return entry
+
+
+def test_runs_that_differ_in_their_seed_are_a_group(workdirs):
+  groups = study.group(workdirs)
+  assert {n: len(runs) for n, runs in groups.items()} == {
+    'baseline': 2,
+    'robust epsilon 2': 2,
+    'robust epsilon 0.5': 1,
+  }
+
+
+def test_what_is_free_makes_no_group(tmp_path):
+  """How a run was evaluated, read and logged says nothing of its weights."""
+  other = baseline.get_config()
+  other.evaluate.smooth, other.data.workers = 0.5, 2
+  paths = [
+    run(tmp_path, 'a', baseline.get_config(), seed=0, skill=0.3),
+    run(tmp_path, 'b', other, seed=1, skill=0.3),
+  ]
+  assert list(study.group(paths)) == ['baseline']
+
+
+def test_groups_of_one_run_are_a_comparison(workdirs):
+  """Its figures, differences and intervals, from code of its own."""
+  pair = [workdirs[0], workdirs[2]]
+  figures = study.figures([[study.sample(w, **FAST)] for w in pair])
+  compared = summary.compare(pair, **FAST)
+  for key, entries in (
+    (
+      ('auroc', 'test', 'clean', '0'),
+      compared['classification']['test']['auroc'],
+    ),
+    (
+      ('iou@0.3', 'gradient', 'wang'),
+      compared['localization']['gradient']['wang']['iou@0.3'],
+    ),
+    (
+      ('alignment', 'gradient', ''),
+      compared['measures']['alignment']['gradient'][''],
+    ),
+  ):
+    for finding, expected in entries.items():
+      entry = entry_of(figures, *key, finding=finding)
+      pairs = [
+        *zip(entry['groups'], expected['runs'], strict=True),
+        (entry['differences'][0], expected['difference']),
+      ]
+      for ours, theirs in pairs:
+        for part in ('value', 'low', 'high', 'images', 'patients'):
+          assert ours[part] == pytest.approx(theirs[part]), (key, finding, part)
+
+
+def sampled(value, spread=0.0, films=('f',)):
+  rng = np.random.default_rng(0)
+  return {
+    ('auroc', 'test', 'clean', '0'): study.Sampled(
+      ('mean',),
+      films,
+      np.array([value]),
+      value + spread * rng.normal(size=(4000, 1)),
+      [{'images': 1, 'patients': 1}],
+    )
+  }
+
+
+def test_the_interval_covers_the_seeds():
+  """Patients without chance: what is left is the mean of n draws of n."""
+  (entry,) = study.figures([[sampled(0.0), sampled(1.0)], [sampled(3.0)]])
+  first, second = entry['groups']
+  assert (first['value'], first['low'], first['high']) == (0.5, 0.0, 1.0)
+  assert (second['low'], second['high']) == (3.0, 3.0)
+  assert first['runs'] == [0.0, 1.0]
+  (difference,) = entry['differences']
+  assert [difference[k] for k in ('value', 'low', 'high')] == [2.5, 2.0, 3.0]
+
+
+def test_the_interval_covers_patients_and_seeds():
+  """Independent chances: variances add."""
+  values = (0.0, 1.0, 2.0, 3.0)
+  (entry,) = study.figures([[sampled(v, 0.5) for v in values]])
+  figure = entry['groups'][0]
+  # Of the mean of 4 draws from the values, whose variance is 5/4.
+  width = 2 * 1.96 * np.sqrt(1.25 / 4 + 0.5**2)
+  assert figure['high'] - figure['low'] == pytest.approx(width, rel=0.05)
+
+
+def test_other_films_are_refused():
+  with pytest.raises(ValueError, match='different films'):
+    study.figures([[sampled(0.0)], [sampled(0.0, films=('g',))]])
+
+
+def test_the_page(workdirs, tmp_path):
+  pattern = os.path.join(tmp_path, '[brh][01]')
+  folder = study.study([workdirs[0], pattern], str(tmp_path / 'out'), **FAST)
+  with open(f'{folder}/study.json') as f:
+    result = json.load(f)
+  assert [g['seeds'] for g in result['groups']] == [[0, 1], [0], [0, 1]]
+  assert result['made_with'][0]['splits']['test']['sha256'] == 'ab'
+  assert os.path.getsize(f'{folder}/study.png') > 10_000
+  with open(f'{folder}/study.md') as f:
+    text = f.read()
+  lines = text.splitlines()
+  entry = entry_of(result['figures'], 'auroc', 'test', 'clean', '0')
+  value, difference = entry['groups'][0]['value'], entry['differences'][1]
+  (of_groups, of_difference) = [
+    line for line in lines if line.startswith('| AUROC |')
+  ]
+  assert f'| {value:.3f} (' in of_groups
+  assert f'{difference["value"]:+.3f}'.replace('-', '−') in of_difference
+  assert '## Localization of controls' in lines
+  assert sum('random map' in line for line in lines) == 9
+  # Every row of a table has the cells of its header.
+  tables = [line for line in lines if line.startswith('|')]
+  assert {line.count('|') for line in tables} <= {4, 5, 6}
+
+
+@pytest.mark.parametrize(
+  'names, message',
+  [
+    (['b0'], 'two runs or more .1 given'),
+    (['x*'], 'no run matches'),
+    (['b0', 'none'], 'run --mode=train first'),
+  ],
+)
+def test_runs_that_are_not_there(workdirs, tmp_path, names, message):
+  del workdirs
+  with pytest.raises((ValueError, FileNotFoundError), match=message):
+    study.study([os.path.join(tmp_path, name) for name in names])
+
+
+def test_panels_draw_what_is_undefined():
+  """A figure that is None, a group without runs: nothing is drawn there."""
+  nothing = {'value': None, 'low': None, 'high': None, 'runs': [None]}
+  figure = plots.panels(
+    [{'title': 'a $x', 'estimates': [nothing] * 7, 'control': 0.5}] * 5,
+    [f'group {i}' for i in range(7)],
+  )
+  assert len(figure.axes) == 5
+  figure.canvas.draw()
+
+
+def test_names():
+  for key, name in (
+    (('auroc', 'test', 'clean', '0'), 'AUROC'),
+    (('auroc', 'test', 'pgd-10', '2'), 'AUROC, pgd-10, epsilon 2/255'),
+    (('iou@0.3', 'cam', 'wang'), 'cam: T(IoU) 0.3'),
+    (('pointing', 'cam', 'otsu'), 'cam: pointing game (otsu rule)'),
+    (('pointing', 'cam', 'pgd-10'), 'cam: pointing game (pgd-10)'),
+    (('effect', '', 'shortcut'), 'effect (shortcut)'),
+  ):
+    assert study_tables.name(key) == name
