@@ -140,13 +140,22 @@ def is_ours(error: BaseException) -> bool:
 
 
 _MAKE_ROOM = 'Make room; the same command goes on from here.'
+_ELSEWHERE = (
+  'Films, lists and runs must be readable; --workdir, --output and '
+  '--config.data.prepared_dir must lie where you may write.'
+)
+_WAYS_OUT = {
+  errno.ENOSPC: (_MAKE_ROOM,),
+  errno.EDQUOT: (_MAKE_ROOM,),
+  errno.EACCES: (_ELSEWHERE,),
+  errno.EROFS: (_ELSEWHERE,),
+}
 
 
 def explain(error: Exception) -> str:
   """The sentence for what the user can mend; '' for a defect of ours."""
   if isinstance(error, OSError):
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return f'{error}' + (f'. {_MAKE_ROOM}' if full else '')
+    return '. '.join([str(error), *_WAYS_OUT.get(error.errno, ())])
   if 'No space left' in str(error):
     # TensorStore's, behind Orbax: it too says RESOURCE_EXHAUSTED.
     return f'No space is left on the disk. {_MAKE_ROOM}'

@@ -79,6 +79,26 @@ def load(config: ConfigDict) -> Mapping[str, pipeline.Split]:
   return splits
 
 
+def check_same_films(workdir: str, splits: Mapping[str, pipeline.Split]):
+  """Raises ValueError where the workdir's run has learned from other films.
+
+  The config's data.dir is free, since a folder may move; its films are not.
+  """
+  path = os.path.join(workdir, 'data.json')
+  if not os.path.exists(path):
+    return
+  with open(path, encoding='utf-8') as f:
+    stored = json.load(f)['splits']
+  for name in ('train', 'validation'):
+    there, here = stored.get(name, {}), splits[name]
+    if there.get('content_sha256', here.content) != here.content:
+      raise ValueError(
+        f'{workdir} holds a run on other {name} films ({there["images"]} '
+        f'there, {len(here.label)} here); choose another --workdir or the '
+        'config.data.dir that it was trained on.'
+      )
+
+
 def write_summary(
   workdir: str, config: ConfigDict, splits: Mapping[str, pipeline.Split]
 ) -> dict:

@@ -233,6 +233,7 @@ def train(config: ConfigDict, workdir: str) -> None:
   )
   checkpoint.write_config(workdir, config)
   splits = data.load(config)
+  data.check_same_films(workdir, splits)
   data.write_summary(workdir, config, splits)
   films = splits['train']
   plan = make_plan(config.train, len(films.label))

@@ -1,5 +1,6 @@
 """The process that main.py sets up, and how it ends."""
 
+import errno
 import os
 import pathlib
 import signal
@@ -41,6 +42,16 @@ def test_a_full_disk_is_not_taken_for_full_memory():
   full = 'RESOURCE_EXHAUSTED: Error writing "x": No space left on device'
   assert 'No space is left' in main.explain(ValueError(full))
   assert 'Out of memory' in main.explain(ValueError('RESOURCE_EXHAUSTED: 9 GB'))
+
+
+@pytest.mark.parametrize(
+  'number, way_out',
+  [(errno.ENOSPC, 'Make room'), (errno.EROFS, 'may write'), (errno.EIO, '')],
+)
+def test_a_system_error_names_the_file_and_a_way_out(number, way_out):
+  sentence = main.explain(OSError(number, os.strerror(number), 'runs/a'))
+  assert 'runs/a' in sentence and way_out in sentence
+  assert '\n' not in sentence
 
 
 @pytest.fixture

@@ -158,3 +158,24 @@ def test_the_step_the_film_and_the_last_sound_checkpoint_are_named(
   assert all(
     np.isfinite(x).all() for x in train.jax.tree.leaves(variables['params'])
   )
+
+
+def test_a_run_does_not_go_on_with_other_films(config, tmp_path):
+  """As many of the same names, drawn otherwise; and the folder moved."""
+  splits = train.data.load(config)
+  workdir = str(tmp_path)
+  train.data.check_same_films(workdir, splits)
+  train.data.write_summary(workdir, config, splits)
+  train.data.check_same_films(workdir, splits)
+  phantom.write(
+    tmp_path / 'other',
+    num_films=60,
+    image_size=48,
+    seed=1,
+    workers=1,
+    progress=False,
+  )
+  other = config.copy_and_resolve_references()
+  other.data.dir = str(tmp_path / 'other')
+  with pytest.raises(ValueError, match='a run on other train films'):
+    train.data.check_same_films(workdir, train.data.load(other))
