@@ -29,8 +29,12 @@ Attribution = Callable[
   [PyTree, Key[Array, '*b'], Float[Array, 'b h w 1']], Maps
 ]
 
+# The CAM of the same weights on a grid twice as fine, by dilation in place of
+# stride (`models.dense`): every second cell of it is the CAM's own.
+DENSE_CAM = 'dense_cam'
 CAM_METHODS = {
   'cam': cam.cam,
+  DENSE_CAM: cam.cam,
   'grad_cam': cam.grad_cam,
   'grad_cam_plus_plus': cam.grad_cam_plus_plus,
   'hires_cam': cam.hires_cam,
@@ -69,8 +73,9 @@ def make_attribution(
     **options: those of the function in cam.py or saliency.py, by keyword.
       `baseline` may also be a name of `saliency.BASELINES`. `chunk` bounds the
       memory: samples a pass, or images a pass for the methods that do not
-      sample. The CAM family but 'cam' has `stage`, an endpoint (default
-      'features'), or a sequence of endpoints to fuse, as LayerCAM does.
+      sample. The CAM family but 'cam' and 'dense_cam' has `stage`, an endpoint
+      (default 'features'), or a sequence of endpoints to fuse, as LayerCAM
+      does.
 
   Raises:
     ValueError: on an unknown method or option, or options that contradict.
@@ -84,7 +89,7 @@ def make_attribution(
   known = _options(METHODS[method])
   if method not in CAM_METHODS:
     known |= {'chunk'}
-  elif method != 'cam':
+  elif METHODS[method] is not cam.cam:
     known |= {'stage'}
   unknown = sorted(options.keys() - known)
   if unknown:
@@ -97,6 +102,8 @@ def make_attribution(
       f'native=True keeps the grid of a CAM: {method} has none, or size'
       f' ({size}) is given with it; leave one of them out.'
     )
+  if method == DENSE_CAM:
+    model = models.dense(model)
   if isinstance(size, int):
     size = (size, size)
   if findings is not None:

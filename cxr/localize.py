@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
-from cxr import attribution, data, localization, sharding
+from cxr import attribution, cam, data, localization, models, sharding
 from input_pipeline import pipeline
 from input_pipeline.findings import BOXED
 
@@ -51,7 +51,7 @@ def options(config: ConfigDict, method: str) -> dict:
   """What config.evaluate says of a method of attribution."""
   e = config.evaluate
   if method in attribution.CAM_METHODS:
-    if method == 'cam':
+    if attribution.METHODS[method] is cam.cam:
       return {}
     return {'stage': e.stages[0] if len(e.stages) == 1 else e.stages}
   found = {'chunk': e.chunk}
@@ -108,11 +108,12 @@ def map_sizes(config, model, variables) -> dict[str, tuple[int, int]]:
     ValueError: config.evaluate.stages names an endpoint the model lacks.
   """
   size = config.data.image_size
-  _, endpoints = jax.eval_shape(
-    lambda v, x: model.apply(v, x),
-    variables,
-    jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32),
-  )
+
+  def endpoints_of(model):
+    image = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
+    return jax.eval_shape(lambda v, x: model.apply(v, x), variables, image)[1]
+
+  endpoints = endpoints_of(model)
   stages = config.evaluate.stages
   unknown = [stage for stage in stages if stage not in endpoints]
   if unknown:
@@ -124,6 +125,8 @@ def map_sizes(config, model, variables) -> dict[str, tuple[int, int]]:
   def grid(method):
     if method not in attribution.CAM_METHODS:
       return size, size
+    if method == attribution.DENSE_CAM:
+      return endpoints_of(models.dense(model))['features'].shape[1:3]
     stage = options(config, method).get('stage', 'features')
     # Maps of several stages are fused on the film's own grid.
     return endpoints[stage].shape[1:3] if stage in endpoints else (size, size)

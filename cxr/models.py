@@ -5,6 +5,7 @@
 remat. The parameters do not depend on output_stride, dtype or remat.
 """
 
+import math
 from collections.abc import Mapping
 
 import jax.numpy as jnp
@@ -74,3 +75,26 @@ def head(
   """The (kernel, bias) with which logits = mean(features) @ kernel + bias."""
   linear = params['fc' if 'fc' in params else 'classifier']
   return linear['kernel'], linear['bias']
+
+
+def dense(model: nn.Module) -> nn.Module:
+  """The same weights on a grid twice as fine: one stride less is taken, and
+  what follows is dilated (Giusti et al. 2013; DeepLab, Chen et al. 2018).
+
+  Every second cell, from the first, has the features that it had; between them
+  the network looks from where its stride had skipped. Their mean, and so the
+  logits, are no longer quite those that the model learned.
+
+  Raises:
+    ValueError: the model has no stride to give up, or is not dilated.
+  """
+  grid = None
+  if isinstance(model, resnet.ResNet):
+    grid = resnet.stage_grid(model.num_stages, model.output_stride)
+  if not grid or all(stride == 1 for stride, _ in grid):
+    raise ValueError(
+      'dense_cam needs a ResNet with a stride to turn into a dilation '
+      '(model.output_stride of 8 or more); choose cam.'
+    )
+  stride = resnet.STEM_STRIDE * math.prod(stride for stride, _ in grid)
+  return model.clone(output_stride=stride // 2)

@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 from jax import numpy as jnp
 
-from cxr import attribution, models
+from cxr import attribution, models, resnet
 
 KEY = jax.random.key(0)
 IMAGE = jax.random.uniform(jax.random.key(1), (3, 12, 16, 1))
@@ -56,7 +56,11 @@ def _maps(method, image=IMAGE, key=KEY, model=NET, **options):
   return fn(VARIABLES, key, image)
 
 
-@pytest.mark.parametrize('method', attribution.METHODS)
+# Of any model; dense_cam is of ResNets (below).
+METHODS = [m for m in attribution.METHODS if m != attribution.DENSE_CAM]
+
+
+@pytest.mark.parametrize('method', METHODS)
 def test_shape_findings_and_batch(method):
   keys = jax.random.split(KEY, 3)
   options = QUICK.get(method, {})
@@ -342,3 +346,39 @@ def test_the_projects_network():
   )
   np.testing.assert_allclose(make('grad_cam'), maps / 16, rtol=1e-4, atol=1e-6)
   assert make('layer_cam', stage='stage1').shape == (2, 8, 8, 3)
+
+
+@pytest.mark.parametrize(
+  'num_stages, output_stride', [(3, None), (3, 8), (4, 8)]
+)
+def test_every_second_cell_of_the_dense_cam_is_the_cam(
+  num_stages, output_stride
+):
+  model = resnet.ResNet(
+    'resnet18',
+    num_findings=3,
+    num_filters=4,
+    num_stages=num_stages,
+    output_stride=output_stride,
+  )
+  image = jax.random.uniform(KEY, (2, 64, 48, 1))
+  variables = jax.jit(model.init)(KEY, image)
+  # Blocks begin as the identity: with weights of their own they are none.
+  variables = jax.tree.map(
+    lambda x: x + 0.3 * jax.random.uniform(KEY, x.shape), variables
+  )
+  coarse, dense = (
+    attribution.make_attribution(model, method, native=True, findings=(2, 0))(
+      variables, KEY, image
+    )
+    for method in ('cam', 'dense_cam')
+  )
+  assert dense.shape == (2, 2 * coarse.shape[1], 2 * coarse.shape[2], 2)
+  np.testing.assert_allclose(dense[:, ::2, ::2], coarse, rtol=1e-4, atol=1e-4)
+  assert np.ptp(dense[:, 1::2] - dense[:, ::2]) > 1e-3
+
+
+def test_a_model_without_a_stride_has_no_dense_cam():
+  for model in (NET, resnet.ResNet('resnet18', 3, num_stages=1)):
+    with pytest.raises(ValueError, match='needs a ResNet'):
+      attribution.make_attribution(model, 'dense_cam')

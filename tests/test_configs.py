@@ -17,6 +17,13 @@ NAMES = sorted(
 OBJECTIVES = ('mixed', 'trades', 'fgsm', 'free', 'separate_bn', 'l2', 'robust')
 
 
+EXPERIMENTS = sorted(
+  p.stem
+  for p in (ROOT / 'configs' / 'experiments').glob('*.py')
+  if p.stem != '__init__'
+)
+
+
 def get(name, preset):
   return importlib.import_module(f'configs.{name}').get_config(preset)
 
@@ -40,6 +47,21 @@ def test_config_is_a_record(name):
   text = importlib.import_module(f'configs.{name}').__doc__
   assert 'Question: ' in text
   assert f'--config=configs/{name}.py' in text
+
+
+@pytest.mark.parametrize('name', EXPERIMENTS)
+def test_experiment_is_a_record_of_valid_runs(name):
+  module = importlib.import_module(f'configs.experiments.{name}')
+  for variant in module.VARIANTS:
+    configuration.validate(module.get_config(variant))
+    assert (
+      f'.py:{variant}' in module.__doc__ or f'C:{variant}' in module.__doc__
+    )
+  for part in ('Question:', 'Command:', 'Cost:', 'Result:'):
+    assert part in module.__doc__
+  assert f'configs/experiments/{name}.py' in module.__doc__
+  with pytest.raises(ValueError, match='must be one of'):
+    module.get_config('nothing')
 
 
 def test_objectives_differ_from_the_baseline_in_the_attack_alone():

@@ -238,6 +238,31 @@ def test_compare(runs):
   assert Image.open(runs / 'compare' / 'compare.png').size[0] > 400
 
 
+def test_study(runs):
+  """Patterns, real rows, and a second name for a run that differs."""
+  modes.MODES['study'](
+    request(
+      workdirs=(str(runs / 'baseline'), str(runs / 'rob*')),
+      output=str(runs / 'study'),
+    )
+  )
+  study = read_json(runs / 'study' / 'study.json')
+  assert [g['name'] for g in study['groups']] == [
+    'smoke_baseline',
+    'smoke_robust',
+  ]
+  metrics = read_json(runs / 'robust' / 'metrics.json')
+  (entry,) = [
+    e
+    for e in study['figures']
+    if e['key'] == ['iou@0.3', 'cam', 'wang'] and e['finding'] == 'mean'
+  ]
+  expected = metrics['localization']['methods']['cam']['wang']['mean']
+  assert entry['groups'][1]['value'] == expected['iou@0.3']['value']
+  assert study['made_with'][1]['versions'] == metrics['versions']
+  assert (runs / 'study' / 'study.md').exists()
+
+
 def test_compare_needs_two_runs_on_the_same_films(runs, tmp_path):
   workdir = str(runs / 'baseline')
   with pytest.raises(ValueError, match='two runs'):

@@ -9,7 +9,15 @@ from flax import linen as nn
 from jax import numpy as jnp
 
 from configs import default
-from cxr import attribution, localize, measure_maps, measures, sanity, sharding
+from cxr import (
+  attribution,
+  localize,
+  measure_maps,
+  measures,
+  resnet,
+  sanity,
+  sharding,
+)
 from cxr.subject import Subject
 from input_pipeline import phantom, pipeline
 from input_pipeline.findings import BOXED, FINDINGS
@@ -163,10 +171,14 @@ def test_the_config_bounds_every_method(method):
   config.evaluate.chunk, config.evaluate.integration_steps = 3, 5
   options = localize.options(config, method)
   # What it has no option for is refused.
-  attribution.make_attribution(Linear(), method, **options)
+  model = Linear()
+  if method == attribution.DENSE_CAM:
+    model = resnet.ResNet('resnet18', len(BOXED))
+  attribution.make_attribution(model, method, **options)
   if method in attribution.SALIENCY_METHODS:
     assert options['chunk'] == 3
-  if method in attribution.CAM_METHODS and method != 'cam':
+  whole = ('cam', attribution.DENSE_CAM)
+  if method in attribution.CAM_METHODS and method not in whole:
     assert options == {'stage': 'features'}
     config.evaluate.stages = ('stage1', 'features')
     assert localize.options(config, method) == {'stage': ('stage1', 'features')}
