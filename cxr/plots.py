@@ -213,7 +213,7 @@ def gallery_figure(
   fig.legend(
     handles=keys,
     loc='lower right',
-    ncols=columns,
+    ncols=2,
     fontsize=7,
     frameon=False,
     bbox_to_anchor=(1 - 0.1 / width, 0.02),

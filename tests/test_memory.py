@@ -66,7 +66,8 @@ def test_this_system():
   assert memory.available() > 10 * MB
   before = memory.held()
   block = np.ones(100 * MB, np.uint8)
-  assert 90 * MB < memory.held() - before < 200 * MB
+  # Other threads may free or take a little meanwhile.
+  assert 50 * MB < memory.held() - before < 200 * MB
   del block
 
 
