@@ -5,9 +5,9 @@ Command:  python main.py --config=configs/robust.py
           python main.py --mode=compare --workdirs=runs/baseline,runs/robust
 
 Cost:     8 minutes on two cores, 2.1 GB; the comparison 15 s.
-Result:   on the phantom, yes for the gradient map, a little for the CAM, at
-          .013 of AUROC on films with the shortcut and .046 won without it
-          (phantom of seed 1); the table is in README.md.
+Result:   on the phantom, yes for the gradient map; for the CAM by the pointing
+          game alone, at no AUROC that shows with the shortcut and .033 won
+          without it (configs/experiments/phantom.py, README.md).
 
 Khakzar, Albarqouni, Navab, 'Learning Interpretable Features via Adversarially
 Robust Optimization', MICCAI 2019. The paper's text does not state epsilon,

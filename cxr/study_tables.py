@@ -44,6 +44,8 @@ def name(key: Sequence[str]) -> str:
       parts.append(f'{attack}, epsilon {epsilon}/255')
     return ', '.join(part for part in parts if part)
   method, condition = where
+  if what == 'effect':
+    return f'logits lost without the {condition}'
   label = tables.score_name(what)
   if what in measures.MEANINGS and not _is_score(key):
     label += f' ({condition})' if condition else ''

@@ -223,6 +223,6 @@ def test_names():
     (('iou@0.3', 'cam', 'wang'), 'cam: T(IoU) 0.3'),
     (('pointing', 'cam', 'otsu'), 'cam: pointing game (otsu rule)'),
     (('pointing', 'cam', 'pgd-10'), 'cam: pointing game (pgd-10)'),
-    (('effect', '', 'shortcut'), 'effect (shortcut)'),
+    (('effect', '', 'shortcut'), 'logits lost without the shortcut'),
   ):
     assert study_tables.name(key) == name

@@ -12,10 +12,20 @@ Command:  for seed in 0 1 2 3 4; do
                 --workdir=runs/study/phantom_robust_${epsilon}_$seed
             done
           done
-          python main.py --mode=study --workdirs='runs/study/phantom_*' \
+          python main.py --mode=study --workdirs='runs/study/phantom_*_[0-4]' \
             --output=runs/study/phantom
+          python main.py --mode=compare --workdirs=\
+          runs/study/phantom_baseline_0,runs/study/phantom_robust_2_0
 Cost:     4 minutes for a baseline and 7 for a robust run on one core; 2.1 GB.
-Result:   not written down yet.
+Result:   yes, and yes: README.md has the table (seeds 0 to 3 of each; the fifth
+          was not run when it was made). Without the shortcut the baseline
+          loses .039 of AUROC, robust networks .008 at epsilon .5 and .002 or
+          less from 2 on; logits lost with it fall from .98 to .40, .18, .035,
+          .010.
+          Gradient map at T(IoU) .3: .185, then .340, .411, .506, .546; CAM
+          .263, then .323, .317, .270, .234.
+          Not expected: at .5 and 1 AUROC rises above the baseline's with the
+          shortcut in place (.935 and .933 for .923).
 """
 
 from configs import baseline, robust
