@@ -206,7 +206,7 @@ def test_magnitude_and_positive():
 @pytest.mark.parametrize(
   ('method', 'options', 'message'),
   [
-    ('camera', {}, 'choose from cam, grad_cam'),
+    ('camera', {}, 'choose from cam, dense_cam'),
     ('cam', {'stage': 'stage1'}, 'cam has no option stage; it has relu'),
     ('rise', {'num_samples': 3}, 'no option num_samples; it has .*num_masks'),
     ('gradient', {'native': True}, 'gradient has none'),

@@ -85,6 +85,7 @@ def test_too_little(monkeypatch):
 
 def test_a_run_is_refused_before_it_begins(monkeypatch, tmp_path):
   monkeypatch.setattr(memory, 'available', lambda: 10 * MB)
+  monkeypatch.setattr(memory, 'held', lambda: 0)
   with (
     pytest.raises(ValueError, match='^A run needs .* MB of memory'),
     modes._locked(str(tmp_path / 'run')),
