@@ -221,7 +221,7 @@ def gallery_figure(
   return fig
 
 
-def panels(
+def small_multiples(
   panels: Sequence[Mapping], groups: Sequence[str], *, columns: int = 4
 ) -> figure.Figure:
   """Small panels, one figure each: a bar of its interval for every group.

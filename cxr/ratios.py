@@ -23,7 +23,7 @@ class Ratios(NamedTuple):
   findings: tuple[str, ...]
 
 
-def make_statistic(ratios: Ratios, unit, num_units) -> stats.Statistic:
+def _make_statistic(ratios: Ratios, unit, num_units) -> stats.Statistic:
   """'p r' -> 'r s*(1 + c)': each score's mean over findings, then findings."""
   n, s, c = ratios.numerator.shape
   ratio = stats.make_ratio(
@@ -41,6 +41,21 @@ def make_statistic(ratios: Ratios, unit, num_units) -> stats.Statistic:
   return statistic
 
 
+def sample(
+  ratios: Ratios, patient: Int[np.ndarray, 'n'], **options
+) -> tuple[Float[np.ndarray, 's m'], Float[np.ndarray, 'r s m']]:
+  """Each score's mean and findings: the figures, and those of every resample.
+
+  `options`: num_resamples and seed of the bootstrap over patients.
+  """
+  unit, num_units = stats.units(patient)
+  statistic = _make_statistic(ratios, unit, num_units)
+  shape = ratios.numerator.shape[1], 1 + len(ratios.findings)
+  values = stats.value(statistic, num_units).reshape(shape)
+  samples = stats.bootstrap(statistic, num_units, **options)
+  return values, samples.reshape(-1, *shape)
+
+
 def figures(
   ratios: Ratios,
   patient: Int[np.ndarray, 'n'],
@@ -52,21 +67,13 @@ def figures(
   `counts[s]` has what `stats.figure` says of the mean and of each finding;
   `options` are num_resamples and seed.
   """
-  unit, num_units = stats.units(patient)
-  statistic = make_statistic(ratios, unit, num_units)
-  values = stats.value(statistic, num_units)
-  samples = stats.bootstrap(statistic, num_units, **options)
-  names = ('mean', *ratios.findings)
+  values, samples = sample(ratios, patient, **options)
   return [
     {
-      name: stats.figure(
-        values[s * len(names) + c],
-        samples[:, s * len(names) + c],
-        **counts[s][c],
-      )
-      for c, name in enumerate(names)
+      name: stats.figure(values[s, c], samples[:, s, c], **counts[s][c])
+      for c, name in enumerate(('mean', *ratios.findings))
     }
-    for s in range(ratios.numerator.shape[1])
+    for s in range(len(values))
   ]
 
 
@@ -81,7 +88,7 @@ def paired(
   The runs' rows stand for the same films in the same order.
   """
   unit, num_units = stats.units(patient)
-  singles = [make_statistic(r, unit, num_units) for r in runs]
+  singles = [_make_statistic(r, unit, num_units) for r in runs]
   results = []
   for single, other in zip(singles[1:], runs[1:], strict=True):
     both = Ratios(
@@ -89,7 +96,7 @@ def paired(
       np.concatenate([runs[0].denominator, other.denominator]),
       other.findings,
     )
-    joint = make_statistic(
+    joint = _make_statistic(
       both, stats.pair_units(unit, num_units), 2 * num_units
     )
     results.append(

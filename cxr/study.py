@@ -39,7 +39,7 @@ class Sampled(NamedTuple):
   """A run's figures of one kind, and what they are in every resample."""
 
   names: tuple[str, ...]  # 'mean' and findings
-  films: tuple[str, ...]  # of which, in order
+  films: tuple[str, ...]  # sorted
   value: Float[np.ndarray, 'm']
   samples: Float[np.ndarray, 'r m']
   counts: Sequence[Mapping]  # what stats.figure says of each
@@ -94,7 +94,9 @@ def study(
   exchange.replace_file(path, lambda f: f.write(text))
   panels = study_tables.panels(result)
   if panels:
-    figure = plots.panels(panels, [g['name'] for g in result['groups']])
+    figure = plots.small_multiples(
+      panels, [g['name'] for g in result['groups']]
+    )
     plots.save(figure, os.path.join(output, 'study.png'))
   logging.info('Done: %s', path)
   return output
@@ -185,72 +187,54 @@ def _made_with(workdir: str) -> dict:
 def sample(workdir: str, **options) -> dict[tuple[str, ...], Sampled]:
   """Every figure of the run, by what it is.
 
-  The keys are ('auroc' | 'average_precision', split, attack, epsilon),
-  (score, method, rule) and (measure, method, condition). `options`:
-  num_resamples and seed of the bootstrap; equal ones draw equal patients.
+  The keys are ('classification', ranking, split, attack, epsilon),
+  ('localization', score, method, rule) and ('measures', measure, method,
+  condition). `options`: num_resamples and seed of the bootstrap; equal ones
+  draw equal patients.
   """
   result = {}
   findings, blocks = summary.read_predictions(
     os.path.join(workdir, 'predictions.csv')
   )
-  for condition, block in blocks.items():
-    order = np.argsort(block.image)
-    block = summary.Predictions(*(column[order] for column in block))
-    unit, num_units = stats.units(block.patient)
+  for (split, attack, epsilon), block in blocks.items():
     counts = summary.classification_counts(block, findings)
-    for name, make in summary.RANKINGS.items():
-      statistic = stats.with_mean(
-        make(block.logit, block.label, unit, num_units)
-      )
-      result[
-        name, condition.split, condition.attack, f'{condition.epsilon:g}'
-      ] = Sampled(
+    for ranking, make in summary.RANKINGS.items():
+      key = 'classification', ranking, split, attack, f'{epsilon:g}'
+      result[key] = Sampled(
         ('mean', *findings),
-        tuple(block.image.tolist()),
-        stats.value(statistic, num_units),
-        stats.bootstrap(statistic, num_units, **options),
+        _films(block.image),
+        *summary.sample_ranking(block, make, **options),
         counts,
       )
   boxes = summary.read_boxes(os.path.join(workdir, 'boxes.csv'))
   boxes = summary.boxes_of_split(boxes, summary.MAIN_SPLIT)
   for method, rule, rows in summary.methods_and_rules(boxes):
     of_rows = summary.localization_ratios(rows)
-    names = summary.score_names()
+    values, samples = ratios.sample(of_rows, rows.patient, **options)
     counts = summary.localization_counts(rows, of_rows)
-    result |= _of_ratios(
-      [(name, method, rule) for name in names],
-      of_rows,
-      rows.image,
-      rows.patient,
-      counts,
-      **options,
-    )
+    for s, score in enumerate(summary.score_names()):
+      result['localization', score, method, rule] = Sampled(
+        ('mean', *of_rows.findings),
+        _films(rows.image),
+        values[s],
+        samples[:, s],
+        counts[s],
+      )
   for measure in measures.read(os.path.join(workdir, 'measures.csv')):
-    result |= _of_ratios(
-      [measure.key],
-      measures.ratios_of(measure),
-      measure.image,
-      measure.patient,
-      [measures.counts_of(measure)],
-      **options,
+    of_rows = measures.ratios_of(measure)
+    values, samples = ratios.sample(of_rows, measure.patient, **options)
+    result['measures', *measure.key] = Sampled(
+      ('mean', *of_rows.findings),
+      _films(measure.image),
+      values[0],
+      samples[:, 0],
+      measures.counts_of(measure),
     )
   return result
 
 
-def _of_ratios(keys, of_rows, image, patient, counts, **options):
-  unit, num_units = stats.units(patient)
-  statistic = ratios.make_statistic(of_rows, unit, num_units)
-  value = stats.value(statistic, num_units)
-  samples = stats.bootstrap(statistic, num_units, **options)
-  names = ('mean', *of_rows.findings)
-  films = tuple(sorted(image.tolist()))
-  result = {}
-  for s, key in enumerate(keys):
-    part = slice(s * len(names), (s + 1) * len(names))
-    result[key] = Sampled(
-      names, films, value[part], samples[:, part], counts[s]
-    )
-  return result
+def _films(image: np.ndarray) -> tuple[str, ...]:
+  return tuple(sorted(image.tolist()))
 
 
 # Groups of runs.

@@ -5,9 +5,9 @@ A study is {'groups': [{'name', 'runs', 'seeds'}], 'figures': [{'key',
 makes it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from cxr import measures, tables
+from cxr import tables
 
 _RANKINGS = {'auroc': 'AUROC', 'average_precision': 'average precision'}
 _SPLITS = {
@@ -31,58 +31,45 @@ _SCORES = (
 )
 # Logits that a film loses without its shortcut.
 _RELIANCE = ('effect', '', 'shortcut')
-_BY_FINDING = ('iou@0.3', 'pointing')
+_MAIN_SCORES = ('iou@0.3', 'pointing')
 
 
 def name(key: Sequence[str]) -> str:
   """'AUROC, without the shortcut', 'gradient: T(IoU) 0.3', …"""
-  what, *where = key
-  if what in _RANKINGS:
+  part, what, *where = key
+  if part == 'classification':
     split, attack, epsilon = where
-    parts = [_RANKINGS[what], _SPLITS.get(split, split)]
+    texts = [_RANKINGS[what], _SPLITS.get(split, split)]
     if attack != 'clean':
-      parts.append(f'{attack}, epsilon {epsilon}/255')
-    return ', '.join(part for part in parts if part)
+      texts.append(f'{attack}, epsilon {epsilon}/255')
+    return ', '.join(text for text in texts if text)
   method, condition = where
   if what == 'effect':
     return f'logits lost without the {condition}'
   label = tables.score_name(what)
-  if what in measures.MEANINGS and not _is_score(key):
-    label += f' ({condition})' if condition else ''
-  elif condition and condition != 'wang':
-    label += f' ({condition} rule)'
+  if part == 'localization':
+    condition = '' if condition == 'wang' else f'{condition} rule'
+  if condition:
+    label += f' ({condition})'
   return f'{tables.method_name(method)}: {label}' if method else label
 
 
-def _is_score(key: Sequence[str]) -> bool:
-  """Of boxes.csv; measures.csv has a 'pointing' under attack, too."""
-  return key[0] not in _RANKINGS and (
-    '@' in key[0] or (key[0], key[2]) in _RULED
-  )
+def _rows(study: Mapping, section: str) -> list[tuple[str, Mapping]]:
+  """(name, entry) of the means that the section's table shows."""
+  return [
+    (name(entry['key']), entry)
+    for entry in study['figures']
+    if entry['finding'] == 'mean' and _section(entry['key']) == section
+  ]
 
 
-_RULED = {
-  (score, rule)
-  for score in ('mean_iou', 'mask_iou', 'ior', 'pointing', 'energy')
-  + ('map_auroc',)
-  for rule in ('wang', 'otsu', 'tuned', 'oracle')
-}
-
-
-def _chosen(study: Mapping) -> Iterator[tuple[str, Mapping]]:
-  """(section, entry) of the means that the table shows, in its order."""
-  means = [e for e in study['figures'] if e['finding'] == 'mean']
-  for entry in means:
-    if entry['key'][0] in _RANKINGS and entry['key'][1] != 'validation':
-      yield 'Classification', entry
-  ruled = [e for e in means if _is_score(e['key'])]
-  for entry in ruled:
-    control = tables.is_control(entry['key'][1])
-    if entry['key'][0] in _SCORES:
-      yield 'Controls' if control else 'Localization', entry
-  for entry in means:
-    if entry['key'][0] not in _RANKINGS and entry not in ruled:
-      yield 'Measures', entry
+def _section(key: Sequence[str]) -> str | None:
+  part, what, where, *_ = key
+  if part == 'localization':
+    if what not in _SCORES:
+      return None
+    return 'controls' if tables.is_control(where) else part
+  return None if where == 'validation' else part
 
 
 def markdown(study: Mapping) -> str:
@@ -101,20 +88,14 @@ def markdown(study: Mapping) -> str:
     'over patients and runs, then the smallest to the largest run; each '
     f"difference is a group's figure minus that of {groups[0]['name']}.",
   ]
-  chosen = list(_chosen(study))
-  for section in ('Classification', 'Localization', 'Measures'):
-    rows = [(name(e['key']), e) for part, e in chosen if part == section]
-    lines += _tables(section, groups, rows)
+  for section in ('classification', 'localization', 'measures'):
+    lines += _tables(section.capitalize(), groups, _rows(study, section))
   # The same of every run: no network made them.
   lines += _table(
     'Localization of controls',
     groups[:1],
-    [
-      (name(e['key']), e['groups'][:1])
-      for part, e in chosen
-      if part == 'Controls'
-    ],
-    lambda figure: tables.with_interval(figure),
+    [(label, e['groups'][:1]) for label, e in _rows(study, 'controls')],
+    tables.with_interval,
   )
   for key in _finding_keys(study):
     rows = [
@@ -173,10 +154,8 @@ def _finding_keys(study: Mapping) -> list[list[str]]:
   return [
     key
     for key in keys
-    if key == ['auroc', 'test', 'clean', '0']
-    or (
-      key[0] in _BY_FINDING and _is_score(key) and not tables.is_control(key[1])
-    )
+    if key == ['classification', 'auroc', 'test', 'clean', '0']
+    or (_section(key) == 'localization' and key[1] in _MAIN_SCORES)
   ]
 
 
@@ -185,14 +164,15 @@ def panels(study: Mapping) -> list[dict]:
   means = {
     tuple(e['key']): e for e in study['figures'] if e['finding'] == 'mean'
   }
-  keys = [key for key in means if key[0] == 'auroc' and key[1] != 'validation']
-  for score in ('iou@0.3', 'pointing'):
-    keys += [
-      key
-      for key in means
-      if key[0] == score and _is_score(key) and not tables.is_control(key[1])
-    ]
-  keys += [key for key in means if key[0] == 'alignment' or key == _RELIANCE]
+  of = lambda part: [key for key in means if _section(key) == part]
+  keys = [key for key in of('classification') if key[1] == 'auroc']
+  for score in _MAIN_SCORES:
+    keys += [key for key in of('localization') if key[1] == score]
+  keys += [
+    key
+    for key in of('measures')
+    if key[1] == 'alignment' or key[1:] == _RELIANCE
+  ]
   return [
     {
       'title': name(key),
@@ -204,8 +184,6 @@ def panels(study: Mapping) -> list[dict]:
 
 
 def _random(means: Mapping, key: tuple) -> float | None:
-  """What a random map reaches, the mean over groups' runs of the first."""
-  if not _is_score(key):
-    return None
-  control = means.get((key[0], 'random', key[2]))
+  """What a random map reaches in the first group."""
+  control = means.get((*key[:2], 'random', *key[3:]))
   return tables.value_of(control['groups'][0]) if control else None

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from scipy import special
 
 from cxr import (
@@ -335,6 +335,17 @@ def _figures(names, values, samples, counts) -> dict[str, dict]:
   }
 
 
+def sample_ranking(
+  block: Predictions, make: Callable, **options
+) -> tuple[Float[np.ndarray, 'm'], Float[np.ndarray, 'r m']]:
+  """`make` (make_auroc, say) of the films: its mean over findings and each,
+  and the same of every resample; `options`: num_resamples and seed."""
+  unit, num_units = stats.units(block.patient)
+  statistic = stats.with_mean(make(block.logit, block.label, unit, num_units))
+  values = stats.value(statistic, num_units)
+  return values, stats.bootstrap(statistic, num_units, **options)
+
+
 def ranking_figures(
   block: Predictions,
   *,
@@ -346,16 +357,13 @@ def ranking_figures(
 
   `options`: num_resamples and seed of the bootstrap.
   """
-  unit, num_units = stats.units(block.patient)
-  names = ('mean', *findings)
   counts = classification_counts(block, findings)
-  result = {}
-  for name, make in rankings.items():
-    statistic = stats.with_mean(make(block.logit, block.label, unit, num_units))
-    values = stats.value(statistic, num_units)
-    samples = stats.bootstrap(statistic, num_units, **options)
-    result[name] = _figures(names, values, samples, counts)
-  return result
+  return {
+    name: _figures(
+      ('mean', *findings), *sample_ranking(block, make, **options), counts
+    )
+    for name, make in rankings.items()
+  }
 
 
 def subgroups(block: Predictions) -> dict[str, dict[str, np.ndarray]]:

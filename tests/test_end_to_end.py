@@ -255,7 +255,8 @@ def test_study(runs):
   (entry,) = [
     e
     for e in study['figures']
-    if e['key'] == ['iou@0.3', 'cam', 'wang'] and e['finding'] == 'mean'
+    if e['key'] == ['localization', 'iou@0.3', 'cam', 'wang']
+    and e['finding'] == 'mean'
   ]
   expected = metrics['localization']['methods']['cam']['wang']['mean']
   assert entry['groups'][1]['value'] == expected['iou@0.3']['value']

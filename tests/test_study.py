@@ -104,15 +104,15 @@ def test_groups_of_one_run_are_a_comparison(workdirs):
   compared = summary.compare(pair, **FAST)
   for key, entries in (
     (
-      ('auroc', 'test', 'clean', '0'),
+      ('classification', 'auroc', 'test', 'clean', '0'),
       compared['classification']['test']['auroc'],
     ),
     (
-      ('iou@0.3', 'gradient', 'wang'),
+      ('localization', 'iou@0.3', 'gradient', 'wang'),
       compared['localization']['gradient']['wang']['iou@0.3'],
     ),
     (
-      ('alignment', 'gradient', ''),
+      ('measures', 'alignment', 'gradient', ''),
       compared['measures']['alignment']['gradient'][''],
     ),
   ):
@@ -130,7 +130,7 @@ def test_groups_of_one_run_are_a_comparison(workdirs):
 def sampled(value, spread=0.0, films=('f',)):
   rng = np.random.default_rng(0)
   return {
-    ('auroc', 'test', 'clean', '0'): study.Sampled(
+    ('classification', 'auroc', 'test', 'clean', '0'): study.Sampled(
       ('mean',),
       films,
       np.array([value]),
@@ -177,7 +177,9 @@ def test_the_page(workdirs, tmp_path):
   with open(f'{folder}/study.md') as f:
     text = f.read()
   lines = text.splitlines()
-  entry = entry_of(result['figures'], 'auroc', 'test', 'clean', '0')
+  entry = entry_of(
+    result['figures'], 'classification', 'auroc', 'test', 'clean', '0'
+  )
   value, difference = entry['groups'][0]['value'], entry['differences'][1]
   (of_groups, of_difference) = [
     line for line in lines if line.startswith('| AUROC |')
@@ -208,7 +210,7 @@ def test_runs_that_are_not_there(workdirs, tmp_path, names, message):
 def test_panels_draw_what_is_undefined():
   """A figure that is None, a group without runs: nothing is drawn there."""
   nothing = {'value': None, 'low': None, 'high': None, 'runs': [None]}
-  figure = plots.panels(
+  figure = plots.small_multiples(
     [{'title': 'a $x', 'estimates': [nothing] * 7, 'control': 0.5}] * 5,
     [f'group {i}' for i in range(7)],
   )
@@ -218,11 +220,20 @@ def test_panels_draw_what_is_undefined():
 
 def test_names():
   for key, name in (
-    (('auroc', 'test', 'clean', '0'), 'AUROC'),
-    (('auroc', 'test', 'pgd-10', '2'), 'AUROC, pgd-10, epsilon 2/255'),
-    (('iou@0.3', 'cam', 'wang'), 'cam: T(IoU) 0.3'),
-    (('pointing', 'cam', 'otsu'), 'cam: pointing game (otsu rule)'),
-    (('pointing', 'cam', 'pgd-10'), 'cam: pointing game (pgd-10)'),
-    (('effect', '', 'shortcut'), 'logits lost without the shortcut'),
+    (('classification', 'auroc', 'test', 'clean', '0'), 'AUROC'),
+    (
+      ('classification', 'auroc', 'test', 'pgd-10', '2'),
+      'AUROC, pgd-10, epsilon 2/255',
+    ),
+    (('localization', 'iou@0.3', 'cam', 'wang'), 'cam: T(IoU) 0.3'),
+    (
+      ('localization', 'pointing', 'cam', 'otsu'),
+      'cam: pointing game (otsu rule)',
+    ),
+    (('measures', 'pointing', 'cam', 'pgd-10'), 'cam: pointing game (pgd-10)'),
+    (
+      ('measures', 'effect', '', 'shortcut'),
+      'logits lost without the shortcut',
+    ),
   ):
     assert study_tables.name(key) == name
