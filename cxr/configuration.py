@@ -197,7 +197,12 @@ def validate(config: ConfigDict) -> None:
     if not check(value):
       raise ValueError(f'config.{name} ({value!r}) must be {text}.')
   # Now and not after the films are prepared: what no network has, it refuses.
-  models.make_model(config.model, num_findings=len(FINDINGS))
+  model = models.make_model(config.model, num_findings=len(FINDINGS))
+  if attribution.DENSE_CAM in (
+    *config.evaluate.methods,
+    *config.explain.methods,
+  ):
+    models.dense(model)
   smallest = phantom.MIN_IMAGE_SIZE
   drawn = config.data.source == 'phantom' and not config.data.dir
   if drawn and config.data.image_size < smallest:

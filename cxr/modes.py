@@ -56,6 +56,7 @@ def _trained(request: Request) -> Iterator[str]:
   """The workdir, locked, with a training that came to its end."""
   config = request.config
   configuration.validate(config)
+  _check_memory()
   workdir = request.workdir or os.path.join('runs', config.name)
   with _locked(workdir):
     train.train(config, workdir)
@@ -64,6 +65,7 @@ def _trained(request: Request) -> Iterator[str]:
 
 def _evaluate(request: Request) -> None:
   config, workdir = _stored(request)
+  _check_memory()
   with _locked(workdir):
     evaluate.evaluate(config, workdir)
   _done(workdir, 'report.html')
@@ -136,17 +138,20 @@ def _stored(request: Request) -> tuple[ConfigDict, str]:
   return config, workdir
 
 
+def _check_memory() -> None:
+  memory.require(
+    _RUN_BYTES - memory.held(),
+    'A run',
+    'end other programs or take a larger machine',
+  )
+
+
 @contextlib.contextmanager
 def _locked(workdir: str) -> Iterator[None]:
   """The workdir belongs to this process while it is at work there."""
   if jax.process_index():
     yield
     return
-  memory.require(
-    _RUN_BYTES - memory.held(),
-    'A run',
-    'end other programs or take a larger machine',
-  )
   with checkpoint.lock(workdir):
     yield
 

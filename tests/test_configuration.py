@@ -6,7 +6,7 @@ import math
 import pytest
 from ml_collections import ConfigDict
 
-from configs import baseline, default, robust
+from configs import baseline, default, densenet, robust
 from cxr import checkpoint, configuration, modes
 
 FIELDS = checkpoint.flat(default.get_config())
@@ -80,6 +80,14 @@ def test_a_missing_field_is_named():
   config = changed('seed', 0)
   del config.attack.epsilon
   with pytest.raises(ValueError, match='config.attack.epsilon is missing'):
+    configuration.validate(config)
+
+
+@pytest.mark.parametrize('part', ['evaluate', 'explain'])
+def test_a_network_without_a_dense_cam_is_refused_before_it_is_trained(part):
+  config = densenet.get_config()
+  config[part].methods = ('cam', 'dense_cam')
+  with pytest.raises(ValueError, match='dense_cam needs a ResNet'):
     configuration.validate(config)
 
 

@@ -2,11 +2,14 @@
 
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cxr import modes
-from input_pipeline import memory
+from configs import default
+from cxr import data, modes, train
+from input_pipeline import memory, phantom
 
 MB = 1_000_000
 
@@ -83,12 +86,37 @@ def test_too_little(monkeypatch):
   memory.require(10**15, 'A cache', 'do without')
 
 
-def test_a_run_is_refused_before_it_begins(monkeypatch, tmp_path):
+@pytest.mark.parametrize('mode', ['train', 'fit'])
+def test_a_run_is_refused_before_it_begins(monkeypatch, tmp_path, mode):
   monkeypatch.setattr(memory, 'available', lambda: 10 * MB)
   monkeypatch.setattr(memory, 'held', lambda: 0)
-  with (
-    pytest.raises(ValueError, match='^A run needs .* MB of memory'),
-    modes._locked(str(tmp_path / 'run')),
-  ):
-    pass
+  request = modes.Request(
+    config=default.get_config('smoke'),
+    overrides={},
+    workdir=str(tmp_path / 'run'),
+    workdirs=(),
+    images='',
+    output='',
+  )
+  with pytest.raises(ValueError, match='^A run needs 1,500 MB of memory'):
+    modes.MODES[mode](request)
   assert not (tmp_path / 'run').exists()
+
+
+def test_a_cache_and_a_step_are_refused(monkeypatch, tmp_path):
+  """The cache before a film is read, the step before it is taken."""
+  config = default.get_config('smoke')
+  config.data.dir = str(tmp_path / 'phantom')
+  config.data.prepared_dir = str(tmp_path / 'prepared')
+  phantom.write(
+    tmp_path / 'phantom', num_films=60, image_size=64, workers=1, progress=False
+  )
+  data.load(config)
+  monkeypatch.setattr(memory, 'available', lambda: 64**2 * 60)
+  with pytest.raises(ValueError, match='^A cache of .*cache=none'):
+    data.load(config)  # the test films are there three times
+  config.data.cache = 'none'
+  data.load(config)
+  program = jax.jit(lambda x: jnp.sort(x) @ x).lower(jnp.ones(10**6)).compile()
+  with pytest.raises(ValueError, match='^A training step .*batch_size'):
+    train._check_memory(program)
