@@ -15,6 +15,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
@@ -54,21 +55,21 @@ def convolve(
     return _convolve_xla(x, kernel, stride, dilation)
   _, h, w, c = x.shape
   size, _, _, d = kernel.shape
-  # Seconds of XLA's convolution over those of the form chosen, medians of 9
-  # interleaved runs on one core of a Xeon with AVX-512, batch 8 or 32; a range
-  # is over layers of ResNets at 64 to 224 pixels:
+  # Seconds of XLA's convolution over those of the form chosen, medians of
+  # interleaved runs on one core with AVX-512, batch 8 to 64; a range is over
+  # layers of ResNets at 64 to 224 pixels:
   if size == 1:  # forward 1.0-1.5, input gradient 1.1-1.3, filter's 3-6
     return _matmul(x[:, ::stride, ::stride], kernel)
-  if min(h, w) < size:  # 512 channels on 2x2: 42, 64, 1.3
-    return _convolve_patches(x, kernel, stride, dilation)
-  if min(c, d) >= 512 and h * w <= 64:  # 1.0-1.3, 1.3-1.8, 1.0-1.2
-    return _convolve_patches(x, kernel, stride, dilation)
   if (size, stride, c) == (7, 2, 1) and h % 2 == w % 2 == 0:
     # 0.9-1.0, 1.0-3.5, 1.0
     return _convolve_stem(x, kernel)
-  if min(c, d) >= 128 and h * w >= (14 * stride) ** 2:
+  if min(h, w) < size:  # 512 channels on 2x2: 42, 64, 1.3
+    return _convolve_patches(x, kernel, stride, dilation)
+  if min(c, d) >= 512 and h * w <= 64:  # 1.0-1.3, 1.3-1.8; filter's as below
+    return _convolve_fast(x, kernel, _convolve_patches, stride, dilation)
+  if min(c, d) >= 32 and h * w <= (28 * stride) ** 2:
     # Filter gradient 1.0-3.3, the most on dilated maps of 28x28.
-    return _convolve_taps(x, kernel, stride, dilation)
+    return _convolve_fast(x, kernel, _convolve_xla, stride, dilation)
   return _convolve_xla(x, kernel, stride, dilation)
 
 
@@ -117,28 +118,60 @@ def _convolve_stem(x, kernel):
   )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _convolve_taps(x, kernel, stride, dilation):
-  """XLA's, but for the filter gradient: a matrix product for every tap."""
-  return _convolve_xla(x, kernel, stride, dilation)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _convolve_fast(x, kernel, form, stride, dilation):
+  """`form`, but for the filter gradient."""
+  return form(x, kernel, stride, dilation)
 
 
-def _taps_forward(x, kernel, stride, dilation):
-  return _convolve_xla(x, kernel, stride, dilation), (x, kernel)
+def _fast_forward(x, kernel, form, stride, dilation):
+  return form(x, kernel, stride, dilation), (x, kernel)
 
 
-def _taps_backward(stride, dilation, residuals, gradient):
+def _fast_backward(form, stride, dilation, residuals, gradient):
   x, kernel = residuals
-  size, _, c, d = kernel.shape
-  _, of_input = jax.vjp(lambda x: _convolve_xla(x, kernel, stride, dilation), x)
+  _, of_input = jax.vjp(lambda x: form(x, kernel, stride, dilation), x)
+  of_kernel = _by_pairs if stride == 1 else _by_taps
+  return *of_input(gradient), of_kernel(
+    x, gradient, kernel.shape[0], stride, dilation
+  )
+
+
+_convolve_fast.defvjp(_fast_forward, _fast_backward)
+
+
+def _by_taps(x, gradient, size, stride, dilation):
+  """The filter gradient, a matrix product for every tap."""
+  c, d = x.shape[-1], gradient.shape[-1]
   pad = _padding(size, dilation)
   shifted = _shifted(x, size, stride, dilation, pad, jnp.zeros((), x.dtype))
   rows = gradient.reshape(-1, d)
-  of_kernel = jnp.stack([tap.reshape(-1, c).T @ rows for tap in shifted])
-  return *of_input(gradient), of_kernel.reshape(kernel.shape)
+  taps = jnp.stack([tap.reshape(-1, c).T @ rows for tap in shifted])
+  return taps.reshape(size, size, c, d)
 
 
-_convolve_taps.defvjp(_taps_forward, _taps_backward)
+def _by_pairs(x, gradient, size, stride, dilation):
+  """The filter gradient at stride 1, one matrix product for all taps.
+
+  A tap moves the image against the gradient: across, the image is moved, down,
+  the gradient. So 2 size copies stand for size^2 pairs.
+  """
+  del stride
+  c, d = x.shape[-1], gradient.shape[-1]
+  offsets = dilation * (np.arange(size) - size // 2)
+  across = [_moved(x, 2, -int(o)) for o in offsets]
+  down = [_moved(gradient, 1, int(o)) for o in offsets]
+  pairs = jnp.concatenate(across, axis=-1).reshape(
+    -1, size * c
+  ).T @ jnp.concatenate(down, axis=-1).reshape(-1, size * d)
+  return pairs.reshape(size, c, size, d).transpose(2, 0, 1, 3)
+
+
+def _moved(x, axis, by):
+  """`x` moved along an axis; what leaves is lost, zeros come in."""
+  edges = [(0, 0, 0)] * x.ndim
+  edges[axis] = (by, -by, 0)
+  return lax.pad(x, jnp.zeros((), x.dtype), edges)
 
 
 def _shifted(x, size, stride, dilation, pad, fill):
@@ -161,11 +194,57 @@ def _shifted(x, size, stride, dilation, pad, fill):
 
 
 def max_pool(x: Float[Array, 'b h w c']) -> Float[Array, 'b u v c']:
-  """Maximum over 3x3 windows at stride 2, padded by 1."""
+  """Maximum over 3x3 windows at stride 2, padded by 1.
+
+  Of equal values the first in the window has the gradient, on every platform.
+  """
   if not _on_cpu():
     return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+  return _max_pool(x)
+
+
+# XLA's own gradient takes 4 to 5 times as long as this, that of nine shifted
+# maxima 1.3 times, and 5 times where it is fused with the ReLU before it.
+@jax.custom_vjp
+def _max_pool(x):
+  return _largest(x)[0]
+
+
+def _largest(x):
+  """(the maximum of each window, its place in it, row by row)."""
   lowest = jnp.array(-jnp.inf, x.dtype)
-  return functools.reduce(jnp.maximum, _shifted(x, 3, 2, 1, 1, lowest))
+  taps = _shifted(x, 3, 2, 1, 1, lowest)
+  largest, place = taps[0], jnp.zeros(taps[0].shape, jnp.int8)
+  for k, tap in enumerate(taps[1:], start=1):
+    place = jnp.where(tap > largest, jnp.int8(k), place)
+    largest = jnp.maximum(largest, tap)
+  return largest, place
+
+
+def _max_pool_forward(x):
+  largest, place = _largest(x)
+  return largest, (place, x.shape[1:3])
+
+
+def _max_pool_backward(residuals, gradient):
+  place, (h, w) = residuals
+  zero = jnp.zeros((), gradient.dtype)
+
+  def edge(offset, length, windows):
+    # Window i sees `offset` before its centre 2 i: interior padding by one.
+    return offset, length - (2 * windows - 1) - offset, 1
+
+  _, u, v, _ = gradient.shape
+  total = 0
+  for k in range(9):
+    row, column = divmod(k, 3)
+    edges = edge(row - 1, h, u), edge(column - 1, w, v)
+    of_place = jnp.where(place == k, gradient, zero)
+    total += lax.pad(of_place, zero, ((0, 0, 0), *edges, (0, 0, 0)))
+  return (total,)
+
+
+_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 def average_pool(x: Float[Array, 'b h w c']) -> Float[Array, 'b u v c']:
