@@ -38,6 +38,7 @@ from cxr import (
   sharding,
   subject,
   summary,
+  tables,
 )
 from cxr.subject import Subject
 from cxr.train import by_index, make_predict, predict_split
@@ -57,8 +58,6 @@ MEASURES: dict[str, Callable[[Subject], list[measures.Measure]]] = {
 }
 # What config.evaluate.export may ask for; see localize_export.py.
 EXPORTS = ('coco', 'chexlocalize')
-# Weights drawn anew in the same network: a control for the maps.
-RANDOM_WEIGHTS = '_random_weights'
 
 
 def evaluate(config: ConfigDict, workdir: str) -> None:
@@ -396,10 +395,12 @@ def _all_maps(
     mesh, model.init(jax.random.fold_in(key, 1), jnp.zeros((1, *size, 1)))
   )
   for method in config.evaluate.methods:
-    for suffix, of in (('', variables), (RANDOM_WEIGHTS, random_variables)):
-      name = method + suffix
-      if done(name, of_model=True):
-        yield name, None
+    for name, moved, of in (
+      (method, method + tables.MOVED, variables),
+      (method + tables.RANDOM_WEIGHTS, None, random_variables),
+    ):
+      if done(name, of_model=True) and (moved is None or done(moved)):
+        yield from ((which, None) for which in (name, moved) if which)
         continue
       logging.info('Maps of %d boxed films: %s.', len(films.row), name)
       maps = localize.compute_maps(
@@ -421,6 +422,13 @@ def _all_maps(
           )
       # Contiguous by finding: a worker is sent its finding's maps alone.
       yield name, lambda f, maps=maps: np.ascontiguousarray(maps[..., f])
+      if moved:
+        yield (
+          moved,
+          lambda f, maps=maps: localize.moved_maps(
+            maps[..., f], films, f, seed=config.seed
+          ),
+        )
   for name in localize.CONTROLS:
     yield (
       name,

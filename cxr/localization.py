@@ -594,6 +594,20 @@ def random_map(
   return resize_bilinear(noise, size)
 
 
+def moved_map(
+  seed: int | Sequence[int], heatmap: Float[np.ndarray, 'h w']
+) -> Float[np.ndarray, 'h w']:
+  """The map moved at random, what leaves on one side coming in on the other.
+
+  It draws about as many boxes of about the same sizes as the map itself. A
+  random map does not; one that draws many small boxes gains by IoBB, where a
+  box within the truth is a hit, and loses by IoU.
+  """
+  rng = np.random.default_rng(seed)
+  by = [int(rng.integers(n)) for n in heatmap.shape]
+  return np.roll(heatmap, by, axis=(0, 1))
+
+
 def centre_map(
   size: tuple[int, int], *, sigma: float = 0.25
 ) -> Float[np.ndarray, 'h w']:

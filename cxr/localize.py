@@ -159,7 +159,27 @@ def film_noise(
 ) -> Float[np.ndarray, 'h w']:
   """The random map of a film: the same whichever films are scored."""
   return localization.random_map(
-    (seed, finding, zlib.crc32(image.encode())), grid=grid, size=size
+    _seed_of(image, finding, seed), grid=grid, size=size
+  )
+
+
+def _seed_of(image: str, finding: int, seed: int) -> tuple[int, ...]:
+  return seed, finding, zlib.crc32(image.encode())
+
+
+def moved_maps(
+  maps: Float[np.ndarray, 'n h w'],
+  films: BoxedFilms,
+  finding: int,
+  *,
+  seed: int,
+) -> Float[np.ndarray, 'n h w']:
+  """What a map's scores are worth without where it points."""
+  return np.stack(
+    [
+      localization.moved_map(_seed_of(str(image), finding, seed), heatmap)
+      for image, heatmap in zip(films.name, maps, strict=True)
+    ]
   )
 
 

@@ -105,14 +105,14 @@ def answer(metrics: Mapping) -> str:
     )
     controls = [
       f'{tables.number(value)} for the {tables.method_name(control)}'
-      for control in ('random', 'mean_box')
+      for control in ('random', method + tables.MOVED, 'mean_box')
       if (
         value := tables.value_of(mean_scores(localization, control).get(score))
       )
       is not None
     ]
     if controls:
-      text += f', against {" and ".join(controls)}'
+      text += f', against {tables.listed(controls)}'
     scores = mean_scores(localization, method)
     afp = tables.value_of(scores.get(f'afp_{score}'))
     if afp is not None:

@@ -17,9 +17,10 @@ CONTROLS = {
   'mean_box': 'mean box of other patients',
   'uniform': 'uniform map',
 }
-# The end of the name of a method's control: the same network, weights drawn
-# anew.
+# How the names of a method's own controls end: the same network, weights drawn
+# anew; the same map, moved to where chance has it.
 RANDOM_WEIGHTS = '_random_weights'
+MOVED = '_moved'
 SCORES = {
   'iou': 'IoU',
   'iobb': 'IoBB',
@@ -75,13 +76,21 @@ def count(quantity: int | None, one: str, many: str = '') -> str:
   return f'{quantity:,} {one if quantity == 1 else many}'
 
 
+def listed(texts: Sequence[str]) -> str:
+  """'a', 'a and b', 'a, b and c'."""
+  *others, last = texts
+  return f'{", ".join(others)} and {last}' if others else last
+
+
 def is_control(method: str) -> bool:
-  return method in CONTROLS or method.endswith(RANDOM_WEIGHTS)
+  return method in CONTROLS or method.endswith((RANDOM_WEIGHTS, MOVED))
 
 
 def method_name(method: str) -> str:
   if method.endswith(RANDOM_WEIGHTS):
     return f'{method.removesuffix(RANDOM_WEIGHTS)} of random weights'
+  if method.endswith(MOVED):
+    return f'{method.removesuffix(MOVED)}, moved at random'
   return CONTROLS.get(method, method)
 
 

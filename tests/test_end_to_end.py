@@ -91,7 +91,7 @@ def test_a_run_leaves_all_its_results(runs, name):
   assert attacked['audit']['nan'] == 0
   methods = metrics['localization']['methods']
   assert {'cam', 'gradient', 'random', 'mean_box', 'centre'} <= methods.keys()
-  assert 'cam_random_weights' in methods
+  assert {'cam_random_weights', 'cam_moved', 'gradient_moved'} <= methods.keys()
   assert metrics['localization']['map_size']['gradient'] == [64, 64]
   cosine = metrics['measures']['cosine']['gradient']['']['mean']
   assert -1 <= cosine['low'] <= cosine['value'] <= cosine['high'] <= 1

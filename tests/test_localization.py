@@ -351,6 +351,26 @@ def test_a_random_map_is_its_film_s_own():
   assert not np.array_equal(first, other)
 
 
+def test_a_moved_map_draws_the_same_boxes_elsewhere():
+  heatmap = np.zeros((16, 16))
+  heatmap[7:10, 6:9] = 1.0  # inside, wherever up to 6 pixels move it
+  boxes = localization.heatmap_to_boxes(heatmap, threshold=0.5)
+  inside, places = 0, set()
+  for seed in range(40):
+    moved = localization.moved_map((0, seed), heatmap)
+    assert sorted(moved.ravel()) == sorted(heatmap.ravel())
+    found = localization.heatmap_to_boxes(moved, threshold=0.5)
+    if len(found) == 1:
+      inside += 1
+      places.add(tuple(found[0]))
+      np.testing.assert_allclose(
+        found[0][2:] - found[0][:2], boxes[0][2:] - boxes[0][:2]
+      )
+  # (14 / 16)^2 of the places do not cut it in two.
+  assert inside > 20
+  assert len(places) > 15
+
+
 def test_the_centre_map_peaks_in_the_centre():
   heatmap = localization.centre_map((5, 7))
   assert np.unravel_index(heatmap.argmax(), heatmap.shape) == (2, 3)
