@@ -37,7 +37,7 @@ Result:   README.md has the table of baseline and robust at epsilon 2, three
           pointing .208 (.182 to .234), AUROC .632 (.604 to .659).
 """
 
-from configs import baseline, mixed, robust
+from configs import baseline, experiments, mixed, robust
 
 VARIANTS = {
   'baseline': baseline.get_config,
@@ -47,11 +47,7 @@ VARIANTS = {
 
 
 def get_config(variant: str = 'robust'):
-  if variant not in VARIANTS:
-    raise ValueError(
-      f'The variant ({variant!r}) must be one of {", ".join(VARIANTS)}.'
-    )
-  config = VARIANTS[variant]('nih_small')
+  config = experiments.make(VARIANTS, variant, 'nih_small')
   config.data.image_size = 64
   config.model.num_filters = 16
   config.loss.weighting = 'batch'

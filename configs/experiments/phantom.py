@@ -28,17 +28,13 @@ Result:   yes, and yes: README.md has the table (seeds 0 to 3 of each; the fifth
           shortcut in place (.935 and .933 for .923).
 """
 
-from configs import baseline, robust
+from configs import baseline, experiments, robust
 
 VARIANTS = {'baseline': baseline.get_config, 'robust': robust.get_config}
 
 
 def get_config(variant: str = 'robust'):
-  if variant not in VARIANTS:
-    raise ValueError(
-      f'The variant ({variant!r}) must be one of {", ".join(VARIANTS)}.'
-    )
-  config = VARIANTS[variant]('phantom')
+  config = experiments.make(VARIANTS, variant, 'phantom')
   # The defaults were chosen on the phantom of seed 0.
   config.data.phantom.seed = 1
   config.evaluate.epsilons = (2.0, 4.0)
