@@ -90,7 +90,7 @@ def method_name(method: str) -> str:
   if method.endswith(RANDOM_WEIGHTS):
     return f'{method.removesuffix(RANDOM_WEIGHTS)} of random weights'
   if method.endswith(MOVED):
-    return f'{method.removesuffix(MOVED)}, moved at random'
+    return f'{method.removesuffix(MOVED)} moved at random'
   return CONTROLS.get(method, method)
 
 
