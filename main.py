@@ -236,15 +236,20 @@ def parse_flags(argv):
   sys.exit(2)
 
 
+def is_news(record: stdlib_logging.LogRecord) -> bool:
+  """Our own lines; of the libraries only what went wrong, and once."""
+  if is_our_file(record.pathname):
+    return True
+  # Orbax's threads log, with a traceback each, what it then raises here.
+  raised_here = record.exc_info and 'orbax' in record.pathname
+  return record.levelno > stdlib_logging.WARNING and not raised_here
+
+
 def plain_logging():
-  """Our own lines, short; of the libraries only what went wrong."""
+  """What is news, in short lines."""
   logging.set_verbosity(logging.INFO)
   handler = logging.get_absl_handler()
-  handler.addFilter(
-    lambda record: (
-      is_our_file(record.pathname) or record.levelno > stdlib_logging.WARNING
-    )
-  )
+  handler.addFilter(is_news)
   handler.setFormatter(
     stdlib_logging.Formatter('%(asctime)s  %(message)s', '%H:%M:%S')
   )

@@ -1,6 +1,7 @@
 """The process that main.py sets up, and how it ends."""
 
 import errno
+import logging as stdlib_logging
 import os
 import pathlib
 import signal
@@ -94,3 +95,25 @@ def test_a_library_below_the_project_is_not_ours():
   assert main.is_our_file(str(ROOT / 'main.py'))
   packages = ROOT / '.venv' / 'lib' / 'python3.11' / 'site-packages'
   assert not main.is_our_file(str(packages / 'orbax' / 'checkpoint.py'))
+
+
+@pytest.mark.parametrize(
+  ('path', 'level', 'raised', 'told'),
+  [
+    (ROOT / 'cxr' / 'train.py', stdlib_logging.INFO, False, True),
+    ('/packages/jax/api.py', stdlib_logging.WARNING, False, False),
+    ('/packages/jax/api.py', stdlib_logging.ERROR, True, True),
+    ('/packages/orbax/checkpoint/future.py', stdlib_logging.ERROR, False, True),
+    # The same exception comes to our own thread, which says one sentence.
+    ('/packages/orbax/checkpoint/future.py', stdlib_logging.ERROR, True, False),
+  ],
+)
+def test_of_the_libraries_only_what_went_wrong_and_once(
+  path, level, raised, told
+):
+  try:
+    raise ValueError('No space left on device')
+  except ValueError:
+    error = sys.exc_info() if raised else None
+  record = stdlib_logging.LogRecord('', level, str(path), 1, 'x', (), error)
+  assert main.is_news(record) == told
