@@ -30,6 +30,7 @@ from cxr import (
   plots,
   ratios,
   stats,
+  stored_rows,
   study_tables,
   summary,
 )
@@ -193,7 +194,7 @@ def sample(workdir: str, **options) -> dict[tuple[str, ...], Sampled]:
   draw equal patients.
   """
   result = {}
-  findings, blocks = summary.read_predictions(
+  findings, blocks = stored_rows.read_predictions(
     os.path.join(workdir, 'predictions.csv')
   )
   for (split, attack, epsilon), block in blocks.items():
@@ -206,7 +207,7 @@ def sample(workdir: str, **options) -> dict[tuple[str, ...], Sampled]:
         *summary.sample_ranking(block, make, **options),
         counts,
       )
-  boxes = summary.read_boxes(os.path.join(workdir, 'boxes.csv'))
+  boxes = stored_rows.read_boxes(os.path.join(workdir, 'boxes.csv'))
   boxes = summary.boxes_of_split(boxes, summary.MAIN_SPLIT)
   for method, rule, rows in summary.methods_and_rules(boxes):
     of_rows = summary.localization_ratios(rows)

@@ -1,11 +1,9 @@
 """The stored rows of a run -> its figures, so that each can be recomputed.
 
-Contract. A workdir holds predictions.csv (a row per split, attack, epsilon and
-film: label and logit of each finding) and boxes.csv (a row per boxed film,
-finding, method and rule: true box, predicted boxes, scores). `summarize` turns
-them into the parts of metrics.json that follow from them, and `compare` sets
-several runs on the same films side by side. A figure is what `stats.figure`
-returns; all intervals are by bootstrap over patients.
+Contract. `summarize` turns a workdir's predictions.csv and boxes.csv
+(stored_rows.py) into the parts of metrics.json that follow from them, and
+`compare` sets several runs on the same films side by side. A figure is what
+`stats.figure` returns; all intervals are by bootstrap over patients.
 
 Localization follows Wang et al. 2017. With T a threshold of IoU or IoBB:
 
@@ -17,27 +15,22 @@ Localization follows Wang et al. 2017. With T a threshold of IoU or IoBB:
 A true box that was missed counts as such; 'mean' is the mean over findings.
 """
 
-import csv
-import itertools
-import json
 import math
 import os
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy import special
 
 from cxr import (
   calibration,
-  exchange,
   localization,
   measures,
   metrics,
   ratios,
   stats,
+  stored_rows,
 )
 from input_pipeline.findings import FINDINGS
 
@@ -57,245 +50,10 @@ RANKINGS = {
   'average_precision': stats.make_average_precision,
 }
 AGE_BANDS = ((0, 18), (18, 40), (40, 60), (60, 80), (80, math.inf))
-CLEAN = 'clean'
 MAIN_SPLIT = 'test'
 CALIBRATION_SPLIT = 'validation'
 # The phantom's test films drawn again without what the labels gave away.
 RELIANCE_SPLITS = ('test_without_shortcut', 'test_without_lesions')
-
-
-# predictions.csv.
-
-
-class Predictions(NamedTuple):
-  """One condition's films. Unknown labels and ages are NaN."""
-
-  image: np.ndarray  # 'n' str
-  patient: np.ndarray  # 'n' int64
-  view: np.ndarray  # 'n' str: 'PA', 'AP' or ''
-  age: np.ndarray  # 'n' float
-  sex: np.ndarray  # 'n' str: 'M', 'F' or ''
-  label: np.ndarray  # 'n k' float32
-  logit: np.ndarray  # 'n k' float32
-
-
-class Condition(NamedTuple):
-  """What the films of a block of predictions.csv went through."""
-
-  split: str
-  attack: str = CLEAN
-  epsilon: float = 0.0  # in 1/255
-
-
-_FILM = ('split', 'attack', 'epsilon', 'image', 'patient', 'view', 'age', 'sex')
-
-
-def _number(value: float) -> str:
-  """Nine digits keep every float32; an unknown is an empty cell."""
-  return '' if math.isnan(value) else f'{value:.9g}'
-
-
-def write_predictions(
-  path: str,
-  blocks: Mapping[Condition, Predictions],
-  *,
-  findings: Sequence[str] = FINDINGS,
-) -> None:
-  """Writes every condition's rows; the old file stays until it is whole."""
-
-  def write(f):
-    writer = csv.writer(f, lineterminator='\n')
-    labels, logits = (
-      [f'{kind}_{name}' for name in findings] for kind in ('label', 'logit')
-    )
-    writer.writerow([*_FILM, *labels, *logits])
-    text = exchange.escape_cell
-    for condition, block in blocks.items():
-      split, attack, epsilon = condition
-      start = [text(split), text(attack), _number(float(epsilon))]
-      columns = zip(
-        map(text, block.image.tolist()),
-        block.patient.tolist(),
-        map(text, block.view.tolist()),
-        np.asarray(block.age, np.float64).tolist(),
-        map(text, block.sex.tolist()),
-        np.asarray(block.label, np.float64).tolist(),
-        np.asarray(block.logit, np.float64).tolist(),
-        strict=True,
-      )
-      for image, patient, view, age, sex, label, logit in columns:
-        film = [*start, image, patient, view, _number(age), sex]
-        # A logit that is NaN stays 'nan': it is a fault, not an unknown.
-        writer.writerow(
-          [*film, *map(_number, label), *[f'{v:.9g}' for v in logit]]
-        )
-
-  exchange.replace_file(path, write)
-
-
-def _floats(rows: Sequence[Sequence[str]]) -> np.ndarray:
-  return np.array([[cell or 'nan' for cell in row] for row in rows], np.float64)
-
-
-def read_predictions(
-  path: str,
-) -> tuple[tuple[str, ...], dict[Condition, Predictions]]:
-  """(findings, blocks) of `write_predictions`.
-
-  Raises:
-    FileNotFoundError: there is no such file.
-    ValueError: it has other columns, or a cell that is not a number.
-  """
-  with _open(path) as f:
-    reader = csv.reader(f)
-    header = next(reader, [])
-    count = (len(header) - len(_FILM)) // 2
-    findings = tuple(
-      name.removeprefix('label_')
-      for name in header[len(_FILM) : len(_FILM) + count]
-    )
-    kinds = [f'{kind}_{n}' for kind in ('label', 'logit') for n in findings]
-    if header != [*_FILM, *kinds]:
-      raise ValueError(
-        f'{path} does not have the columns of predictions.csv; write it again '
-        'with --mode=evaluate.'
-      )
-    blocks = {}
-    text = exchange.unescape_cell
-    try:
-      for key, group in itertools.groupby(reader, lambda row: row[:3]):
-        rows = list(group)
-        values = _floats([row[len(_FILM) :] for row in rows])
-        block = Predictions(
-          image=np.array([text(row[3]) for row in rows]),
-          patient=np.array([row[4] for row in rows]).astype(np.int64),
-          view=np.array([text(row[5]) for row in rows]),
-          age=_floats([row[6:7] for row in rows])[:, 0],
-          sex=np.array([text(row[7]) for row in rows]),
-          label=values[:, :count].astype(np.float32),
-          logit=values[:, count:].astype(np.float32),
-        )
-        condition = Condition(text(key[0]), text(key[1]), float(key[2]))
-        if condition in blocks:
-          raise ValueError(f'{condition} comes twice')
-        blocks[condition] = block
-    except (IndexError, ValueError) as error:
-      raise ValueError(
-        f'{path} is damaged near line {reader.line_num}: {error}.'
-      ) from error
-  return findings, blocks
-
-
-def _open(path: str):
-  if not os.path.exists(path):
-    folder, name = os.path.split(path)
-    raise FileNotFoundError(
-      f'No {name} in {folder or "."}; run --mode=evaluate first.'
-    )
-  return open(path, newline='', encoding='utf-8')
-
-
-# boxes.csv.
-
-
-class Boxes(NamedTuple):
-  """Rows of boxes.csv, by column. `truth` is NaN where a film has no box."""
-
-  split: np.ndarray  # 'n' str
-  image: np.ndarray  # 'n' str
-  patient: np.ndarray  # 'n' int64
-  finding: np.ndarray  # 'n' str
-  method: np.ndarray  # 'n' str
-  rule: np.ndarray  # 'n' str
-  truth: np.ndarray  # 'n 4'
-  count: np.ndarray  # 'n': predicted boxes of the row
-  box: np.ndarray  # 'sum(count) 4': predicted boxes, row after row
-  score: np.ndarray  # 'n s', in the order of localization.SCORES
-
-  def rows(self, index: Int[np.ndarray, 'm']) -> 'Boxes':
-    """The rows of these numbers, in this order."""
-    start = np.cumsum(self.count) - self.count
-    box = [np.arange(start[i], start[i] + self.count[i]) for i in index]
-    flat = np.concatenate([np.zeros(0, int), *box])
-    rows = {
-      name: column[index]
-      for name, column in self._asdict().items()
-      if name != 'box'
-    }
-    return Boxes(**rows, box=self.box[flat])
-
-
-_TEXT = ('split', 'image', 'patient', 'finding', 'method', 'rule')
-_BOX_COLUMNS = (*_TEXT, 'truth', 'boxes', *localization.SCORES)
-
-
-def write_boxes(path: str, rows: Iterable[Mapping]) -> None:
-  """Writes rows with the keys split, image, patient, finding, method, rule
-  and those of `localization.score_map`."""
-
-  def write(f):
-    writer = csv.writer(f, lineterminator='\n')
-    writer.writerow(_BOX_COLUMNS)
-    for row in rows:
-      truth = row['truth']
-      boxes = np.asarray(row['boxes'], np.float64).reshape(-1, 4)
-      writer.writerow(
-        [
-          *[exchange.escape_cell(str(row[name])) for name in _TEXT],
-          '' if truth is None else json.dumps([float(v) for v in truth]),
-          json.dumps(boxes.tolist()),
-          *[
-            '' if math.isnan(row[name]) else repr(float(row[name]))
-            for name in localization.SCORES
-          ],
-        ]
-      )
-
-  exchange.replace_file(path, write)
-
-
-def read_boxes(path: str) -> Boxes:
-  """The rows of `write_boxes`.
-
-  Raises:
-    FileNotFoundError: there is no such file.
-    ValueError: it has other columns, or a cell that is not what it should be.
-  """
-  # A speckled map has thousands of boxes in one cell.
-  csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-  with _open(path) as f:
-    reader = csv.reader(f)
-    if tuple(next(reader, [])) != _BOX_COLUMNS:
-      raise ValueError(
-        f'{path} does not have the columns of boxes.csv; write it again with '
-        '--mode=evaluate.'
-      )
-    try:
-      rows = list(reader)
-      width = len(_TEXT)
-      text = {
-        name: np.array([exchange.unescape_cell(r[i]) for r in rows], np.str_)
-        for i, name in enumerate(_TEXT)
-      }
-      text['patient'] = text['patient'].astype(np.int64)
-      truth = [
-        json.loads(r[width]) if r[width] else [math.nan] * 4 for r in rows
-      ]
-      boxes = [json.loads(r[width + 1]) for r in rows]
-      score = _floats([r[width + 2 :] for r in rows])
-      return Boxes(
-        **text,
-        truth=np.array(truth, np.float64).reshape(-1, 4),
-        count=np.array([len(b) for b in boxes], np.int64),
-        box=np.array(
-          list(itertools.chain.from_iterable(boxes)), np.float64
-        ).reshape(-1, 4),
-        score=score.reshape(len(rows), len(localization.SCORES)),
-      )
-    except (IndexError, TypeError, ValueError) as error:
-      raise ValueError(
-        f'{path} is damaged near line {reader.line_num}: {error}.'
-      ) from error
 
 
 # Classification.
@@ -305,7 +63,9 @@ def _patients(patient) -> int:
   return len(np.unique(patient))
 
 
-def classification_counts(block: Predictions, findings) -> list[dict]:
+def classification_counts(
+  block: stored_rows.Predictions, findings
+) -> list[dict]:
   """What `stats.figure` says beside the mean and each finding."""
   counts = [
     {
@@ -336,7 +96,7 @@ def _figures(names, values, samples, counts) -> dict[str, dict]:
 
 
 def sample_ranking(
-  block: Predictions, make: Callable, **options
+  block: stored_rows.Predictions, make: Callable, **options
 ) -> tuple[Float[np.ndarray, 'm'], Float[np.ndarray, 'r m']]:
   """`make` (make_auroc, say) of the films: its mean over findings and each,
   and the same of every resample; `options`: num_resamples and seed."""
@@ -347,7 +107,7 @@ def sample_ranking(
 
 
 def ranking_figures(
-  block: Predictions,
+  block: stored_rows.Predictions,
   *,
   findings: Sequence[str] = FINDINGS,
   rankings: Mapping[str, Callable] = RANKINGS,
@@ -366,7 +126,9 @@ def ranking_figures(
   }
 
 
-def subgroups(block: Predictions) -> dict[str, dict[str, np.ndarray]]:
+def subgroups(
+  block: stored_rows.Predictions,
+) -> dict[str, dict[str, np.ndarray]]:
   """By view, sex and age band: name -> mask of its films, if it has any."""
   age = np.asarray(block.age, np.float64)
   masks = {
@@ -384,11 +146,13 @@ def subgroups(block: Predictions) -> dict[str, dict[str, np.ndarray]]:
   }
 
 
-def _subset(block: Predictions, mask) -> Predictions:
-  return Predictions(*(column[mask] for column in block))
+def _subset(block: stored_rows.Predictions, mask) -> stored_rows.Predictions:
+  return stored_rows.Predictions(*(column[mask] for column in block))
 
 
-def _aligned(first: Predictions, other: Predictions, what: str) -> Predictions:
+def _aligned(
+  first: stored_rows.Predictions, other: stored_rows.Predictions, what: str
+) -> stored_rows.Predictions:
   """`other` in the order of `first`.
 
   Raises:
@@ -420,7 +184,7 @@ def _aligned(first: Predictions, other: Predictions, what: str) -> Predictions:
 
 def _calibrate(blocks, findings, **options) -> dict:
   """The part 'calibration': fitted on validation films, tried on test films."""
-  block = blocks.get(Condition(CALIBRATION_SPLIT))
+  block = blocks.get(stored_rows.Condition(CALIBRATION_SPLIT))
   if block is None:
     return {}
   fitted = calibration.fit(block.logit, block.label)
@@ -432,14 +196,14 @@ def _calibrate(blocks, findings, **options) -> dict:
       'findings': calibration.to_json(fitted, block.label, findings),
     }
   }
-  test = blocks.get(Condition(MAIN_SPLIT))
+  test = blocks.get(stored_rows.Condition(MAIN_SPLIT))
   if test is not None:
     result |= calibration_figures(test, fitted, findings=findings, **options)
   return result
 
 
 def calibration_figures(
-  block: Predictions,
+  block: stored_rows.Predictions,
   fitted: calibration.Fitted,
   *,
   findings: Sequence[str] = FINDINGS,
@@ -545,7 +309,7 @@ def score_names() -> list[str]:
   ]
 
 
-def localization_ratios(rows: Boxes) -> ratios.Ratios:
+def localization_ratios(rows: stored_rows.Boxes) -> ratios.Ratios:
   """The rows of one method and rule.
 
   Raises:
@@ -615,7 +379,7 @@ def _ordered(names, first: Sequence[str]) -> tuple[str, ...]:
 
 
 def localization_counts(
-  rows: Boxes, of_rows: ratios.Ratios
+  rows: stored_rows.Boxes, of_rows: ratios.Ratios
 ) -> list[list[dict]]:
   """What `stats.figure` says, by score and by 'mean' and finding."""
   films, film = np.unique(rows.image, return_inverse=True)
@@ -641,7 +405,7 @@ def localization_counts(
   return counts
 
 
-def localization_figures(rows: Boxes, **options) -> dict:
+def localization_figures(rows: stored_rows.Boxes, **options) -> dict:
   """{finding or 'mean': {score: figure}} of one method and rule."""
   of_rows = localization_ratios(rows)
   counts = localization_counts(rows, of_rows)
@@ -655,7 +419,7 @@ def localization_figures(rows: Boxes, **options) -> dict:
   }
 
 
-def methods_and_rules(rows: Boxes):
+def methods_and_rules(rows: stored_rows.Boxes):
   """(method, rule, its rows): Wang's rule first, the upper bound last."""
   for method in _ordered(rows.method, ()):
     of_method = rows.method == method
@@ -665,7 +429,7 @@ def methods_and_rules(rows: Boxes):
       yield method, rule, rows.rows(index)
 
 
-def boxes_of_split(rows: Boxes, split: str) -> Boxes:
+def boxes_of_split(rows: stored_rows.Boxes, split: str) -> stored_rows.Boxes:
   return rows.rows(np.flatnonzero(rows.split == split))
 
 
@@ -694,17 +458,19 @@ def summarize(
     ValueError: a damaged file.
   """
   options = {'num_resamples': num_resamples, 'seed': seed}
-  findings, blocks = read_predictions(os.path.join(workdir, 'predictions.csv'))
-  rows = read_boxes(os.path.join(workdir, 'boxes.csv'))
+  findings, blocks = stored_rows.read_predictions(
+    os.path.join(workdir, 'predictions.csv')
+  )
+  rows = stored_rows.read_boxes(os.path.join(workdir, 'boxes.csv'))
   classification, robustness = {}, []
   for condition, block in blocks.items():
     figures = ranking_figures(block, findings=findings, **options)
-    if condition.attack == CLEAN:
+    if condition.attack == stored_rows.CLEAN:
       classification[condition.split] = figures
     else:
       robustness.append({**condition._asdict(), **figures})
   robustness.sort(key=lambda r: (r['split'], r['attack'], r['epsilon']))
-  test = blocks.get(Condition(MAIN_SPLIT))
+  test = blocks.get(stored_rows.Condition(MAIN_SPLIT))
   return {
     'classification': classification,
     'robustness': robustness,
@@ -727,7 +493,12 @@ def summarize(
       split: {
         'auroc': _without_runs(
           _compare_rankings(
-            [test, _aligned(test, blocks[Condition(split)], 'Two test splits')],
+            [
+              test,
+              _aligned(
+                test, blocks[stored_rows.Condition(split)], 'Two test splits'
+              ),
+            ],
             findings,
             stats.make_auroc,
             **options,
@@ -735,7 +506,7 @@ def summarize(
         )
       }
       for split in RELIANCE_SPLITS
-      if test is not None and Condition(split) in blocks
+      if test is not None and stored_rows.Condition(split) in blocks
     },
     'localization': _localization(boxes_of_split(rows, MAIN_SPLIT), **options),
     'measures': measures.figures(
@@ -744,7 +515,7 @@ def summarize(
   }
 
 
-def _localization(rows: Boxes, **options) -> dict:
+def _localization(rows: stored_rows.Boxes, **options) -> dict:
   count, methods = {}, {}
   for method, rule, of_rule in methods_and_rules(rows):
     methods.setdefault(method, {})[rule] = localization_figures(
@@ -778,7 +549,9 @@ def _compare_rankings(blocks, findings, make, **options) -> dict[str, dict]:
   return stats.paired_figures(('mean', *findings), results, counts)
 
 
-def _add_delong(entries, blocks: Sequence[Predictions], findings) -> None:
+def _add_delong(
+  entries, blocks: Sequence[stored_rows.Predictions], findings
+) -> None:
   """'delong' of every difference in AUROC: {'low', 'high', 'p'}, None where
   undefined; films count as independent there."""
   first, *others = blocks
@@ -795,7 +568,9 @@ def _add_delong(entries, blocks: Sequence[Predictions], findings) -> None:
       }
 
 
-def _aligned_boxes(first: Boxes, other: Boxes, what: str) -> Boxes:
+def _aligned_boxes(
+  first: stored_rows.Boxes, other: stored_rows.Boxes, what: str
+) -> stored_rows.Boxes:
   """`other` in the order of `first`; ValueError unless the truth is one."""
 
   def keys(rows):
@@ -818,7 +593,9 @@ def _aligned_boxes(first: Boxes, other: Boxes, what: str) -> Boxes:
   return other.rows(place)
 
 
-def _compare_boxes(runs: Sequence[Boxes], **options) -> dict[str, dict]:
+def _compare_boxes(
+  runs: Sequence[stored_rows.Boxes], **options
+) -> dict[str, dict]:
   """{score: {'mean' | finding: entry}} of one method and rule."""
   of_runs = [localization_ratios(rows) for rows in runs]
   counts = localization_counts(runs[0], of_runs[0])
@@ -855,7 +632,8 @@ def compare(
   options = {'num_resamples': num_resamples, 'seed': seed}
   names = [os.path.basename(os.path.normpath(w)) for w in workdirs]
   read = [
-    read_predictions(os.path.join(w, 'predictions.csv')) for w in workdirs
+    stored_rows.read_predictions(os.path.join(w, 'predictions.csv'))
+    for w in workdirs
   ]
   findings = read[0][0]
   if any(of_run != findings for of_run, _ in read):
@@ -879,7 +657,7 @@ def compare(
       name: _compare_rankings(blocks, findings, make, **options)
       for name, make in RANKINGS.items()
     }
-    if condition.attack == CLEAN:
+    if condition.attack == stored_rows.CLEAN:
       _add_delong(entries['auroc'], blocks, findings)
       classification[condition.split] = entries
     else:
@@ -902,7 +680,9 @@ def _compare_localization(workdirs, **options) -> dict:
     {
       (method, rule): rows
       for method, rule, rows in methods_and_rules(
-        boxes_of_split(read_boxes(os.path.join(w, 'boxes.csv')), MAIN_SPLIT)
+        boxes_of_split(
+          stored_rows.read_boxes(os.path.join(w, 'boxes.csv')), MAIN_SPLIT
+        )
       )
     }
     for w in workdirs
