@@ -16,7 +16,7 @@ import time
 import numpy as np
 from sklearn import metrics as sklearn_metrics
 
-from cxr import localization, stats, stored_rows, summary
+from cxr import box_figures, localization, stats, stored_rows
 from input_pipeline.findings import BOXED, FINDINGS
 
 # Real prevalences run from .2 to 18 %.
@@ -165,7 +165,7 @@ def _box_rows(films):
   one = read.rows(np.flatnonzero(read.method == 'cam'))
   _timed(
     'localization figures of one method and rule',
-    lambda: summary.localization_figures(one),
+    lambda: box_figures.rule_figures(one),
   )
 
 
