@@ -1,10 +1,9 @@
 """The stored rows of a run -> its figures, so that each can be recomputed.
 
 Contract. `summarize` turns a workdir's predictions.csv and boxes.csv
-(stored_rows.py) into the parts of metrics.json that follow from them, and
-`compare` sets several runs on the same films side by side. A figure is what
-`stats.figure` returns, 'mean' that of the mean over findings; all intervals are
-by bootstrap over patients.
+(stored_rows.py) into the parts of metrics.json that follow from them. A figure
+is what `stats.figure` returns, 'mean' that of the mean over findings; all
+intervals are by bootstrap over patients.
 """
 
 import math
@@ -20,7 +19,6 @@ from cxr import (
   calibration,
   measures,
   metrics,
-  ratios,
   stats,
   stored_rows,
 )
@@ -107,6 +105,22 @@ def ranking_figures(
   }
 
 
+def compare_rankings(
+  blocks: Sequence[stored_rows.Predictions], findings, make: Callable, **options
+) -> dict[str, dict]:
+  """{'mean' | finding: entry of `stats.paired_figures`}; the blocks' rows stand
+  for the same films in the same order."""
+  first, *others = blocks
+  results = [
+    stats.paired_ranking(
+      make, first.logit, b.logit, first.label, first.patient, **options
+    )
+    for b in others
+  ]
+  counts = classification_counts(first, findings)
+  return stats.paired_figures(('mean', *findings), results, counts)
+
+
 def subgroups(
   block: stored_rows.Predictions,
 ) -> dict[str, dict[str, np.ndarray]]:
@@ -131,7 +145,7 @@ def _subset(block: stored_rows.Predictions, mask) -> stored_rows.Predictions:
   return stored_rows.Predictions(*(column[mask] for column in block))
 
 
-def _aligned(
+def aligned(
   first: stored_rows.Predictions, other: stored_rows.Predictions, what: str
 ) -> stored_rows.Predictions:
   """`other` in the order of `first`.
@@ -335,10 +349,10 @@ def summarize(
     'reliance': {
       split: {
         'auroc': _without_runs(
-          _compare_rankings(
+          compare_rankings(
             [
               test,
-              _aligned(
+              aligned(
                 test, blocks[stored_rows.Condition(split)], 'Two test splits'
               ),
             ],
@@ -362,168 +376,3 @@ def summarize(
 
 def _without_runs(compared: dict) -> dict:
   return {name: entry['difference'] for name, entry in compared.items()}
-
-
-# Several runs.
-
-
-def _compare_rankings(blocks, findings, make, **options) -> dict[str, dict]:
-  first, *others = blocks
-  results = [
-    stats.paired_ranking(
-      make, first.logit, b.logit, first.label, first.patient, **options
-    )
-    for b in others
-  ]
-  counts = classification_counts(first, findings)
-  return stats.paired_figures(('mean', *findings), results, counts)
-
-
-def _add_delong(
-  entries, blocks: Sequence[stored_rows.Predictions], findings
-) -> None:
-  """'delong' of every difference in AUROC: {'low', 'high', 'p'}, None where
-  undefined; films count as independent there."""
-  first, *others = blocks
-  for k, finding in enumerate(findings):
-    entry = entries[finding]
-    differences = entry.get('differences', [entry['difference']])
-    for difference, other in zip(differences, others, strict=True):
-      found = stats.delong_test(
-        first.logit[:, k], other.logit[:, k], first.label[:, k]
-      )
-      difference['delong'] = {
-        key: None if math.isnan(found[key]) else found[key]
-        for key in ('low', 'high', 'p')
-      }
-
-
-def _aligned_boxes(
-  first: stored_rows.Boxes, other: stored_rows.Boxes, what: str
-) -> stored_rows.Boxes:
-  """`other` in the order of `first`; ValueError unless the truth is one."""
-
-  def keys(rows):
-    return [rows.image, rows.finding, *np.nan_to_num(rows.truth, nan=-1.0).T]
-
-  mine, order = np.lexsort(keys(first)), np.lexsort(keys(other))
-  same = len(mine) == len(order) and all(
-    np.array_equal(a[mine], b[order])
-    for a, b in zip(
-      [*keys(first), first.patient], [*keys(other), other.patient], strict=True
-    )
-  )
-  if not same:
-    raise ValueError(
-      f'{what} were scored against other true boxes; evaluate them again on '
-      'one data folder.'
-    )
-  place = np.empty(len(order), int)
-  place[mine] = order
-  return other.rows(place)
-
-
-def _compare_boxes(
-  runs: Sequence[stored_rows.Boxes], **options
-) -> dict[str, dict]:
-  """{score: {'mean' | finding: entry}} of one method and rule."""
-  of_runs = [box_figures.ratios_of(rows) for rows in runs]
-  counts = box_figures.counts_of(runs[0], of_runs[0])
-  by_score = ratios.paired(of_runs, runs[0].patient, counts, **options)
-  return dict(zip(box_figures.score_names(), by_score, strict=True))
-
-
-def compare(
-  workdirs: Sequence[str],
-  *,
-  num_resamples: int = stats.NUM_RESAMPLES,
-  seed: int = 0,
-) -> dict:
-  """Runs on the same films side by side.
-
-  Every entry is {'runs': [a figure per run], 'difference': figure} with the
-  second run minus the first, its interval from the same resamples for both,
-  'p' by swapping patients between the runs and 'p_holm' over the findings
-  (None for the mean). With three runs or more 'differences' has all later
-  runs minus the first. Differences in AUROC on clean films have 'delong' too.
-
-  Returns:
-    {'runs': names, 'classification': {split: {'auroc' | 'average_precision':
-    {'mean' | finding: entry}}}, 'robustness': the same by attack and epsilon,
-    'localization': {method: {rule: {score: {'mean' | finding: entry}}}}} with
-    what all runs have.
-
-  Raises:
-    FileNotFoundError: a run that was not evaluated.
-    ValueError: fewer than two runs, or not the same films.
-  """
-  if len(workdirs) < 2:
-    raise ValueError(f'compare needs two runs or more, not {len(workdirs)}.')
-  options = {'num_resamples': num_resamples, 'seed': seed}
-  names = [os.path.basename(os.path.normpath(w)) for w in workdirs]
-  read = [
-    stored_rows.read_predictions(os.path.join(w, 'predictions.csv'))
-    for w in workdirs
-  ]
-  findings = read[0][0]
-  if any(of_run != findings for of_run, _ in read):
-    raise ValueError(
-      f'{", ".join(workdirs)} hold other findings; compare runs of one list.'
-    )
-  shared = [c for c in read[0][1] if all(c in blocks for _, blocks in read)]
-  if not shared:
-    raise ValueError(
-      f'{", ".join(workdirs)} share no split and attack; evaluate them with '
-      'the same config.evaluate.'
-    )
-  classification, robustness = {}, []
-  for condition in shared:
-    first = read[0][1][condition]
-    blocks = [first] + [
-      _aligned(first, others[condition], f'{workdirs[0]} and {workdir}')
-      for workdir, (_, others) in zip(workdirs[1:], read[1:], strict=True)
-    ]
-    entries = {
-      name: _compare_rankings(blocks, findings, make, **options)
-      for name, make in RANKINGS.items()
-    }
-    if condition.attack == stored_rows.CLEAN:
-      _add_delong(entries['auroc'], blocks, findings)
-      classification[condition.split] = entries
-    else:
-      robustness.append({**condition._asdict(), **entries})
-  robustness.sort(key=lambda r: (r['split'], r['attack'], r['epsilon']))
-  return {
-    'runs': names,
-    'classification': classification,
-    'robustness': robustness,
-    'localization': _compare_localization(workdirs, **options),
-    'measures': measures.compare(
-      [measures.read(os.path.join(w, 'measures.csv')) for w in workdirs],
-      **options,
-    ),
-  }
-
-
-def _compare_localization(workdirs, **options) -> dict:
-  runs = [
-    {
-      (method, rule): rows
-      for method, rule, rows in box_figures.methods_and_rules(
-        box_figures.of_split(
-          stored_rows.read_boxes(os.path.join(w, 'boxes.csv')), MAIN_SPLIT
-        )
-      )
-    }
-    for w in workdirs
-  ]
-  result = {}
-  for (method, rule), first in runs[0].items():
-    if not all((method, rule) in run for run in runs):
-      continue
-    aligned = [first] + [
-      _aligned_boxes(first, run[method, rule], f'{workdirs[0]} and {workdir}')
-      for workdir, run in zip(workdirs[1:], runs[1:], strict=True)
-    ]
-    result.setdefault(method, {})[rule] = _compare_boxes(aligned, **options)
-  return result
