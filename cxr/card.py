@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import jinja2
 
-from cxr import report_run, tables
+from cxr import report_answer, report_origin, tables
 
 TEMPLATES = os.path.join(os.path.dirname(__file__), 'templates')
 NAME = 'MODEL_CARD.md'
@@ -60,13 +60,13 @@ def _context(config, data, metrics) -> dict:
     'versions': metrics['versions'],
     'epsilon': f'{config["attack"]["epsilon"]:g}/255',
     'nih': data['name'] == 'nih',
-    'answer': report_run.answer(metrics),
+    'answer': report_answer.answer(metrics),
     'splits': _splits(data),
     'left_out': _left_out(data),
     'classification': _classification(metrics),
     'reliance': _rows(
       {
-        report_run.spelled(split): figures['auroc'].get('mean')
+        tables.spelled(split): figures['auroc'].get('mean')
         for split, figures in metrics.get('reliance', {}).items()
       },
       ('films drawn without the cause', 'change of mean AUROC'),
@@ -81,14 +81,14 @@ def _context(config, data, metrics) -> dict:
     ),
     'robustness': _rows(
       {
-        report_run.condition(entry): entry['auroc'].get('mean')
+        report_answer.condition(entry): entry['auroc'].get('mean')
         for entry in metrics.get('robustness', ())
-        if report_run.main_films(entry)
+        if report_answer.main_films(entry)
       },
       ('attack', 'mean AUROC'),
     ),
     'localization': _localization(localization),
-    'rule': report_run.main_rule(localization),
+    'rule': report_answer.main_rule(localization),
     'map_size': ', '.join(
       f'{method} {size[0]}x{size[1]}'
       for method, size in localization.get('map_size', {}).items()
@@ -103,21 +103,21 @@ def _splits(data) -> str:
     ('split', 'films', 'patients', 'boxes', 'SHA-256 of the sorted names'),
     [
       (
-        report_run.spelled(name),
+        tables.spelled(name),
         f'{of["images"]:,}',
         f'{of["patients"]:,}',
         f'{sum(of.get("boxes", {}).values()):,}',
         of['sha256'],
       )
-      for name, of in report_run.splits(data).items()
+      for name, of in report_origin.splits(data).items()
     ],
   )
 
 
 def _left_out(data) -> str:
-  counts = report_run.flatten(data.get('left_out', {}))
+  counts = report_origin.flatten(data.get('left_out', {}))
   return ', '.join(
-    f'{report_run.spelled(reason)} {n:,}'
+    f'{tables.spelled(reason)} {n:,}'
     for reason, n in counts.items()
     if isinstance(n, int) and n
   )
@@ -142,10 +142,10 @@ def _classification(metrics) -> str:
 
 
 def _localization(localization) -> str:
-  method = report_run.main_method(localization.get('methods', {}))
+  method = report_answer.main_method(localization.get('methods', {}))
   if method is None:
     return ''
-  rule = report_run.main_rule(localization)
+  rule = report_answer.main_rule(localization)
   wanted = ('iou@0.1', 'iou@0.3', 'iou@0.5', 'iobb@0.5', 'pointing', 'energy')
   rows = []
   for name, rules in localization['methods'].items():

@@ -9,7 +9,7 @@ import os
 
 from absl import logging
 
-from cxr import checkpoint, exchange, report, summary
+from cxr import checkpoint, exchange, report, summary_compare
 
 
 def compare(workdirs: tuple[str, ...], output: str = '') -> str:
@@ -26,7 +26,7 @@ def compare(workdirs: tuple[str, ...], output: str = '') -> str:
     'compare_' + '_'.join(names),
   )
   os.makedirs(output, exist_ok=True)
-  comparison = summary.compare(workdirs)
+  comparison = summary_compare.compare(workdirs)
   exchange.write_json(
     os.path.join(output, 'comparison.json'), comparison, indent=2
   )

@@ -3,8 +3,8 @@ calibration.json.
 
 The device's work is stored part by part under <workdir>/evaluation/<key>, so
 that an interrupted evaluation goes on; `key` stands for everything that moves
-a figure. The csv files are written from the parts, and every figure from the
-csv files (cxr/summary.py).
+a figure. The csv files (cxr/stored_rows.py, cxr/measures.py) are written from
+the parts, and every figure from the csv files (cxr/summary.py).
 """
 
 import hashlib
@@ -36,6 +36,7 @@ from cxr import (
   named_attacks,
   report,
   sharding,
+  stored_rows,
   subject,
   summary,
   tables,
@@ -77,7 +78,7 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
   test = splits['test']
   blocks, audits = _predictions(config, model, variables, mesh, splits, parts)
   rows, map_size = _boxes(config, model, variables, mesh, test, parts)
-  logits = blocks[summary.Condition('test')].logit
+  logits = blocks[stored_rows.Condition('test')].logit
   _examples(config, model, variables, mesh, test, rows, logits, workdir)
   of = Subject(config, model, variables, mesh, splits)
   measured = _measures(of, parts)
@@ -102,8 +103,10 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
 
 
 def _write_results(config, workdir, blocks, rows, measured, details) -> None:
-  summary.write_predictions(os.path.join(workdir, 'predictions.csv'), blocks)
-  summary.write_boxes(os.path.join(workdir, 'boxes.csv'), rows)
+  stored_rows.write_predictions(
+    os.path.join(workdir, 'predictions.csv'), blocks
+  )
+  stored_rows.write_boxes(os.path.join(workdir, 'boxes.csv'), rows)
   measures.write(os.path.join(workdir, 'measures.csv'), measured)
   exchange.write_json(
     os.path.join(workdir, 'evaluation.json'), details, indent=2
@@ -245,7 +248,7 @@ def _save_maps(path: str, name: np.ndarray, maps: np.ndarray) -> None:
 
 def _predictions(
   config, model, variables, mesh, splits, parts
-) -> tuple[dict[summary.Condition, summary.Predictions], dict]:
+) -> tuple[dict[stored_rows.Condition, stored_rows.Predictions], dict]:
   """Blocks of predictions.csv, and the audit of each attack."""
   predict = make_predict(model, mesh)
   batch_size = sharding.round_up(mesh, config.evaluate.batch_size)
@@ -262,7 +265,9 @@ def _predictions(
   for name, split in splits.items():
     if name != 'train' and len(split.label):
       logging.info('Predicting %s: %d films.', name, len(split.label))
-      blocks[summary.Condition(name)] = _block(split, logits_of(name, split))
+      blocks[stored_rows.Condition(name)] = _block(
+        split, logits_of(name, split)
+      )
 
   test = splits['test']
   rows = subject.subset(test, config.evaluate.attack_films or len(test.label))
@@ -299,7 +304,7 @@ def _predictions(
       )
       audits[f'worst_case {epsilon:g}'] = {'norm': config.evaluate.norm}
     for label, logits in under.items():
-      condition = summary.Condition('test', label, float(epsilon))
+      condition = stored_rows.Condition('test', label, float(epsilon))
       blocks[condition] = _block(test, logits, rows)
   return blocks, audits
 
@@ -310,8 +315,8 @@ def worst_logits(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
   return logits[loss.argmax(0), np.arange(len(label))]
 
 
-def _block(split, logits, rows=slice(None)) -> summary.Predictions:
-  return summary.Predictions(
+def _block(split, logits, rows=slice(None)) -> stored_rows.Predictions:
+  return stored_rows.Predictions(
     split.image_name[rows],
     split.patient[rows],
     split.view[rows],

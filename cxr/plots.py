@@ -2,7 +2,8 @@
 
 Every function returns a matplotlib `Figure` built without pyplot, so that no
 state is shared between calls. `svg` turns one into text for a page, where its
-ink follows the page (light or dark); `save` writes a file.
+ink follows the page (light or dark), `drawing` adds a caption; `save` writes a
+file.
 
 An estimate is `{'value', 'low', 'high', ...}`, value None where undefined.
 Boxes are (ymin, xmin, ymax, xmax) in [0, 1]: truth is drawn solid, a
@@ -17,10 +18,13 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 
+import markupsafe
 import matplotlib
 import numpy as np
 from matplotlib import colors, figure, lines, patches
 from matplotlib.backends import backend_agg
+
+from cxr import tables
 
 # Legible on white and on near-black (contrast above 3 on both).
 PALETTE = (
@@ -312,6 +316,21 @@ def svg(fig: figure.Figure, description: str) -> str:
     f' aria-label="{html.escape(description)}"'
     f' style="stroke-linejoin: round; stroke-linecap: butt">{text}'
   )
+
+
+def drawing(fig: figure.Figure, caption: str, series: Mapping) -> dict:
+  """A figure for the page; its text alternative tells where lines begin and
+  end. `series`: name -> [(x, estimate)]."""
+  ends = []
+  for name, points in series.items():
+    known = [(x, v) for x, e in points if (v := tables.value_of(e)) is not None]
+    if known:
+      (x, y), (x_end, y_end) = known[0], known[-1]
+      ends.append(f'{name}: {y:.3g} at {x:g}, {y_end:.3g} at {x_end:g}')
+  return {
+    'svg': markupsafe.Markup(svg(fig, f'{caption}. {"; ".join(ends)}.')),
+    'caption': f'{caption}.',
+  }
 
 
 def save(fig: figure.Figure, path) -> None:

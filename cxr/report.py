@@ -6,7 +6,10 @@ train.jsonl, metrics.json, boxes.csv, examples.npz, MODEL_CARD.md), so that it
 can be made again at any time; a part whose file or figures are absent is left
 out.
 
-Estimates are as in tables.py, films with maps as in gallery.py.
+A part of a page is what its template shows: sentences, tiles, drawings {'svg',
+'caption'} and groups of tables; None or empty where the run has no such figure.
+The modules report_*.py make them. Estimates are as in tables.py, films with
+maps as in gallery.py.
 """
 
 import csv
@@ -19,7 +22,19 @@ import jinja2
 import markupsafe
 import numpy as np
 
-from cxr import exchange, gallery, published, report_compare, report_run, tables
+from cxr import (
+  exchange,
+  gallery,
+  published,
+  report_answer,
+  report_classification,
+  report_compare,
+  report_localization,
+  report_measures,
+  report_origin,
+  report_robustness,
+  tables,
+)
 
 TEMPLATES = os.path.join(os.path.dirname(__file__), 'templates')
 SECTIONS = {
@@ -51,34 +66,36 @@ def write(workdir) -> str:
   data = _json(workdir, 'data.json') or metrics.get('data', {})
   config = _json(workdir, 'config.json')
   localization = metrics.get('localization', {})
-  rule = report_run.main_rule(localization)
+  rule = report_answer.main_rule(localization)
   caveat = _caveat(metrics, data)
   return _render(
     'report.html',
     os.path.join(workdir, 'report.html'),
     title=config.get('name') or os.path.basename(os.path.normpath(workdir)),
     kicker='Chest x-ray classification, robustness and localization',
-    answer=report_run.answer(metrics),
-    tiles=report_run.tiles(metrics),
+    answer=report_answer.answer(metrics),
+    tiles=report_answer.tiles(metrics),
     warnings=[
       *metrics.get('warnings', ()),
-      *report_run.check_warnings(metrics),
+      *report_robustness.check_warnings(metrics),
     ],
     sections={
-      'localization': report_run.localization(metrics, caveat),
+      'localization': report_localization.localization(metrics, caveat),
       'films': gallery.gallery(
         _examples(workdir, rule),
         rule=rule,
         sizes=localization.get('map_size'),
       ),
-      'classification': report_run.classification(metrics, data, caveat),
-      'calibration': report_run.calibration(metrics),
-      'robustness': report_run.robustness({'': metrics}),
-      'measures': report_run.measures(metrics),
-      'training': report_run.training(_json_lines(workdir, 'train.jsonl')),
-      'data': report_run.data_part(data),
+      'classification': report_classification.classification(
+        metrics, data, caveat
+      ),
+      'calibration': report_classification.calibration(metrics),
+      'robustness': report_robustness.robustness({'': metrics}),
+      'measures': report_measures.measures(metrics),
+      'training': report_origin.training(_json_lines(workdir, 'train.jsonl')),
+      'data': report_origin.data_part(data),
       'card': _unwrapped(_text(workdir, 'MODEL_CARD.md')),
-      'configuration': report_run.configuration(
+      'configuration': report_origin.configuration(
         config, metrics.get('versions', {})
       ),
     },
@@ -103,7 +120,7 @@ def write_comparison(path, workdirs: Sequence, comparison: Mapping) -> str:
   metrics = {n: _json(folder, 'metrics.json') for n, folder in folders.items()}
   configs = {n: _json(folder, 'config.json') for n, folder in folders.items()}
   localization = metrics[names[0]].get('localization', {})
-  rule = report_run.main_rule(localization)
+  rule = report_answer.main_rule(localization)
   cases = report_compare.shared_cases(
     {name: _examples(folder, rule) for name, folder in folders.items()}
   )
@@ -224,7 +241,7 @@ def _probabilities(cases, stored):
         rows(_called_cell),
         notes=notes,
       ),
-      report_run.operating_points(stored),
+      report_classification.operating_points(stored),
     ]
   return tables.group(found)
 
@@ -331,7 +348,7 @@ def _caveat(metrics, data):
   if 'nih' not in (data.get('name'), metrics.get('data', {}).get('name')):
     return ''
   return published.caveat(
-    report_run.splits(data).get('test', {}).get('images'),
+    report_origin.splits(data).get('test', {}).get('images'),
     sum(metrics.get('localization', {}).get('count', {}).values()),
   )
 

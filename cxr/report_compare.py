@@ -9,7 +9,16 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from cxr import gallery, plots, report_run, tables
+from cxr import (
+  gallery,
+  plots,
+  report_answer,
+  report_localization,
+  report_measures,
+  report_origin,
+  report_robustness,
+  tables,
+)
 
 
 def _differences(entry: Mapping) -> list[Mapping]:
@@ -38,9 +47,9 @@ class _Question(NamedTuple):
 
 def _question(comparison) -> _Question | None:
   localization = comparison.get('localization', {})
-  method = report_run.main_method(localization)
+  method = report_answer.main_method(localization)
   for rule, scores in localization.get(method, {}).items():
-    score = report_run.main_score(scores)
+    score = report_answer.main_score(scores)
     entry = _leaf(scores, score, 'mean')
     if entry:
       control = _leaf(localization, 'random', rule, score, 'mean')
@@ -63,15 +72,15 @@ def _against(entry: Mapping, i: int, digits: int = 3) -> str:
 
 def _auroc(comparison):
   classification = comparison.get('classification', {})
-  split = report_run.main_split(classification)
+  split = report_answer.main_split(classification)
   return _leaf(classification, split, 'auroc', 'mean')
 
 
 def _attacked(comparison):
   """(its condition, entry) at the largest epsilon that the runs share."""
-  entry = report_run.attacked(comparison.get('robustness', ()))
+  entry = report_answer.attacked(comparison.get('robustness', ()))
   mean = _leaf(entry or {}, 'auroc', 'mean')
-  return (report_run.condition(entry), mean) if mean else None
+  return (report_answer.condition(entry), mean) if mean else None
 
 
 def _told(difference):
@@ -140,7 +149,7 @@ def tiles(comparison: Mapping) -> list[dict]:
     entries.append((f'Mean AUROC, {attacked[0]}', attacked[1], {}))
   first, *others = comparison['runs']
   return [
-    report_run.tile(
+    report_answer.tile(
       f'{label}: {other} less {first}',
       difference,
       _against(entry, i),
@@ -169,8 +178,8 @@ def headline(comparison: Mapping) -> dict | None:
         label = f'accuracy at {name}' if score.startswith('iou') else name
         entries[f'{method}: {label}'] = _leaf(scores, score, 'mean')
   classification = comparison.get('classification', {})
-  for split, scores in report_run.shown_splits(classification).items():
-    label = f'mean AUROC, {report_run.spelled(split)}'
+  for split, scores in report_answer.shown_splits(classification).items():
+    label = f'mean AUROC, {tables.spelled(split)}'
     entries[label] = _leaf(scores, 'auroc', 'mean')
   attacked = _attacked(comparison)
   if attacked:
@@ -248,7 +257,7 @@ def localization(comparison: Mapping, metrics: Mapping) -> dict | None:
               tables.text_cell(finding),
               tables.text_cell(rule),
               *_cells(entry),
-              kind=report_run.kind_of(method, rule),
+              kind=report_localization.kind_of(method, rule),
               method=method,
               rule=rule,
               finding=finding,
@@ -266,12 +275,12 @@ def localization(comparison: Mapping, metrics: Mapping) -> dict | None:
     rows,
     notes=[_note(names)],
   )
-  method = report_run.main_method(comparison['localization']) or ''
+  method = report_answer.main_method(comparison['localization']) or ''
   rule = next(iter(comparison['localization'].get(method, {})), '')
-  filters = report_run.localization_filters(rows, rule, method=method)
+  filters = report_localization.localization_filters(rows, rule, method=method)
   curves = [
-    report_run.accuracy_curve(_series(metrics, kind), kind, rule)
-    for kind in report_run.RATIOS
+    report_localization.accuracy_curve(_series(metrics, kind), kind, rule)
+    for kind in report_localization.RATIOS
   ]
   return {
     'figures': [c for c in curves if c],
@@ -285,12 +294,12 @@ def _series(metrics, kind):
   for i, (run, of_run) in enumerate(metrics.items()):
     scores = of_run.get('localization', {})
     for method in scores.get('methods', {}):
-      points = report_run.thresholds(
-        report_run.mean_scores(scores, method), kind
+      points = report_localization.thresholds(
+        report_answer.mean_scores(scores, method), kind
       )
       if not tables.is_control(method):
         series[f'{run}, {method}'] = points
-      elif not i and report_run.drawn(method):
+      elif not i and report_localization.drawn(method):
         series[tables.method_name(method)] = points
   return series
 
@@ -300,7 +309,7 @@ def classification(comparison: Mapping) -> list[dict]:
   rows = [
     tables.row(
       tables.text_cell(finding),
-      tables.text_cell(report_run.spelled(split)),
+      tables.text_cell(tables.spelled(split)),
       *_cells(entry),
       *(
         tables.p_cell(difference.get('delong', {}).get('p'))
@@ -342,7 +351,7 @@ def robustness(comparison: Mapping, metrics: Mapping) -> dict | None:
     tables.row(
       tables.text_cell(finding),
       tables.text_cell(entry['attack']),
-      tables.text_cell(report_run.spelled(entry.get('split', 'test'))),
+      tables.text_cell(tables.spelled(entry.get('split', 'test'))),
       tables.number_cell(float(entry['epsilon']), 2),
       *_cells(scores),
       finding=finding,
@@ -365,7 +374,10 @@ def robustness(comparison: Mapping, metrics: Mapping) -> dict | None:
     tables.choice('finding', 'Finding', rows, default='mean'),
     tables.choice('epsilon', 'Epsilon (1/255)', rows, default=''),
   ]
-  measured = report_run.robustness(metrics) or {'figures': [], 'groups': []}
+  measured = report_robustness.robustness(metrics) or {
+    'figures': [],
+    'groups': [],
+  }
   groups = [g for g in [tables.group([table], filters)] if g]
   if not groups and not measured['groups']:
     return None
@@ -376,31 +388,33 @@ def measures(comparison: Mapping) -> dict | None:
   names, found = comparison['runs'], comparison.get('measures', {})
   rows = [
     tables.row(
-      *report_run.measure_cells(measure, method, condition, finding),
+      *report_measures.measure_cells(measure, method, condition, finding),
       *_cells(entry),
       measure=measure,
       finding=finding,
     )
-    for measure, method, condition, findings in report_run.measured(found)
+    for measure, method, condition, findings in report_measures.measured(found)
     for finding, entry in findings.items()
   ]
   table = tables.table(
     'measures-table',
     'Measures of a film, run beside run',
-    [*map(tables.column, report_run.MEASURE_KEYS), *_columns(names)],
+    [*map(tables.column, report_measures.MEASURE_KEYS), *_columns(names)],
     rows,
-    notes=[_note(names), *report_run.measure_notes(found)],
+    notes=[_note(names), *report_measures.measure_notes(found)],
   )
-  return tables.group([table], report_run.measure_filters(rows))
+  return tables.group([table], report_measures.measure_filters(rows))
 
 
 def configuration(configs: Mapping[str, Mapping]) -> list[dict]:
   """Only the fields in which the runs differ."""
-  flat = {name: report_run.flatten(config) for name, config in configs.items()}
+  flat = {
+    name: report_origin.flatten(config) for name, config in configs.items()
+  }
   rows = []
   for field in dict.fromkeys(f for values in flat.values() for f in values):
     texts = [
-      report_run.setting(values[field]) if field in values else '–'
+      report_origin.setting(values[field]) if field in values else '–'
       for values in flat.values()
     ]
     if len(set(texts)) > 1:

@@ -23,6 +23,7 @@ from absl import logging
 from jaxtyping import Float
 
 from cxr import (
+  box_figures,
   checkpoint,
   compare,
   exchange,
@@ -30,6 +31,7 @@ from cxr import (
   plots,
   ratios,
   stats,
+  stored_rows,
   study_tables,
   summary,
 )
@@ -193,7 +195,7 @@ def sample(workdir: str, **options) -> dict[tuple[str, ...], Sampled]:
   draw equal patients.
   """
   result = {}
-  findings, blocks = summary.read_predictions(
+  findings, blocks = stored_rows.read_predictions(
     os.path.join(workdir, 'predictions.csv')
   )
   for (split, attack, epsilon), block in blocks.items():
@@ -206,13 +208,13 @@ def sample(workdir: str, **options) -> dict[tuple[str, ...], Sampled]:
         *summary.sample_ranking(block, make, **options),
         counts,
       )
-  boxes = summary.read_boxes(os.path.join(workdir, 'boxes.csv'))
-  boxes = summary.boxes_of_split(boxes, summary.MAIN_SPLIT)
-  for method, rule, rows in summary.methods_and_rules(boxes):
-    of_rows = summary.localization_ratios(rows)
+  boxes = stored_rows.read_boxes(os.path.join(workdir, 'boxes.csv'))
+  boxes = box_figures.of_split(boxes, summary.MAIN_SPLIT)
+  for method, rule, rows in box_figures.methods_and_rules(boxes):
+    of_rows = box_figures.ratios_of(rows)
     values, samples = ratios.sample(of_rows, rows.patient, **options)
-    counts = summary.localization_counts(rows, of_rows)
-    for s, score in enumerate(summary.score_names()):
+    counts = box_figures.counts_of(rows, of_rows)
+    for s, score in enumerate(box_figures.score_names()):
       result['localization', score, method, rule] = Sampled(
         ('mean', *of_rows.findings),
         _films(rows.image),

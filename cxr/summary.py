@@ -1,301 +1,38 @@
 """The stored rows of a run -> its figures, so that each can be recomputed.
 
-Contract. A workdir holds predictions.csv (a row per split, attack, epsilon and
-film: label and logit of each finding) and boxes.csv (a row per boxed film,
-finding, method and rule: true box, predicted boxes, scores). `summarize` turns
-them into the parts of metrics.json that follow from them, and `compare` sets
-several runs on the same films side by side. A figure is what `stats.figure`
-returns; all intervals are by bootstrap over patients.
-
-Localization follows Wang et al. 2017. With T a threshold of IoU or IoBB:
-
-  iou@T     boxes of the finding that some predicted box overlaps by more than
-            T, over the boxes of the finding
-  afp_iou@T predicted boxes of the finding, on ALL boxed films, that overlap
-            no true box of it by more than T, over the boxes of ALL findings
-
-A true box that was missed counts as such; 'mean' is the mean over findings.
+Contract. `summarize` turns a workdir's predictions.csv and boxes.csv
+(stored_rows.py) into the parts of metrics.json that follow from them. A figure
+is what `stats.figure` returns, 'mean' that of the mean over findings; all
+intervals are by bootstrap over patients.
 """
 
-import csv
-import itertools
-import json
 import math
 import os
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy import special
 
 from cxr import (
+  box_figures,
   calibration,
-  exchange,
-  localization,
   measures,
   metrics,
-  ratios,
   stats,
+  stored_rows,
 )
 from input_pipeline.findings import FINDINGS
 
-IOU_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-IOBB_THRESHOLDS = (0.1, 0.25, 0.5, 0.75, 0.9)
-# Rows of boxes.csv whose mean over true boxes is a figure -> its name.
-MEANS = {
-  'iou': 'mean_iou',
-  'mask_iou': 'mask_iou',
-  'ior': 'ior',
-  'pointing': 'pointing',
-  'energy': 'energy',
-  'map_auroc': 'map_auroc',
-}
 RANKINGS = {
   'auroc': stats.make_auroc,
   'average_precision': stats.make_average_precision,
 }
 AGE_BANDS = ((0, 18), (18, 40), (40, 60), (60, 80), (80, math.inf))
-CLEAN = 'clean'
 MAIN_SPLIT = 'test'
 CALIBRATION_SPLIT = 'validation'
 # The phantom's test films drawn again without what the labels gave away.
 RELIANCE_SPLITS = ('test_without_shortcut', 'test_without_lesions')
-
-
-# predictions.csv.
-
-
-class Predictions(NamedTuple):
-  """One condition's films. Unknown labels and ages are NaN."""
-
-  image: np.ndarray  # 'n' str
-  patient: np.ndarray  # 'n' int64
-  view: np.ndarray  # 'n' str: 'PA', 'AP' or ''
-  age: np.ndarray  # 'n' float
-  sex: np.ndarray  # 'n' str: 'M', 'F' or ''
-  label: np.ndarray  # 'n k' float32
-  logit: np.ndarray  # 'n k' float32
-
-
-class Condition(NamedTuple):
-  """What the films of a block of predictions.csv went through."""
-
-  split: str
-  attack: str = CLEAN
-  epsilon: float = 0.0  # in 1/255
-
-
-_FILM = ('split', 'attack', 'epsilon', 'image', 'patient', 'view', 'age', 'sex')
-
-
-def _number(value: float) -> str:
-  """Nine digits keep every float32; an unknown is an empty cell."""
-  return '' if math.isnan(value) else f'{value:.9g}'
-
-
-def write_predictions(
-  path: str,
-  blocks: Mapping[Condition, Predictions],
-  *,
-  findings: Sequence[str] = FINDINGS,
-) -> None:
-  """Writes every condition's rows; the old file stays until it is whole."""
-
-  def write(f):
-    writer = csv.writer(f, lineterminator='\n')
-    labels, logits = (
-      [f'{kind}_{name}' for name in findings] for kind in ('label', 'logit')
-    )
-    writer.writerow([*_FILM, *labels, *logits])
-    text = exchange.escape_cell
-    for condition, block in blocks.items():
-      split, attack, epsilon = condition
-      start = [text(split), text(attack), _number(float(epsilon))]
-      columns = zip(
-        map(text, block.image.tolist()),
-        block.patient.tolist(),
-        map(text, block.view.tolist()),
-        np.asarray(block.age, np.float64).tolist(),
-        map(text, block.sex.tolist()),
-        np.asarray(block.label, np.float64).tolist(),
-        np.asarray(block.logit, np.float64).tolist(),
-        strict=True,
-      )
-      for image, patient, view, age, sex, label, logit in columns:
-        film = [*start, image, patient, view, _number(age), sex]
-        # A logit that is NaN stays 'nan': it is a fault, not an unknown.
-        writer.writerow(
-          [*film, *map(_number, label), *[f'{v:.9g}' for v in logit]]
-        )
-
-  exchange.replace_file(path, write)
-
-
-def _floats(rows: Sequence[Sequence[str]]) -> np.ndarray:
-  return np.array([[cell or 'nan' for cell in row] for row in rows], np.float64)
-
-
-def read_predictions(
-  path: str,
-) -> tuple[tuple[str, ...], dict[Condition, Predictions]]:
-  """(findings, blocks) of `write_predictions`.
-
-  Raises:
-    FileNotFoundError: there is no such file.
-    ValueError: it has other columns, or a cell that is not a number.
-  """
-  with _open(path) as f:
-    reader = csv.reader(f)
-    header = next(reader, [])
-    count = (len(header) - len(_FILM)) // 2
-    findings = tuple(
-      name.removeprefix('label_')
-      for name in header[len(_FILM) : len(_FILM) + count]
-    )
-    kinds = [f'{kind}_{n}' for kind in ('label', 'logit') for n in findings]
-    if header != [*_FILM, *kinds]:
-      raise ValueError(
-        f'{path} does not have the columns of predictions.csv; write it again '
-        'with --mode=evaluate.'
-      )
-    blocks = {}
-    text = exchange.unescape_cell
-    try:
-      for key, group in itertools.groupby(reader, lambda row: row[:3]):
-        rows = list(group)
-        values = _floats([row[len(_FILM) :] for row in rows])
-        block = Predictions(
-          image=np.array([text(row[3]) for row in rows]),
-          patient=np.array([row[4] for row in rows]).astype(np.int64),
-          view=np.array([text(row[5]) for row in rows]),
-          age=_floats([row[6:7] for row in rows])[:, 0],
-          sex=np.array([text(row[7]) for row in rows]),
-          label=values[:, :count].astype(np.float32),
-          logit=values[:, count:].astype(np.float32),
-        )
-        condition = Condition(text(key[0]), text(key[1]), float(key[2]))
-        if condition in blocks:
-          raise ValueError(f'{condition} comes twice')
-        blocks[condition] = block
-    except (IndexError, ValueError) as error:
-      raise ValueError(
-        f'{path} is damaged near line {reader.line_num}: {error}.'
-      ) from error
-  return findings, blocks
-
-
-def _open(path: str):
-  if not os.path.exists(path):
-    folder, name = os.path.split(path)
-    raise FileNotFoundError(
-      f'No {name} in {folder or "."}; run --mode=evaluate first.'
-    )
-  return open(path, newline='', encoding='utf-8')
-
-
-# boxes.csv.
-
-
-class Boxes(NamedTuple):
-  """Rows of boxes.csv, by column. `truth` is NaN where a film has no box."""
-
-  split: np.ndarray  # 'n' str
-  image: np.ndarray  # 'n' str
-  patient: np.ndarray  # 'n' int64
-  finding: np.ndarray  # 'n' str
-  method: np.ndarray  # 'n' str
-  rule: np.ndarray  # 'n' str
-  truth: np.ndarray  # 'n 4'
-  count: np.ndarray  # 'n': predicted boxes of the row
-  box: np.ndarray  # 'sum(count) 4': predicted boxes, row after row
-  score: np.ndarray  # 'n s', in the order of localization.SCORES
-
-  def rows(self, index: Int[np.ndarray, 'm']) -> 'Boxes':
-    """The rows of these numbers, in this order."""
-    start = np.cumsum(self.count) - self.count
-    box = [np.arange(start[i], start[i] + self.count[i]) for i in index]
-    flat = np.concatenate([np.zeros(0, int), *box])
-    rows = {
-      name: column[index]
-      for name, column in self._asdict().items()
-      if name != 'box'
-    }
-    return Boxes(**rows, box=self.box[flat])
-
-
-_TEXT = ('split', 'image', 'patient', 'finding', 'method', 'rule')
-_BOX_COLUMNS = (*_TEXT, 'truth', 'boxes', *localization.SCORES)
-
-
-def write_boxes(path: str, rows: Iterable[Mapping]) -> None:
-  """Writes rows with the keys split, image, patient, finding, method, rule
-  and those of `localization.score_map`."""
-
-  def write(f):
-    writer = csv.writer(f, lineterminator='\n')
-    writer.writerow(_BOX_COLUMNS)
-    for row in rows:
-      truth = row['truth']
-      boxes = np.asarray(row['boxes'], np.float64).reshape(-1, 4)
-      writer.writerow(
-        [
-          *[exchange.escape_cell(str(row[name])) for name in _TEXT],
-          '' if truth is None else json.dumps([float(v) for v in truth]),
-          json.dumps(boxes.tolist()),
-          *[
-            '' if math.isnan(row[name]) else repr(float(row[name]))
-            for name in localization.SCORES
-          ],
-        ]
-      )
-
-  exchange.replace_file(path, write)
-
-
-def read_boxes(path: str) -> Boxes:
-  """The rows of `write_boxes`.
-
-  Raises:
-    FileNotFoundError: there is no such file.
-    ValueError: it has other columns, or a cell that is not what it should be.
-  """
-  # A speckled map has thousands of boxes in one cell.
-  csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-  with _open(path) as f:
-    reader = csv.reader(f)
-    if tuple(next(reader, [])) != _BOX_COLUMNS:
-      raise ValueError(
-        f'{path} does not have the columns of boxes.csv; write it again with '
-        '--mode=evaluate.'
-      )
-    try:
-      rows = list(reader)
-      width = len(_TEXT)
-      text = {
-        name: np.array([exchange.unescape_cell(r[i]) for r in rows], np.str_)
-        for i, name in enumerate(_TEXT)
-      }
-      text['patient'] = text['patient'].astype(np.int64)
-      truth = [
-        json.loads(r[width]) if r[width] else [math.nan] * 4 for r in rows
-      ]
-      boxes = [json.loads(r[width + 1]) for r in rows]
-      score = _floats([r[width + 2 :] for r in rows])
-      return Boxes(
-        **text,
-        truth=np.array(truth, np.float64).reshape(-1, 4),
-        count=np.array([len(b) for b in boxes], np.int64),
-        box=np.array(
-          list(itertools.chain.from_iterable(boxes)), np.float64
-        ).reshape(-1, 4),
-        score=score.reshape(len(rows), len(localization.SCORES)),
-      )
-    except (IndexError, TypeError, ValueError) as error:
-      raise ValueError(
-        f'{path} is damaged near line {reader.line_num}: {error}.'
-      ) from error
 
 
 # Classification.
@@ -305,7 +42,9 @@ def _patients(patient) -> int:
   return len(np.unique(patient))
 
 
-def classification_counts(block: Predictions, findings) -> list[dict]:
+def classification_counts(
+  block: stored_rows.Predictions, findings
+) -> list[dict]:
   """What `stats.figure` says beside the mean and each finding."""
   counts = [
     {
@@ -336,7 +75,7 @@ def _figures(names, values, samples, counts) -> dict[str, dict]:
 
 
 def sample_ranking(
-  block: Predictions, make: Callable, **options
+  block: stored_rows.Predictions, make: Callable, **options
 ) -> tuple[Float[np.ndarray, 'm'], Float[np.ndarray, 'r m']]:
   """`make` (make_auroc, say) of the films: its mean over findings and each,
   and the same of every resample; `options`: num_resamples and seed."""
@@ -347,7 +86,7 @@ def sample_ranking(
 
 
 def ranking_figures(
-  block: Predictions,
+  block: stored_rows.Predictions,
   *,
   findings: Sequence[str] = FINDINGS,
   rankings: Mapping[str, Callable] = RANKINGS,
@@ -366,7 +105,25 @@ def ranking_figures(
   }
 
 
-def subgroups(block: Predictions) -> dict[str, dict[str, np.ndarray]]:
+def compare_rankings(
+  blocks: Sequence[stored_rows.Predictions], findings, make: Callable, **options
+) -> dict[str, dict]:
+  """{'mean' | finding: entry of `stats.paired_figures`}; the blocks' rows stand
+  for the same films in the same order."""
+  first, *others = blocks
+  results = [
+    stats.paired_ranking(
+      make, first.logit, b.logit, first.label, first.patient, **options
+    )
+    for b in others
+  ]
+  counts = classification_counts(first, findings)
+  return stats.paired_figures(('mean', *findings), results, counts)
+
+
+def subgroups(
+  block: stored_rows.Predictions,
+) -> dict[str, dict[str, np.ndarray]]:
   """By view, sex and age band: name -> mask of its films, if it has any."""
   age = np.asarray(block.age, np.float64)
   masks = {
@@ -384,11 +141,13 @@ def subgroups(block: Predictions) -> dict[str, dict[str, np.ndarray]]:
   }
 
 
-def _subset(block: Predictions, mask) -> Predictions:
-  return Predictions(*(column[mask] for column in block))
+def _subset(block: stored_rows.Predictions, mask) -> stored_rows.Predictions:
+  return stored_rows.Predictions(*(column[mask] for column in block))
 
 
-def _aligned(first: Predictions, other: Predictions, what: str) -> Predictions:
+def aligned(
+  first: stored_rows.Predictions, other: stored_rows.Predictions, what: str
+) -> stored_rows.Predictions:
   """`other` in the order of `first`.
 
   Raises:
@@ -420,7 +179,7 @@ def _aligned(first: Predictions, other: Predictions, what: str) -> Predictions:
 
 def _calibrate(blocks, findings, **options) -> dict:
   """The part 'calibration': fitted on validation films, tried on test films."""
-  block = blocks.get(Condition(CALIBRATION_SPLIT))
+  block = blocks.get(stored_rows.Condition(CALIBRATION_SPLIT))
   if block is None:
     return {}
   fitted = calibration.fit(block.logit, block.label)
@@ -432,14 +191,14 @@ def _calibrate(blocks, findings, **options) -> dict:
       'findings': calibration.to_json(fitted, block.label, findings),
     }
   }
-  test = blocks.get(Condition(MAIN_SPLIT))
+  test = blocks.get(stored_rows.Condition(MAIN_SPLIT))
   if test is not None:
     result |= calibration_figures(test, fitted, findings=findings, **options)
   return result
 
 
 def calibration_figures(
-  block: Predictions,
+  block: stored_rows.Predictions,
   fitted: calibration.Fitted,
   *,
   findings: Sequence[str] = FINDINGS,
@@ -532,143 +291,6 @@ def _calibration_error(block, probability, has_point, findings) -> dict:
   return result
 
 
-# Localization.
-
-
-def score_names() -> list[str]:
-  """The figures of localization, in order."""
-  pairs = [('iou', IOU_THRESHOLDS), ('iobb', IOBB_THRESHOLDS)]
-  return [
-    *(f'{kind}@{t:g}' for kind, ts in pairs for t in ts),
-    *(f'afp_{kind}@{t:g}' for kind, ts in pairs for t in ts),
-    *MEANS.values(),
-  ]
-
-
-def localization_ratios(rows: Boxes) -> ratios.Ratios:
-  """The rows of one method and rule.
-
-  Raises:
-    ValueError: rows of one film and finding (several true boxes) that list
-      different predicted boxes.
-  """
-  findings = _ordered(rows.finding, FINDINGS)
-  column = np.array([findings.index(f) for f in rows.finding.tolist()], int)
-  row = np.arange(len(column))
-  boxed = localization.has_box(rows.truth)
-  place = {name: i for i, name in enumerate(score_names())}
-  numerator = np.zeros((len(row), len(place), len(findings)))
-  denominator = np.zeros_like(numerator)
-
-  # A film with several boxes of a finding has several rows with the same
-  # predicted boxes: each is counted once, and is right if it hits any.
-  films, film = np.unique(rows.image, return_inverse=True)
-  _, first, key = np.unique(
-    film * len(findings) + column, return_index=True, return_inverse=True
-  )
-  if not np.array_equal(rows.count, rows.count[first[key]]):
-    raise ValueError(
-      'Rows of one film, finding, method and rule list different numbers of '
-      'predicted boxes in boxes.csv; write it again with --mode=evaluate.'
-    )
-  # False positives need every film: a missing row is not an empty one.
-  complete = np.bincount(column[first], minlength=len(findings)) == len(films)
-  start = np.cumsum(rows.count) - rows.count
-  box_row = np.repeat(row, rows.count)
-  slot = start[first[key[box_row]]] + np.arange(len(box_row)) - start[box_row]
-  is_first = np.isin(row, first)[box_row]
-  for kind, overlap, thresholds in (
-    ('iou', localization.iou, IOU_THRESHOLDS),
-    ('iobb', localization.iobb, IOBB_THRESHOLDS),
-  ):
-    score = np.zeros(len(box_row))
-    with_truth = boxed[box_row]
-    score[with_truth] = overlap(
-      rows.box[with_truth], rows.truth[box_row[with_truth]]
-    )
-    best_of_row, best_of_box = np.zeros(len(row)), np.zeros(len(box_row))
-    np.maximum.at(best_of_row, box_row, score)
-    np.maximum.at(best_of_box, slot, score)
-    for t in thresholds:
-      s = place[f'{kind}@{t:g}']
-      numerator[row, s, column] = boxed & (best_of_row > t)
-      denominator[row, s, column] = boxed
-      s = place[f'afp_{kind}@{t:g}']
-      wrong = box_row[is_first & (best_of_box <= t)]
-      numerator[row, s, column] = np.bincount(wrong, minlength=len(row))
-      denominator[:, s, :] = boxed[:, None] & complete
-  for source, name in MEANS.items():
-    value = rows.score[:, localization.SCORES.index(source)]
-    defined = boxed & ~np.isnan(value)
-    numerator[row, place[name], column] = np.where(defined, value, 0.0)
-    denominator[row, place[name], column] = defined
-  return ratios.Ratios(numerator, denominator, findings)
-
-
-def _ordered(names, first: Sequence[str]) -> tuple[str, ...]:
-  """The distinct names: those of `first` in its order, then the others."""
-  present = list(dict.fromkeys(np.asarray(names).tolist()))
-  return (
-    *(n for n in first if n in present),
-    *(n for n in present if n not in first),
-  )
-
-
-def localization_counts(
-  rows: Boxes, of_rows: ratios.Ratios
-) -> list[list[dict]]:
-  """What `stats.figure` says, by score and by 'mean' and finding."""
-  films, film = np.unique(rows.image, return_inverse=True)
-  counts = []
-  for s, name in enumerate(score_names()):
-    of_score = []
-    for c in (slice(None), *range(len(of_rows.findings))):
-      counted = of_rows.denominator[:, s, c] > 0
-      if counted.ndim > 1:
-        counted = counted.any(axis=1)
-      if name.startswith('afp_'):
-        why = 'boxes.csv lacks rows of films without a box of the finding'
-      else:
-        why = 'no film has a box of the finding'
-      of_score.append(
-        {
-          'images': len(np.unique(film[counted])),
-          'patients': _patients(rows.patient[counted]),
-          'why': why,
-        }
-      )
-    counts.append(of_score)
-  return counts
-
-
-def localization_figures(rows: Boxes, **options) -> dict:
-  """{finding or 'mean': {score: figure}} of one method and rule."""
-  of_rows = localization_ratios(rows)
-  counts = localization_counts(rows, of_rows)
-  by_score = ratios.figures(of_rows, rows.patient, counts, **options)
-  return {
-    name: {
-      score: of_score[name]
-      for score, of_score in zip(score_names(), by_score, strict=True)
-    }
-    for name in ('mean', *of_rows.findings)
-  }
-
-
-def methods_and_rules(rows: Boxes):
-  """(method, rule, its rows): Wang's rule first, the upper bound last."""
-  for method in _ordered(rows.method, ()):
-    of_method = rows.method == method
-    rules = _ordered(rows.rule[of_method], ('wang',))
-    for rule in sorted(rules, key=lambda rule: rule == 'oracle'):
-      index = np.flatnonzero(of_method & (rows.rule == rule))
-      yield method, rule, rows.rows(index)
-
-
-def boxes_of_split(rows: Boxes, split: str) -> Boxes:
-  return rows.rows(np.flatnonzero(rows.split == split))
-
-
 # The parts of metrics.json.
 
 
@@ -685,26 +307,27 @@ def summarize(
     finding: figure}}}, AUROC on test films drawn without the shortcut (or the
     lesions) minus AUROC with them; 'calibration': {'fitted': {'split',
     'images', 'patients', 'findings': what calibration.to_json gives}} and
-    `calibration_figures` of the clean test films; 'localization': {'count':
-    {finding: boxes}, 'methods': {method: {rule: {'mean' | finding: {score:
-    figure}}}}}.
+    `calibration_figures` of the clean test films; 'localization': what
+    `box_figures.figures` returns.
 
   Raises:
     FileNotFoundError: the run was not evaluated.
     ValueError: a damaged file.
   """
   options = {'num_resamples': num_resamples, 'seed': seed}
-  findings, blocks = read_predictions(os.path.join(workdir, 'predictions.csv'))
-  rows = read_boxes(os.path.join(workdir, 'boxes.csv'))
+  findings, blocks = stored_rows.read_predictions(
+    os.path.join(workdir, 'predictions.csv')
+  )
+  rows = stored_rows.read_boxes(os.path.join(workdir, 'boxes.csv'))
   classification, robustness = {}, []
   for condition, block in blocks.items():
     figures = ranking_figures(block, findings=findings, **options)
-    if condition.attack == CLEAN:
+    if condition.attack == stored_rows.CLEAN:
       classification[condition.split] = figures
     else:
       robustness.append({**condition._asdict(), **figures})
   robustness.sort(key=lambda r: (r['split'], r['attack'], r['epsilon']))
-  test = blocks.get(Condition(MAIN_SPLIT))
+  test = blocks.get(stored_rows.Condition(MAIN_SPLIT))
   return {
     'classification': classification,
     'robustness': robustness,
@@ -726,8 +349,13 @@ def summarize(
     'reliance': {
       split: {
         'auroc': _without_runs(
-          _compare_rankings(
-            [test, _aligned(test, blocks[Condition(split)], 'Two test splits')],
+          compare_rankings(
+            [
+              test,
+              aligned(
+                test, blocks[stored_rows.Condition(split)], 'Two test splits'
+              ),
+            ],
             findings,
             stats.make_auroc,
             **options,
@@ -735,185 +363,16 @@ def summarize(
         )
       }
       for split in RELIANCE_SPLITS
-      if test is not None and Condition(split) in blocks
+      if test is not None and stored_rows.Condition(split) in blocks
     },
-    'localization': _localization(boxes_of_split(rows, MAIN_SPLIT), **options),
+    'localization': box_figures.figures(
+      box_figures.of_split(rows, MAIN_SPLIT), **options
+    ),
     'measures': measures.figures(
       measures.read(os.path.join(workdir, 'measures.csv')), **options
     ),
   }
 
 
-def _localization(rows: Boxes, **options) -> dict:
-  count, methods = {}, {}
-  for method, rule, of_rule in methods_and_rules(rows):
-    methods.setdefault(method, {})[rule] = localization_figures(
-      of_rule, **options
-    )
-    if not count:
-      boxed = localization.has_box(of_rule.truth)
-      count = {
-        f: int(boxed[of_rule.finding == f].sum())
-        for f in _ordered(of_rule.finding, FINDINGS)
-      }
-  return {'count': count, 'methods': methods}
-
-
 def _without_runs(compared: dict) -> dict:
   return {name: entry['difference'] for name, entry in compared.items()}
-
-
-# Several runs.
-
-
-def _compare_rankings(blocks, findings, make, **options) -> dict[str, dict]:
-  first, *others = blocks
-  results = [
-    stats.paired_ranking(
-      make, first.logit, b.logit, first.label, first.patient, **options
-    )
-    for b in others
-  ]
-  counts = classification_counts(first, findings)
-  return stats.paired_figures(('mean', *findings), results, counts)
-
-
-def _add_delong(entries, blocks: Sequence[Predictions], findings) -> None:
-  """'delong' of every difference in AUROC: {'low', 'high', 'p'}, None where
-  undefined; films count as independent there."""
-  first, *others = blocks
-  for k, finding in enumerate(findings):
-    entry = entries[finding]
-    differences = entry.get('differences', [entry['difference']])
-    for difference, other in zip(differences, others, strict=True):
-      found = stats.delong_test(
-        first.logit[:, k], other.logit[:, k], first.label[:, k]
-      )
-      difference['delong'] = {
-        key: None if math.isnan(found[key]) else found[key]
-        for key in ('low', 'high', 'p')
-      }
-
-
-def _aligned_boxes(first: Boxes, other: Boxes, what: str) -> Boxes:
-  """`other` in the order of `first`; ValueError unless the truth is one."""
-
-  def keys(rows):
-    return [rows.image, rows.finding, *np.nan_to_num(rows.truth, nan=-1.0).T]
-
-  mine, order = np.lexsort(keys(first)), np.lexsort(keys(other))
-  same = len(mine) == len(order) and all(
-    np.array_equal(a[mine], b[order])
-    for a, b in zip(
-      [*keys(first), first.patient], [*keys(other), other.patient], strict=True
-    )
-  )
-  if not same:
-    raise ValueError(
-      f'{what} were scored against other true boxes; evaluate them again on '
-      'one data folder.'
-    )
-  place = np.empty(len(order), int)
-  place[mine] = order
-  return other.rows(place)
-
-
-def _compare_boxes(runs: Sequence[Boxes], **options) -> dict[str, dict]:
-  """{score: {'mean' | finding: entry}} of one method and rule."""
-  of_runs = [localization_ratios(rows) for rows in runs]
-  counts = localization_counts(runs[0], of_runs[0])
-  by_score = ratios.paired(of_runs, runs[0].patient, counts, **options)
-  return dict(zip(score_names(), by_score, strict=True))
-
-
-def compare(
-  workdirs: Sequence[str],
-  *,
-  num_resamples: int = stats.NUM_RESAMPLES,
-  seed: int = 0,
-) -> dict:
-  """Runs on the same films side by side.
-
-  Every entry is {'runs': [a figure per run], 'difference': figure} with the
-  second run minus the first, its interval from the same resamples for both,
-  'p' by swapping patients between the runs and 'p_holm' over the findings
-  (None for the mean). With three runs or more 'differences' has all later
-  runs minus the first. Differences in AUROC on clean films have 'delong' too.
-
-  Returns:
-    {'runs': names, 'classification': {split: {'auroc' | 'average_precision':
-    {'mean' | finding: entry}}}, 'robustness': the same by attack and epsilon,
-    'localization': {method: {rule: {score: {'mean' | finding: entry}}}}} with
-    what all runs have.
-
-  Raises:
-    FileNotFoundError: a run that was not evaluated.
-    ValueError: fewer than two runs, or not the same films.
-  """
-  if len(workdirs) < 2:
-    raise ValueError(f'compare needs two runs or more, not {len(workdirs)}.')
-  options = {'num_resamples': num_resamples, 'seed': seed}
-  names = [os.path.basename(os.path.normpath(w)) for w in workdirs]
-  read = [
-    read_predictions(os.path.join(w, 'predictions.csv')) for w in workdirs
-  ]
-  findings = read[0][0]
-  if any(of_run != findings for of_run, _ in read):
-    raise ValueError(
-      f'{", ".join(workdirs)} hold other findings; compare runs of one list.'
-    )
-  shared = [c for c in read[0][1] if all(c in blocks for _, blocks in read)]
-  if not shared:
-    raise ValueError(
-      f'{", ".join(workdirs)} share no split and attack; evaluate them with '
-      'the same config.evaluate.'
-    )
-  classification, robustness = {}, []
-  for condition in shared:
-    first = read[0][1][condition]
-    blocks = [first] + [
-      _aligned(first, others[condition], f'{workdirs[0]} and {workdir}')
-      for workdir, (_, others) in zip(workdirs[1:], read[1:], strict=True)
-    ]
-    entries = {
-      name: _compare_rankings(blocks, findings, make, **options)
-      for name, make in RANKINGS.items()
-    }
-    if condition.attack == CLEAN:
-      _add_delong(entries['auroc'], blocks, findings)
-      classification[condition.split] = entries
-    else:
-      robustness.append({**condition._asdict(), **entries})
-  robustness.sort(key=lambda r: (r['split'], r['attack'], r['epsilon']))
-  return {
-    'runs': names,
-    'classification': classification,
-    'robustness': robustness,
-    'localization': _compare_localization(workdirs, **options),
-    'measures': measures.compare(
-      [measures.read(os.path.join(w, 'measures.csv')) for w in workdirs],
-      **options,
-    ),
-  }
-
-
-def _compare_localization(workdirs, **options) -> dict:
-  runs = [
-    {
-      (method, rule): rows
-      for method, rule, rows in methods_and_rules(
-        boxes_of_split(read_boxes(os.path.join(w, 'boxes.csv')), MAIN_SPLIT)
-      )
-    }
-    for w in workdirs
-  ]
-  result = {}
-  for (method, rule), first in runs[0].items():
-    if not all((method, rule) in run for run in runs):
-      continue
-    aligned = [first] + [
-      _aligned_boxes(first, run[method, rule], f'{workdirs[0]} and {workdir}')
-      for workdir, run in zip(workdirs[1:], runs[1:], strict=True)
-    ]
-    result.setdefault(method, {})[rule] = _compare_boxes(aligned, **options)
-  return result

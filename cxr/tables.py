@@ -104,6 +104,10 @@ def score_name(score: str) -> str:
   return f'AFP at {name}' if of != kind else name
 
 
+def spelled(name: str) -> str:
+  return name.replace('_', ' ')
+
+
 def text_cell(text, *, tsv: str | None = None, wrap=False) -> dict:
   """A cell of text. What is copied never starts a spreadsheet's formula."""
   text = str(text)

@@ -334,7 +334,7 @@ def write(
 
 
 def comparison(workdirs, names):
-  """The dict that summary.compare makes, from the runs' own metrics."""
+  """The dict that summary_compare.compare makes, from the runs' own metrics."""
   metrics = []
   for workdir in workdirs:
     with open(os.path.join(workdir, 'metrics.json')) as f:

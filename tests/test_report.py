@@ -8,7 +8,14 @@ from html import parser
 import numpy as np
 import pytest
 
-from cxr import gallery, published, report, report_compare, report_run, tables
+from cxr import (
+  gallery,
+  published,
+  report,
+  report_answer,
+  report_compare,
+  tables,
+)
 from input_pipeline.findings import BOXED, FINDINGS
 from tests import made_workdir
 
@@ -86,14 +93,6 @@ def test_first_screen_answers(page):
   assert 'Map resolution: cam 8 × 8, gradient 64 × 64 cells' in page.text
 
 
-def test_first_screen_tells_what_the_logits_rest_on():
-  share = {'lesion_share': {'': {'': {'mean': made_workdir.estimate(0.25)}}}}
-  text = report_run.answer({'measures': share})
-  assert "the lesion's share is 0.250 (0.210 to 0.290)" in text
-  unknown = {'lesion_share': {'': {'': {'mean': made_workdir.undefined()}}}}
-  assert 'share' not in report_run.answer({'measures': unknown})
-
-
 def test_warnings_stand_on_the_first_screen(tmp_path):
   run = made_workdir.write(tmp_path)
   path = tmp_path / 'metrics.json'
@@ -111,7 +110,7 @@ def test_controls_are_marked_and_no_headline(page, run):
   assert controls == set(made_workdir.CONTROLS)
   assert 'cam of random weights' in page.text
   with open(f'{run}/metrics.json') as file:
-    labels = [t['label'] for t in report_run.tiles(json.load(file))]
+    labels = [t['label'] for t in report_answer.tiles(json.load(file))]
   assert 'Accuracy at T(IoU) 0.3, cam' in labels
   assert not any('random' in label for label in labels)
   assert labels[0] == 'Mean AUROC, clean'
@@ -578,21 +577,3 @@ def test_filters_hide_rows_before_the_script():
   tables.group([table], [chosen])
   assert [r['hidden'] for r in rows] == [False, True, False]
   assert chosen['options'][-1] == ('', 'all')
-
-
-def test_the_answer_says_on_how_many_films_it_was_attacked():
-  def auroc(value, images):
-    mean = {'value': value, 'low': 0.1, 'high': 0.9, 'patients': 3}
-    return {'auroc': {'mean': mean | {'images': images}}}
-
-  def answer(attacked_films):
-    attack = {'split': 'test', 'attack': 'pgd-10', 'epsilon': 2.0}
-    return report_run.answer(
-      {
-        'classification': {'test': auroc(0.8, 9)},
-        'robustness': [attack | auroc(0.5, attacked_films)],
-      }
-    )
-
-  assert 'epsilon 2/255 on 4 of them.' in answer(4)
-  assert 'of them' not in answer(9)

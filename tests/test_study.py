@@ -7,9 +7,17 @@ import numpy as np
 import pytest
 
 from configs import baseline, robust
-from cxr import measures, plots, study, study_tables, summary
+from cxr import (
+  measures,
+  plots,
+  stored_rows,
+  study,
+  study_tables,
+  summary_compare,
+)
 from input_pipeline.findings import BOXED
-from tests.test_summary import LEFT, RIGHT, _predictions, _row, _written
+from tests import made_rows
+from tests.made_rows import LEFT, RIGHT
 
 FAST = {'num_resamples': 60}
 
@@ -18,7 +26,7 @@ def run(tmp_path, name, config, *, seed, skill):
   """A workdir whose networks are chance and `skill`."""
   rng = np.random.default_rng(seed)
   rows = [
-    _row(
+    made_rows.row(
       f'f{film}',
       finding,
       LEFT if film % 2 else None,
@@ -29,9 +37,9 @@ def run(tmp_path, name, config, *, seed, skill):
     for finding in BOXED[:2]
     for method in ('gradient', 'random')
   ]
-  condition = summary.Condition('test')
-  block = _predictions(seed=seed, skill=2 * skill)
-  workdir = _written(tmp_path, rows, name, {condition: block})
+  condition = stored_rows.Condition('test')
+  block = made_rows.predictions(seed=seed, skill=2 * skill)
+  workdir = made_rows.written(tmp_path, rows, name, {condition: block})
   measures.write(
     f'{workdir}/measures.csv',
     [
@@ -101,7 +109,7 @@ def test_groups_of_one_run_are_a_comparison(workdirs):
   """Its figures, differences and intervals, from code of its own."""
   pair = [workdirs[0], workdirs[2]]
   figures = study.figures([[study.sample(w, **FAST)] for w in pair])
-  compared = summary.compare(pair, **FAST)
+  compared = summary_compare.compare(pair, **FAST)
   for key, entries in (
     (
       ('classification', 'auroc', 'test', 'clean', '0'),

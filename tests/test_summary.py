@@ -1,200 +1,20 @@
-"""Figures from stored rows: Wang's protocol counted by hand, files, runs."""
+"""Figures from stored rows: against metrics.py, by subgroup, in any order."""
 
 import json
 
 import numpy as np
 import pytest
 
-from cxr import calibration, localization, metrics, stats, summary
-from input_pipeline.findings import BOXED, FINDINGS
+from cxr import calibration, metrics, stored_rows, summary
+from input_pipeline.findings import FINDINGS
+from tests import made_rows
 
-CONDITION = summary.Condition
+CONDITION = stored_rows.Condition
 FAST = {'num_resamples': 40}
 
 
-def _predictions(seed=0, n=60, data_seed=0, skill=1.0):
-  """Films and labels by data_seed, logits by seed."""
-  data, rng = np.random.default_rng(data_seed), np.random.default_rng(seed)
-  label = (data.random((n, 14)) < 0.3).astype(np.float32)
-  label[data.random((n, 14)) < 0.05] = np.nan
-  age = data.integers(1, 95, n).astype(float)
-  age[0] = np.nan
-  return summary.Predictions(
-    image=np.array([f'{i:08d}_000.png' for i in range(n)]),
-    patient=data.integers(0, 20, n),
-    view=data.choice(['PA', 'AP', ''], n),
-    age=age,
-    sex=data.choice(['M', 'F'], n),
-    label=label,
-    logit=(rng.normal(size=(n, 14)) + skill * np.nan_to_num(label)).astype(
-      np.float32
-    ),
-  )
-
-
-def _row(image, finding, truth, boxes, *, patient=None, method='cam', **scores):
-  """A row of boxes.csv as localization.score_map makes it."""
-  boxes = np.array(boxes, float).reshape(-1, 4)
-  row = dict.fromkeys(localization.SCORES, float('nan'))
-  if truth is not None:
-    truth = np.array(truth, float)
-    row |= dict.fromkeys(localization.SCORES, 0.5)
-    row['iou'] = localization.iou(boxes, truth).max(initial=0.0)
-    row['iobb'] = localization.iobb(boxes, truth).max(initial=0.0)
-  return row | {
-    'split': 'test',
-    'image': image,
-    'patient': int(image[1:]) if patient is None else patient,
-    'finding': finding,
-    'method': method,
-    'rule': 'wang',
-    'truth': truth,
-    'boxes': boxes,
-    **scores,
-  }
-
-
-LEFT, RIGHT = [0, 0, 1, 0.5], [0, 0.5, 1, 1]
-QUARTER = [0, 0, 0.5, 0.5]  # of LEFT: IoU 1/2, IoBB 1
-
-
-def _hand_counted():
-  """Three films, two findings, three boxes; see the test below."""
-  return [
-    # Mass: hit twice; hit at IoU < .5 with a wrong box beside it; no box.
-    _row('f1', 'Mass', LEFT, [LEFT, QUARTER], map_auroc=1.0),
-    _row('f2', 'Mass', LEFT, [QUARTER, RIGHT], map_auroc=0.5),
-    _row('f3', 'Mass', None, [LEFT]),
-    # Nodule: never found; two wrong boxes on films without one.
-    _row('f1', 'Nodule', None, [LEFT, RIGHT]),
-    _row('f2', 'Nodule', None, []),
-    _row('f3', 'Nodule', RIGHT, []),
-  ]
-
-
-def _written(tmp_path, rows, name='run', blocks=None):
-  folder = tmp_path / name
-  folder.mkdir(exist_ok=True)
-  summary.write_boxes(str(folder / 'boxes.csv'), rows)
-  summary.write_predictions(
-    str(folder / 'predictions.csv'),
-    {CONDITION('test'): _predictions()} if blocks is None else blocks,
-  )
-  return str(folder)
-
-
-def test_wang_s_protocol_equals_a_hand_count(tmp_path):
-  workdir = _written(tmp_path, _hand_counted())
-  result = summary.summarize(workdir, **FAST)['localization']
-  assert result['count'] == {'Mass': 2, 'Nodule': 1}
-  figures = result['methods']['cam']['wang']
-
-  def value(finding, score):
-    return figures[finding][score]['value']
-
-  # Accuracy: hit boxes of the finding over boxes of the finding.
-  assert value('Mass', 'iou@0.1') == 1
-  assert value('Mass', 'iou@0.4') == 1
-  # IoU 1/2 is not MORE than .5: film 2 is missed, film 1 has IoU 1.
-  assert value('Mass', 'iou@0.5') == 0.5
-  assert value('Mass', 'iobb@0.9') == 1
-  assert value('Nodule', 'iou@0.1') == 0
-  assert value('mean', 'iou@0.5') == 0.25
-  # False positives: wrong boxes on ALL films over the boxes of ALL findings.
-  # Mass at .1: RIGHT on f2, LEFT on f3; at .5 also QUARTER on f1 and f2.
-  assert value('Mass', 'afp_iou@0.1') == pytest.approx(2 / 3)
-  assert value('Mass', 'afp_iou@0.5') == pytest.approx(4 / 3)
-  assert value('Mass', 'afp_iobb@0.9') == pytest.approx(2 / 3)
-  assert value('Nodule', 'afp_iou@0.1') == pytest.approx(2 / 3)
-  assert value('mean', 'afp_iou@0.5') == pytest.approx(1)
-  assert value('Mass', 'mean_iou') == 0.75
-  assert value('Mass', 'map_auroc') == 0.75
-  assert value('Nodule', 'mean_iou') == 0
-  assert figures['Mass']['iou@0.1']['images'] == 2
-  assert figures['Mass']['afp_iou@0.1']['images'] == 3
-  assert figures['mean']['iou@0.1']['patients'] == 3
-  assert list(figures['mean']) == summary.score_names()
-
-
-def test_from_made_maps_to_the_hand_count(tmp_path):
-  # Bright squares on a dark ground: both levels of Wang give the same box.
-  def square(box):
-    return localization.box_cover(np.array(box), (8, 8))
-
-  maps = {
-    'Mass': [square(LEFT), square(QUARTER), np.zeros((8, 8))],
-    'Nodule': [square(RIGHT), np.full((8, 8), np.nan), square(QUARTER)],
-  }
-  truth = {
-    'Mass': [LEFT, LEFT, LEFT],
-    'Nodule': [[np.nan] * 4, [np.nan] * 4, RIGHT],
-  }
-  rows = []
-  for finding, heatmaps in maps.items():
-    scored = localization.score_finding(
-      heatmaps, np.array(truth[finding], float), np.arange(3)
-    )['wang']
-    for i, row in enumerate(scored):
-      rows.append(
-        row
-        | {
-          'split': 'test', 'image': f'f{i}', 'patient': i, 'method': 'cam',
-          'finding': finding, 'rule': 'wang',
-        }
-      )  # fmt: skip
-  figures = summary.summarize(_written(tmp_path, rows), **FAST)['localization'][
-    'methods'
-  ]['cam']['wang']
-  assert figures['Mass']['iou@0.4']['value'] == pytest.approx(2 / 3)
-  assert figures['Mass']['iou@0.5']['value'] == pytest.approx(1 / 3)
-  assert figures['Mass']['afp_iou@0.1']['value'] == 0
-  assert figures['Mass']['afp_iou@0.5']['value'] == pytest.approx(2 / 4)
-  assert figures['Nodule']['iobb@0.1']['value'] == 0
-  # Two levels, so each wrong square counts twice: f0 and f2.
-  assert figures['Nodule']['afp_iobb@0.1']['value'] == pytest.approx(4 / 4)
-  # The constant map points nowhere in particular: half of the film.
-  assert figures['Mass']['pointing']['value'] == pytest.approx(2.5 / 3)
-
-
-def test_several_boxes_of_a_film_are_several_and_predictions_count_once(
-  tmp_path,
-):
-  rows = [
-    _row('f1', 'Mass', LEFT, [LEFT, [0.4, 0.4, 0.6, 0.45]]),
-    _row('f1', 'Mass', RIGHT, [LEFT, [0.4, 0.4, 0.6, 0.45]]),
-  ]
-  figures = summary.summarize(_written(tmp_path, rows), **FAST)['localization'][
-    'methods'
-  ]['cam']['wang']['Mass']
-  assert figures['iou@0.5']['value'] == 0.5
-  # LEFT hits one of the two, the small box neither: one wrong of two boxes.
-  assert figures['afp_iou@0.1']['value'] == 0.5
-  rows[1]['boxes'] = rows[1]['boxes'][:1]
-  with pytest.raises(ValueError, match='different numbers'):
-    summary.summarize(_written(tmp_path, rows), **FAST)
-
-
-def test_false_positives_need_a_row_for_every_film(tmp_path):
-  figures = summary.summarize(_written(tmp_path, _hand_counted()[:-2]), **FAST)[
-    'localization'
-  ]['methods']['cam']['wang']
-  assert figures['Mass']['afp_iou@0.1']['value'] is not None
-  assert figures['Nodule']['afp_iou@0.1']['value'] is None
-  assert 'lacks rows' in figures['Nodule']['afp_iou@0.1']['why']
-  assert figures['Nodule']['iou@0.1']['value'] is None
-  assert 'no film has a box' in figures['Nodule']['iou@0.1']['why']
-  # The mean is over the findings that have boxes.
-  assert figures['mean']['iou@0.1']['value'] == 1
-
-
-def test_no_boxed_film_at_all(tmp_path):
-  workdir = _written(tmp_path, [])
-  result = summary.summarize(workdir, **FAST)
-  assert result['localization'] == {'count': {}, 'methods': {}}
-
-
 def test_classification_figures_and_their_json(tmp_path):
-  clean, other = _predictions(), _predictions(1)
+  clean, other = made_rows.predictions(), made_rows.predictions(1)
   clean.label[:, 13] = 0  # no Hernia
   clean.label[:, 12] = 0
   clean.label[5, 12] = 1  # one Pleural_Thickening
@@ -204,7 +24,7 @@ def test_classification_figures_and_their_json(tmp_path):
     CONDITION('test', 'pgd-10', 2.0): clean._replace(logit=-clean.logit),
     CONDITION('test', 'pgd-10', 0.5): clean,
   }
-  workdir = _written(tmp_path, _hand_counted(), blocks=blocks)
+  workdir = made_rows.written(tmp_path, made_rows.hand_counted(), blocks=blocks)
   result = summary.summarize(workdir, num_resamples=300)
   json.dumps(result, allow_nan=False)
   assert set(result['classification']) == {'test', 'test_without_shortcut'}
@@ -245,11 +65,11 @@ def test_classification_figures_and_their_json(tmp_path):
 
 def test_calibration_is_fitted_on_validation_and_tried_on_test(tmp_path):
   """Against metrics.py, which takes all films at once and no weights."""
-  validation = _predictions(1, data_seed=1)
-  test = _predictions(2, data_seed=2)
+  validation = made_rows.predictions(1, data_seed=1)
+  test = made_rows.predictions(2, data_seed=2)
   validation.label[:, 13] = 0  # no positive film: no operating point
   blocks = {CONDITION('validation'): validation, CONDITION('test'): test}
-  folder = _written(tmp_path, [], blocks=blocks)
+  folder = made_rows.written(tmp_path, [], blocks=blocks)
   result = summary.summarize(folder, **FAST)['calibration']
   fitted = calibration.fit(validation.logit, validation.label)
   stored = result['fitted']
@@ -287,14 +107,16 @@ def test_calibration_is_fitted_on_validation_and_tried_on_test(tmp_path):
 
 
 def test_without_validation_films_there_is_no_calibration(tmp_path):
-  folder = _written(tmp_path, [], blocks={CONDITION('test'): _predictions()})
+  folder = made_rows.written(
+    tmp_path, [], blocks={CONDITION('test'): made_rows.predictions()}
+  )
   assert summary.summarize(folder, **FAST)['calibration'] == {}
 
 
 def test_subgroups_hold_their_own_films(tmp_path):
-  block = _predictions()
+  block = made_rows.predictions()
   result = summary.summarize(
-    _written(tmp_path, [], blocks={CONDITION('test'): block}), **FAST
+    made_rows.written(tmp_path, [], blocks={CONDITION('test'): block}), **FAST
   )['subgroups']
   assert set(result['view']) == {'PA', 'AP'}
   assert set(result['sex']) == {'F', 'M'}
@@ -309,190 +131,18 @@ def test_subgroups_hold_their_own_films(tmp_path):
   assert films == len(block.image) - 1
 
 
-def test_predictions_come_back(tmp_path):
-  path = str(tmp_path / 'predictions.csv')
-  block = _predictions()
-  block.image[1] = '=evil.png'
-  block.logit[2, 3] = np.nan
-  block.logit[2, 4] = -np.inf
-  blocks = {
-    CONDITION('test'): block,
-    CONDITION('test', 'pgd-10', 0.5): block._replace(logit=-block.logit),
-  }
-  summary.write_predictions(path, blocks)
-  with open(path) as f:
-    assert "'=evil.png" in f.read()
-  findings, back = summary.read_predictions(path)
-  assert findings == FINDINGS
-  assert list(back) == list(blocks)
-  for condition, written in blocks.items():
-    for name, column in written._asdict().items():
-      read = getattr(back[condition], name)
-      if column.dtype.kind == 'f':
-        np.testing.assert_array_equal(read, column)
-      else:
-        assert (read == column).all()
-
-
-def test_boxes_come_back_even_thousands_in_a_cell(tmp_path):
-  path = str(tmp_path / 'boxes.csv')
-  rng = np.random.default_rng(0)
-  rows = _hand_counted()
-  rows[3]['boxes'] = rng.random((5000, 4))
-  summary.write_boxes(path, rows)
-  back = summary.read_boxes(path)
-  assert back.finding.tolist() == [row['finding'] for row in rows]
-  assert back.patient.tolist() == [1, 2, 3, 1, 2, 3]
-  np.testing.assert_array_equal(back.truth[0], LEFT)
-  assert np.isnan(back.truth[2]).all()
-  np.testing.assert_array_equal(back.count, [2, 2, 1, 5000, 0, 0])
-  np.testing.assert_array_equal(back.rows(np.array([3])).box, rows[3]['boxes'])
-  np.testing.assert_array_equal(
-    back.rows(np.array([5, 1])).box, rows[1]['boxes']
-  )
-  np.testing.assert_array_equal(
-    back.score, [[row[name] for name in localization.SCORES] for row in rows]
-  )
-
-
-def test_files_that_are_missing_or_damaged(tmp_path):
-  with pytest.raises(FileNotFoundError, match='No predictions.csv.*evaluate'):
-    summary.summarize(str(tmp_path))
-  _written(tmp_path, _hand_counted())
-  for name, read in (
-    ('predictions.csv', summary.read_predictions),
-    ('boxes.csv', summary.read_boxes),
-  ):
-    path = tmp_path / 'run' / name
-    content = path.read_text()
-    path.write_text(content[: len(content) * 2 // 3])
-    with pytest.raises(ValueError, match='damaged near line'):
-      read(str(path))
-    path.write_text('a,b\n')
-    with pytest.raises(ValueError, match='does not have the columns'):
-      read(str(path))
-
-
 def test_figures_do_not_depend_on_the_order_of_rows(tmp_path):
-  rows = _hand_counted()
-  block = _predictions()
+  rows = made_rows.hand_counted()
+  block = made_rows.predictions()
   order = np.random.default_rng(0).permutation(len(block.image))
-  mixed = summary.Predictions(*(column[order] for column in block))
-  a = summary.summarize(_written(tmp_path, rows), **FAST)
+  mixed = stored_rows.Predictions(*(column[order] for column in block))
+  a = summary.summarize(made_rows.written(tmp_path, rows), **FAST)
   b = summary.summarize(
-    _written(tmp_path, rows[::-1], 'b', {CONDITION('test'): mixed}), **FAST
+    made_rows.written(tmp_path, rows[::-1], 'b', {CONDITION('test'): mixed}),
+    **FAST,
   )
   assert a['classification'] == b['classification']
   assert (
     a['localization']['methods']['cam']['wang']['mean']
     == b['localization']['methods']['cam']['wang']['mean']
   )
-
-
-# Several runs.
-
-
-def _runs(tmp_path):
-  folders = []
-  for i in range(2):
-    block = _predictions(seed=i, skill=1.0 + 3 * i)
-    rng = np.random.default_rng(i)
-    rows = []
-    for film in range(12):
-      for finding in BOXED[:2]:
-        truth = LEFT if film % 2 else None
-        boxes = [LEFT] if rng.random() < 0.2 + 0.7 * i else [RIGHT]
-        rows.append(_row(f'f{film}', finding, truth, boxes))
-    order = np.random.default_rng(9 + i).permutation(len(block.image))
-    block = summary.Predictions(*(column[order] for column in block))
-    blocks = {CONDITION('test'): block, CONDITION('test', 'pgd', 1.0): block}
-    folders.append(_written(tmp_path, rows[:: 1 - 2 * i], f'run{i}', blocks))
-  return folders
-
-
-def test_two_runs_side_by_side(tmp_path):
-  workdirs = _runs(tmp_path)
-  alone = [summary.summarize(w, num_resamples=100) for w in workdirs]
-  result = summary.compare(workdirs, num_resamples=100)
-  json.dumps(result, allow_nan=False)
-  assert result['runs'] == ['run0', 'run1']
-  entry = result['classification']['test']['auroc']['Mass']
-  for run, figure in zip(alone, entry['runs'], strict=True):
-    assert figure == run['classification']['test']['auroc']['Mass']
-  first, second = entry['runs']
-  difference = entry['difference']
-  assert difference['value'] == pytest.approx(second['value'] - first['value'])
-  assert difference['low'] <= difference['value'] <= difference['high']
-  assert 0 < difference['p'] <= difference['p_holm'] <= 1
-  assert (
-    result['classification']['test']['auroc']['mean']['difference']['p_holm']
-    is None
-  )
-  blocks = [
-    summary.read_predictions(f'{w}/predictions.csv')[1][CONDITION('test')]
-    for w in workdirs
-  ]
-  place = [np.argsort(block.image) for block in blocks]
-  k = FINDINGS.index('Mass')
-  logits = [b.logit[i, k] for b, i in zip(blocks, place, strict=True)]
-  delong = stats.delong_test(*logits, blocks[0].label[place[0], k])
-  for key in ('low', 'high', 'p'):
-    assert difference['delong'][key] == pytest.approx(delong[key])
-  assert result['robustness'][0]['epsilon'] == 1.0
-  score = result['localization']['cam']['wang']['iou@0.5']
-  assert set(score) == {'mean', *BOXED[:2]}
-  for run, figure in zip(alone, score['mean']['runs'], strict=True):
-    assert (
-      figure == run['localization']['methods']['cam']['wang']['mean']['iou@0.5']
-    )
-  assert score['mean']['difference']['value'] > 0
-
-
-def test_a_run_does_not_differ_from_itself(tmp_path):
-  workdir, _ = _runs(tmp_path)
-  result = summary.compare([workdir, workdir], **FAST)
-  for entry in (
-    result['classification']['test']['average_precision']['mean'],
-    result['localization']['cam']['wang']['afp_iou@0.1']['mean'],
-  ):
-    assert entry['difference']['value'] == 0
-    assert entry['difference']['low'] == entry['difference']['high'] == 0
-    assert entry['difference']['p'] == 1
-
-
-def test_three_runs_are_each_compared_with_the_first(tmp_path):
-  workdirs = _runs(tmp_path)
-  result = summary.compare([*workdirs, workdirs[0]], **FAST)
-  entry = result['classification']['test']['auroc']['Mass']
-  assert len(entry['runs']) == 3
-  assert entry['difference'] == entry['differences'][0]
-  assert entry['differences'][1]['value'] == 0
-  assert entry['differences'][1]['delong']['p'] == 1
-
-
-def test_runs_on_other_films_or_boxes_are_refused(tmp_path):
-  first, second = _runs(tmp_path)
-  with pytest.raises(ValueError, match='two runs or more'):
-    summary.compare([first])
-  block = _predictions(n=50)
-  summary.write_predictions(
-    second + '/predictions.csv', {CONDITION('test'): block}
-  )
-  with pytest.raises(ValueError, match='share 50 of 60 and 50 films'):
-    summary.compare([first, second], **FAST)
-  other = _predictions()
-  other.label[0] = 1 - other.label[0]
-  summary.write_predictions(
-    second + '/predictions.csv', {CONDITION('test'): other}
-  )
-  with pytest.raises(ValueError, match='other labels'):
-    summary.compare([first, second], **FAST)
-  summary.write_predictions(
-    second + '/predictions.csv', {CONDITION('valid'): other}
-  )
-  with pytest.raises(ValueError, match='share no split'):
-    summary.compare([first, second], **FAST)
-  first, second = _runs(tmp_path)
-  summary.write_boxes(second + '/boxes.csv', _hand_counted())
-  with pytest.raises(ValueError, match='other true boxes'):
-    summary.compare([first, second], **FAST)

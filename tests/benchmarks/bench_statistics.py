@@ -16,7 +16,7 @@ import time
 import numpy as np
 from sklearn import metrics as sklearn_metrics
 
-from cxr import localization, stats, summary
+from cxr import box_figures, localization, stats, stored_rows
 from input_pipeline.findings import BOXED, FINDINGS
 
 # Real prevalences run from .2 to 18 %.
@@ -102,7 +102,7 @@ def _bootstrap(films, patients):
       stats.make_auroc, score, other, label, patient
     ),
   )
-  block = summary.Predictions(
+  block = stored_rows.Predictions(
     image=np.array([f'{i:08d}_000.png' for i in range(films)]),
     patient=patient,
     view=np.full(films, 'PA'),
@@ -115,12 +115,13 @@ def _bootstrap(films, patients):
     path = os.path.join(folder, 'predictions.csv')
     _timed(
       f'predictions.csv written, {size}',
-      lambda: summary.write_predictions(
-        path, {summary.Condition('test'): block}
+      lambda: stored_rows.write_predictions(
+        path, {stored_rows.Condition('test'): block}
       ),
     )
     _timed(
-      f'predictions.csv read, {size}', lambda: summary.read_predictions(path)
+      f'predictions.csv read, {size}',
+      lambda: stored_rows.read_predictions(path),
     )
 
 
@@ -158,13 +159,13 @@ def _box_rows(films):
     path = os.path.join(folder, 'boxes.csv')
     _timed(
       f'boxes.csv written, {len(rows)} rows',
-      lambda: summary.write_boxes(path, rows),
+      lambda: stored_rows.write_boxes(path, rows),
     )
-    read = _timed('boxes.csv read', lambda: summary.read_boxes(path))
+    read = _timed('boxes.csv read', lambda: stored_rows.read_boxes(path))
   one = read.rows(np.flatnonzero(read.method == 'cam'))
   _timed(
     'localization figures of one method and rule',
-    lambda: summary.localization_figures(one),
+    lambda: box_figures.rule_figures(one),
   )
 
 

@@ -1,0 +1,184 @@
+"""The rows of boxes.csv -> the figures of localization.
+
+Contract. Localization follows Wang et al. 2017. With T a threshold of IoU or
+IoBB:
+
+  iou@T     boxes of the finding that some predicted box overlaps by more than
+            T, over the boxes of the finding
+  afp_iou@T predicted boxes of the finding, on ALL boxed films, that overlap
+            no true box of it by more than T, over the boxes of ALL findings
+
+A true box that was missed counts as such; 'mean' is the mean over findings.
+Every figure has its interval by bootstrap over patients.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cxr import localization, ratios, stored_rows
+from input_pipeline.findings import FINDINGS
+
+IOU_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+IOBB_THRESHOLDS = (0.1, 0.25, 0.5, 0.75, 0.9)
+# Rows of boxes.csv whose mean over true boxes is a figure -> its name.
+MEANS = {
+  'iou': 'mean_iou',
+  'mask_iou': 'mask_iou',
+  'ior': 'ior',
+  'pointing': 'pointing',
+  'energy': 'energy',
+  'map_auroc': 'map_auroc',
+}
+
+
+def score_names() -> list[str]:
+  """The figures of localization, in order."""
+  pairs = [('iou', IOU_THRESHOLDS), ('iobb', IOBB_THRESHOLDS)]
+  return [
+    *(f'{kind}@{t:g}' for kind, ts in pairs for t in ts),
+    *(f'afp_{kind}@{t:g}' for kind, ts in pairs for t in ts),
+    *MEANS.values(),
+  ]
+
+
+def ratios_of(rows: stored_rows.Boxes) -> ratios.Ratios:
+  """The rows of one method and rule.
+
+  Raises:
+    ValueError: rows of one film and finding (several true boxes) that list
+      different predicted boxes.
+  """
+  findings = _ordered(rows.finding, FINDINGS)
+  column = np.array([findings.index(f) for f in rows.finding.tolist()], int)
+  row = np.arange(len(column))
+  boxed = localization.has_box(rows.truth)
+  place = {name: i for i, name in enumerate(score_names())}
+  numerator = np.zeros((len(row), len(place), len(findings)))
+  denominator = np.zeros_like(numerator)
+
+  # A film with several boxes of a finding has several rows with the same
+  # predicted boxes: each is counted once, and is right if it hits any.
+  films, film = np.unique(rows.image, return_inverse=True)
+  _, first, key = np.unique(
+    film * len(findings) + column, return_index=True, return_inverse=True
+  )
+  if not np.array_equal(rows.count, rows.count[first[key]]):
+    raise ValueError(
+      'Rows of one film, finding, method and rule list different numbers of '
+      'predicted boxes in boxes.csv; write it again with --mode=evaluate.'
+    )
+  # False positives need every film: a missing row is not an empty one.
+  complete = np.bincount(column[first], minlength=len(findings)) == len(films)
+  start = np.cumsum(rows.count) - rows.count
+  box_row = np.repeat(row, rows.count)
+  slot = start[first[key[box_row]]] + np.arange(len(box_row)) - start[box_row]
+  is_first = np.isin(row, first)[box_row]
+  for kind, overlap, thresholds in (
+    ('iou', localization.iou, IOU_THRESHOLDS),
+    ('iobb', localization.iobb, IOBB_THRESHOLDS),
+  ):
+    score = np.zeros(len(box_row))
+    with_truth = boxed[box_row]
+    score[with_truth] = overlap(
+      rows.box[with_truth], rows.truth[box_row[with_truth]]
+    )
+    best_of_row, best_of_box = np.zeros(len(row)), np.zeros(len(box_row))
+    np.maximum.at(best_of_row, box_row, score)
+    np.maximum.at(best_of_box, slot, score)
+    for t in thresholds:
+      s = place[f'{kind}@{t:g}']
+      numerator[row, s, column] = boxed & (best_of_row > t)
+      denominator[row, s, column] = boxed
+      s = place[f'afp_{kind}@{t:g}']
+      wrong = box_row[is_first & (best_of_box <= t)]
+      numerator[row, s, column] = np.bincount(wrong, minlength=len(row))
+      denominator[:, s, :] = boxed[:, None] & complete
+  for source, name in MEANS.items():
+    value = rows.score[:, localization.SCORES.index(source)]
+    defined = boxed & ~np.isnan(value)
+    numerator[row, place[name], column] = np.where(defined, value, 0.0)
+    denominator[row, place[name], column] = defined
+  return ratios.Ratios(numerator, denominator, findings)
+
+
+def _ordered(names, first: Sequence[str]) -> tuple[str, ...]:
+  """The distinct names: those of `first` in its order, then the others."""
+  present = list(dict.fromkeys(np.asarray(names).tolist()))
+  return (
+    *(n for n in first if n in present),
+    *(n for n in present if n not in first),
+  )
+
+
+def counts_of(
+  rows: stored_rows.Boxes, of_rows: ratios.Ratios
+) -> list[list[dict]]:
+  """What `stats.figure` says, by score and by 'mean' and finding."""
+  films, film = np.unique(rows.image, return_inverse=True)
+  counts = []
+  for s, name in enumerate(score_names()):
+    of_score = []
+    for c in (slice(None), *range(len(of_rows.findings))):
+      counted = of_rows.denominator[:, s, c] > 0
+      if counted.ndim > 1:
+        counted = counted.any(axis=1)
+      if name.startswith('afp_'):
+        why = 'boxes.csv lacks rows of films without a box of the finding'
+      else:
+        why = 'no film has a box of the finding'
+      of_score.append(
+        {
+          'images': len(np.unique(film[counted])),
+          'patients': len(np.unique(rows.patient[counted])),
+          'why': why,
+        }
+      )
+    counts.append(of_score)
+  return counts
+
+
+def rule_figures(rows: stored_rows.Boxes, **options) -> dict:
+  """{finding or 'mean': {score: figure}} of one method and rule."""
+  of_rows = ratios_of(rows)
+  counts = counts_of(rows, of_rows)
+  by_score = ratios.figures(of_rows, rows.patient, counts, **options)
+  return {
+    name: {
+      score: of_score[name]
+      for score, of_score in zip(score_names(), by_score, strict=True)
+    }
+    for name in ('mean', *of_rows.findings)
+  }
+
+
+def methods_and_rules(rows: stored_rows.Boxes):
+  """(method, rule, its rows): Wang's rule first, the upper bound last."""
+  for method in _ordered(rows.method, ()):
+    of_method = rows.method == method
+    rules = _ordered(rows.rule[of_method], ('wang',))
+    for rule in sorted(rules, key=lambda rule: rule == 'oracle'):
+      index = np.flatnonzero(of_method & (rows.rule == rule))
+      yield method, rule, rows.rows(index)
+
+
+def of_split(rows: stored_rows.Boxes, split: str) -> stored_rows.Boxes:
+  return rows.rows(np.flatnonzero(rows.split == split))
+
+
+def figures(rows: stored_rows.Boxes, **options) -> dict:
+  """{'count': {finding: boxes}, 'methods': {method: {rule: what `rule_figures`
+  returns}}} of one split.
+
+  `options`: num_resamples and seed of the bootstrap.
+  """
+  count, methods = {}, {}
+  for method, rule, of_rule in methods_and_rules(rows):
+    methods.setdefault(method, {})[rule] = rule_figures(of_rule, **options)
+    if not count:
+      boxed = localization.has_box(of_rule.truth)
+      count = {
+        f: int(boxed[of_rule.finding == f].sum())
+        for f in _ordered(of_rule.finding, FINDINGS)
+      }
+  return {'count': count, 'methods': methods}

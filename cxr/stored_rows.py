@@ -1,0 +1,258 @@
+"""The rows that an evaluation leaves: predictions.csv and boxes.csv.
+
+Contract. predictions.csv has a row per split, attack, epsilon and film: label
+and logit of each finding. boxes.csv has a row per boxed film, finding, method
+and rule: true box, predicted boxes, scores. A file is written whole or not at
+all; one that is damaged, or that another version wrote, is refused when read.
+"""
+
+import csv
+import itertools
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from cxr import exchange, localization
+from input_pipeline.findings import FINDINGS
+
+CLEAN = 'clean'
+
+
+# predictions.csv.
+
+
+class Predictions(NamedTuple):
+  """One condition's films. Unknown labels and ages are NaN."""
+
+  image: np.ndarray  # 'n' str
+  patient: np.ndarray  # 'n' int64
+  view: np.ndarray  # 'n' str: 'PA', 'AP' or ''
+  age: np.ndarray  # 'n' float
+  sex: np.ndarray  # 'n' str: 'M', 'F' or ''
+  label: np.ndarray  # 'n k' float32
+  logit: np.ndarray  # 'n k' float32
+
+
+class Condition(NamedTuple):
+  """What the films of a block of predictions.csv went through."""
+
+  split: str
+  attack: str = CLEAN
+  epsilon: float = 0.0  # in 1/255
+
+
+_FILM = ('split', 'attack', 'epsilon', 'image', 'patient', 'view', 'age', 'sex')
+
+
+def _number(value: float) -> str:
+  """Nine digits keep every float32; an unknown is an empty cell."""
+  return '' if math.isnan(value) else f'{value:.9g}'
+
+
+def write_predictions(
+  path: str,
+  blocks: Mapping[Condition, Predictions],
+  *,
+  findings: Sequence[str] = FINDINGS,
+) -> None:
+  """Writes every condition's rows; the old file stays until it is whole."""
+
+  def write(f):
+    writer = csv.writer(f, lineterminator='\n')
+    labels, logits = (
+      [f'{kind}_{name}' for name in findings] for kind in ('label', 'logit')
+    )
+    writer.writerow([*_FILM, *labels, *logits])
+    text = exchange.escape_cell
+    for condition, block in blocks.items():
+      split, attack, epsilon = condition
+      start = [text(split), text(attack), _number(float(epsilon))]
+      columns = zip(
+        map(text, block.image.tolist()),
+        block.patient.tolist(),
+        map(text, block.view.tolist()),
+        np.asarray(block.age, np.float64).tolist(),
+        map(text, block.sex.tolist()),
+        np.asarray(block.label, np.float64).tolist(),
+        np.asarray(block.logit, np.float64).tolist(),
+        strict=True,
+      )
+      for image, patient, view, age, sex, label, logit in columns:
+        film = [*start, image, patient, view, _number(age), sex]
+        # A logit that is NaN stays 'nan': it is a fault, not an unknown.
+        writer.writerow(
+          [*film, *map(_number, label), *[f'{v:.9g}' for v in logit]]
+        )
+
+  exchange.replace_file(path, write)
+
+
+def _floats(rows: Sequence[Sequence[str]]) -> np.ndarray:
+  return np.array([[cell or 'nan' for cell in row] for row in rows], np.float64)
+
+
+def read_predictions(
+  path: str,
+) -> tuple[tuple[str, ...], dict[Condition, Predictions]]:
+  """(findings, blocks) of `write_predictions`.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: it has other columns, or a cell that is not a number.
+  """
+  with _open(path) as f:
+    reader = csv.reader(f)
+    header = next(reader, [])
+    count = (len(header) - len(_FILM)) // 2
+    findings = tuple(
+      name.removeprefix('label_')
+      for name in header[len(_FILM) : len(_FILM) + count]
+    )
+    kinds = [f'{kind}_{n}' for kind in ('label', 'logit') for n in findings]
+    if header != [*_FILM, *kinds]:
+      raise ValueError(
+        f'{path} does not have the columns of predictions.csv; write it again '
+        'with --mode=evaluate.'
+      )
+    blocks = {}
+    text = exchange.unescape_cell
+    try:
+      for key, group in itertools.groupby(reader, lambda row: row[:3]):
+        rows = list(group)
+        values = _floats([row[len(_FILM) :] for row in rows])
+        block = Predictions(
+          image=np.array([text(row[3]) for row in rows]),
+          patient=np.array([row[4] for row in rows]).astype(np.int64),
+          view=np.array([text(row[5]) for row in rows]),
+          age=_floats([row[6:7] for row in rows])[:, 0],
+          sex=np.array([text(row[7]) for row in rows]),
+          label=values[:, :count].astype(np.float32),
+          logit=values[:, count:].astype(np.float32),
+        )
+        condition = Condition(text(key[0]), text(key[1]), float(key[2]))
+        if condition in blocks:
+          raise ValueError(f'{condition} comes twice')
+        blocks[condition] = block
+    except (IndexError, ValueError) as error:
+      raise ValueError(
+        f'{path} is damaged near line {reader.line_num}: {error}.'
+      ) from error
+  return findings, blocks
+
+
+def _open(path: str):
+  if not os.path.exists(path):
+    folder, name = os.path.split(path)
+    raise FileNotFoundError(
+      f'No {name} in {folder or "."}; run --mode=evaluate first.'
+    )
+  return open(path, newline='', encoding='utf-8')
+
+
+# boxes.csv.
+
+
+class Boxes(NamedTuple):
+  """Rows of boxes.csv, by column. `truth` is NaN where a film has no box."""
+
+  split: np.ndarray  # 'n' str
+  image: np.ndarray  # 'n' str
+  patient: np.ndarray  # 'n' int64
+  finding: np.ndarray  # 'n' str
+  method: np.ndarray  # 'n' str
+  rule: np.ndarray  # 'n' str
+  truth: np.ndarray  # 'n 4'
+  count: np.ndarray  # 'n': predicted boxes of the row
+  box: np.ndarray  # 'sum(count) 4': predicted boxes, row after row
+  score: np.ndarray  # 'n s', in the order of localization.SCORES
+
+  def rows(self, index: Int[np.ndarray, 'm']) -> 'Boxes':
+    """The rows of these numbers, in this order."""
+    start = np.cumsum(self.count) - self.count
+    box = [np.arange(start[i], start[i] + self.count[i]) for i in index]
+    flat = np.concatenate([np.zeros(0, int), *box])
+    rows = {
+      name: column[index]
+      for name, column in self._asdict().items()
+      if name != 'box'
+    }
+    return Boxes(**rows, box=self.box[flat])
+
+
+_TEXT = ('split', 'image', 'patient', 'finding', 'method', 'rule')
+_BOX_COLUMNS = (*_TEXT, 'truth', 'boxes', *localization.SCORES)
+
+
+def write_boxes(path: str, rows: Iterable[Mapping]) -> None:
+  """Writes rows with the keys split, image, patient, finding, method, rule
+  and those of `localization.score_map`."""
+
+  def write(f):
+    writer = csv.writer(f, lineterminator='\n')
+    writer.writerow(_BOX_COLUMNS)
+    for row in rows:
+      truth = row['truth']
+      boxes = np.asarray(row['boxes'], np.float64).reshape(-1, 4)
+      writer.writerow(
+        [
+          *[exchange.escape_cell(str(row[name])) for name in _TEXT],
+          '' if truth is None else json.dumps([float(v) for v in truth]),
+          json.dumps(boxes.tolist()),
+          *[
+            '' if math.isnan(row[name]) else repr(float(row[name]))
+            for name in localization.SCORES
+          ],
+        ]
+      )
+
+  exchange.replace_file(path, write)
+
+
+def read_boxes(path: str) -> Boxes:
+  """The rows of `write_boxes`.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: it has other columns, or a cell that is not what it should be.
+  """
+  # A speckled map has thousands of boxes in one cell.
+  csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+  with _open(path) as f:
+    reader = csv.reader(f)
+    if tuple(next(reader, [])) != _BOX_COLUMNS:
+      raise ValueError(
+        f'{path} does not have the columns of boxes.csv; write it again with '
+        '--mode=evaluate.'
+      )
+    try:
+      rows = list(reader)
+      width = len(_TEXT)
+      text = {
+        name: np.array([exchange.unescape_cell(r[i]) for r in rows], np.str_)
+        for i, name in enumerate(_TEXT)
+      }
+      text['patient'] = text['patient'].astype(np.int64)
+      truth = [
+        json.loads(r[width]) if r[width] else [math.nan] * 4 for r in rows
+      ]
+      boxes = [json.loads(r[width + 1]) for r in rows]
+      score = _floats([r[width + 2 :] for r in rows])
+      return Boxes(
+        **text,
+        truth=np.array(truth, np.float64).reshape(-1, 4),
+        count=np.array([len(b) for b in boxes], np.int64),
+        box=np.array(
+          list(itertools.chain.from_iterable(boxes)), np.float64
+        ).reshape(-1, 4),
+        score=score.reshape(len(rows), len(localization.SCORES)),
+      )
+    except (IndexError, TypeError, ValueError) as error:
+      raise ValueError(
+        f'{path} is damaged near line {reader.line_num}: {error}.'
+      ) from error

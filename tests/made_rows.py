@@ -1,0 +1,81 @@
+"""Rows of predictions.csv and boxes.csv, made without a model.
+
+Used by the tests of everything that reads them.
+"""
+
+import numpy as np
+
+from cxr import localization, stored_rows
+
+
+def predictions(seed=0, n=60, data_seed=0, skill=1.0):
+  """Films and labels by data_seed, logits by seed."""
+  data, rng = np.random.default_rng(data_seed), np.random.default_rng(seed)
+  label = (data.random((n, 14)) < 0.3).astype(np.float32)
+  label[data.random((n, 14)) < 0.05] = np.nan
+  age = data.integers(1, 95, n).astype(float)
+  age[0] = np.nan
+  return stored_rows.Predictions(
+    image=np.array([f'{i:08d}_000.png' for i in range(n)]),
+    patient=data.integers(0, 20, n),
+    view=data.choice(['PA', 'AP', ''], n),
+    age=age,
+    sex=data.choice(['M', 'F'], n),
+    label=label,
+    logit=(rng.normal(size=(n, 14)) + skill * np.nan_to_num(label)).astype(
+      np.float32
+    ),
+  )
+
+
+def row(image, finding, truth, boxes, *, patient=None, method='cam', **scores):
+  """A row of boxes.csv as localization.score_map makes it."""
+  boxes = np.array(boxes, float).reshape(-1, 4)
+  row = dict.fromkeys(localization.SCORES, float('nan'))
+  if truth is not None:
+    truth = np.array(truth, float)
+    row |= dict.fromkeys(localization.SCORES, 0.5)
+    row['iou'] = localization.iou(boxes, truth).max(initial=0.0)
+    row['iobb'] = localization.iobb(boxes, truth).max(initial=0.0)
+  return row | {
+    'split': 'test',
+    'image': image,
+    'patient': int(image[1:]) if patient is None else patient,
+    'finding': finding,
+    'method': method,
+    'rule': 'wang',
+    'truth': truth,
+    'boxes': boxes,
+    **scores,
+  }
+
+
+LEFT, RIGHT = [0, 0, 1, 0.5], [0, 0.5, 1, 1]
+QUARTER = [0, 0, 0.5, 0.5]  # of LEFT: IoU 1/2, IoBB 1
+
+
+def hand_counted():
+  """Three films, two findings, three boxes; counted in test_box_figures.py."""
+  return [
+    # Mass: hit twice; hit at IoU < .5 with a wrong box beside it; no box.
+    row('f1', 'Mass', LEFT, [LEFT, QUARTER], map_auroc=1.0),
+    row('f2', 'Mass', LEFT, [QUARTER, RIGHT], map_auroc=0.5),
+    row('f3', 'Mass', None, [LEFT]),
+    # Nodule: never found; two wrong boxes on films without one.
+    row('f1', 'Nodule', None, [LEFT, RIGHT]),
+    row('f2', 'Nodule', None, []),
+    row('f3', 'Nodule', RIGHT, []),
+  ]
+
+
+def written(tmp_path, rows, name='run', blocks=None):
+  folder = tmp_path / name
+  folder.mkdir(exist_ok=True)
+  stored_rows.write_boxes(str(folder / 'boxes.csv'), rows)
+  stored_rows.write_predictions(
+    str(folder / 'predictions.csv'),
+    {stored_rows.Condition('test'): predictions()}
+    if blocks is None
+    else blocks,
+  )
+  return str(folder)

@@ -1,0 +1,122 @@
+"""Several runs: each as it is alone, their differences, what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from cxr import stats, stored_rows, summary, summary_compare
+from input_pipeline.findings import BOXED, FINDINGS
+from tests import made_rows
+from tests.made_rows import LEFT, RIGHT
+
+CONDITION = stored_rows.Condition
+FAST = {'num_resamples': 40}
+
+
+def _runs(tmp_path):
+  folders = []
+  for i in range(2):
+    block = made_rows.predictions(seed=i, skill=1.0 + 3 * i)
+    rng = np.random.default_rng(i)
+    rows = []
+    for film in range(12):
+      for finding in BOXED[:2]:
+        truth = LEFT if film % 2 else None
+        boxes = [LEFT] if rng.random() < 0.2 + 0.7 * i else [RIGHT]
+        rows.append(made_rows.row(f'f{film}', finding, truth, boxes))
+    order = np.random.default_rng(9 + i).permutation(len(block.image))
+    block = stored_rows.Predictions(*(column[order] for column in block))
+    blocks = {CONDITION('test'): block, CONDITION('test', 'pgd', 1.0): block}
+    folders.append(
+      made_rows.written(tmp_path, rows[:: 1 - 2 * i], f'run{i}', blocks)
+    )
+  return folders
+
+
+def test_two_runs_side_by_side(tmp_path):
+  workdirs = _runs(tmp_path)
+  alone = [summary.summarize(w, num_resamples=100) for w in workdirs]
+  result = summary_compare.compare(workdirs, num_resamples=100)
+  json.dumps(result, allow_nan=False)
+  assert result['runs'] == ['run0', 'run1']
+  entry = result['classification']['test']['auroc']['Mass']
+  for run, figure in zip(alone, entry['runs'], strict=True):
+    assert figure == run['classification']['test']['auroc']['Mass']
+  first, second = entry['runs']
+  difference = entry['difference']
+  assert difference['value'] == pytest.approx(second['value'] - first['value'])
+  assert difference['low'] <= difference['value'] <= difference['high']
+  assert 0 < difference['p'] <= difference['p_holm'] <= 1
+  assert (
+    result['classification']['test']['auroc']['mean']['difference']['p_holm']
+    is None
+  )
+  blocks = [
+    stored_rows.read_predictions(f'{w}/predictions.csv')[1][CONDITION('test')]
+    for w in workdirs
+  ]
+  place = [np.argsort(block.image) for block in blocks]
+  k = FINDINGS.index('Mass')
+  logits = [b.logit[i, k] for b, i in zip(blocks, place, strict=True)]
+  delong = stats.delong_test(*logits, blocks[0].label[place[0], k])
+  for key in ('low', 'high', 'p'):
+    assert difference['delong'][key] == pytest.approx(delong[key])
+  assert result['robustness'][0]['epsilon'] == 1.0
+  score = result['localization']['cam']['wang']['iou@0.5']
+  assert set(score) == {'mean', *BOXED[:2]}
+  for run, figure in zip(alone, score['mean']['runs'], strict=True):
+    assert (
+      figure == run['localization']['methods']['cam']['wang']['mean']['iou@0.5']
+    )
+  assert score['mean']['difference']['value'] > 0
+
+
+def test_a_run_does_not_differ_from_itself(tmp_path):
+  workdir, _ = _runs(tmp_path)
+  result = summary_compare.compare([workdir, workdir], **FAST)
+  for entry in (
+    result['classification']['test']['average_precision']['mean'],
+    result['localization']['cam']['wang']['afp_iou@0.1']['mean'],
+  ):
+    assert entry['difference']['value'] == 0
+    assert entry['difference']['low'] == entry['difference']['high'] == 0
+    assert entry['difference']['p'] == 1
+
+
+def test_three_runs_are_each_compared_with_the_first(tmp_path):
+  workdirs = _runs(tmp_path)
+  result = summary_compare.compare([*workdirs, workdirs[0]], **FAST)
+  entry = result['classification']['test']['auroc']['Mass']
+  assert len(entry['runs']) == 3
+  assert entry['difference'] == entry['differences'][0]
+  assert entry['differences'][1]['value'] == 0
+  assert entry['differences'][1]['delong']['p'] == 1
+
+
+def test_runs_on_other_films_or_boxes_are_refused(tmp_path):
+  first, second = _runs(tmp_path)
+  with pytest.raises(ValueError, match='two runs or more'):
+    summary_compare.compare([first])
+  block = made_rows.predictions(n=50)
+  stored_rows.write_predictions(
+    second + '/predictions.csv', {CONDITION('test'): block}
+  )
+  with pytest.raises(ValueError, match='share 50 of 60 and 50 films'):
+    summary_compare.compare([first, second], **FAST)
+  other = made_rows.predictions()
+  other.label[0] = 1 - other.label[0]
+  stored_rows.write_predictions(
+    second + '/predictions.csv', {CONDITION('test'): other}
+  )
+  with pytest.raises(ValueError, match='other labels'):
+    summary_compare.compare([first, second], **FAST)
+  stored_rows.write_predictions(
+    second + '/predictions.csv', {CONDITION('valid'): other}
+  )
+  with pytest.raises(ValueError, match='share no split'):
+    summary_compare.compare([first, second], **FAST)
+  first, second = _runs(tmp_path)
+  stored_rows.write_boxes(second + '/boxes.csv', made_rows.hand_counted())
+  with pytest.raises(ValueError, match='other true boxes'):
+    summary_compare.compare([first, second], **FAST)
