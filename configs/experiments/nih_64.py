@@ -1,10 +1,9 @@
 r"""Baseline against robust on some 11,000 real films, at 64 pixels.
 
 Question: does robust training make gradient map and CAM localize better on real
-          films, and at what price? 64 pixels because a CPU's hour pays for
-          three seeds of it and for one of 128 pixels; 9,036 films to train and
-          validate on, and no pre-training, make weak classifiers: the question
-          is the difference.
+          films, and at what price? At 64 pixels a run costs a quarter of one at
+          128 (nih_128.py); 9,036 films to train and validate on, and no
+          pre-training, make weak classifiers: the question is the difference.
 Chosen:   on 799 validation films, one training seed, before a test figure was
           looked at. Weighting by batch (AUROC .697 after 15 epochs, unweighted
           .690, by finding with a cap of 5 .690: within chance of each other);
@@ -25,11 +24,12 @@ Command:  C=configs/experiments/nih_64.py; D=--config.data.dir=../shared/nih
           python main.py --mode=study --workdirs='runs/study/nih64_*' \
             --output=runs/study/nih64
 Cost:     8 minutes for a baseline and 10 for a robust run on one core; 2.3 GB.
-Result:   README.md has the table of baseline and robust at epsilon 2, three
-          seeds each. AUROC as good; gradient map better by IoU (+.048, +.005 to
-          +.092 at T(IoU) .3; +.024, +.008 to +.040 in the mean), not by the
-          pointing game (-.014, -.046 to +.012); CAM a random map in both. One
-          seed of the baseline stands out (.102 at T(IoU) .3, the others .153
+Result:   baseline and robust at epsilon 2, three seeds each; the differences
+          stand in README.md beside those of nih_128.py. AUROC as good (.632,
+          .603 to .661, and .629, .598 to .657); gradient map better by IoU
+          (+.048, +.005 to +.092 at T(IoU) .3; +.024, +.008 to +.040 in the
+          mean), not by the pointing game (-.014, -.046 to +.012); CAM a random
+          map in both. One seed of the baseline stands out (.102 at T(IoU) .3, the others .153
           and .186; robust .191 to .199): it alone against its robust twin gives
           +.097 (+.072 to +.123), which is why there are three.
           Validation AUROC of seed 0: baseline .697, epsilon 1 .701, 2 .688.
