@@ -4,7 +4,7 @@ Question: does the inner maximization make the features more interpretable?
 Command:  python main.py --config=configs/robust.py
           python main.py --mode=compare --workdirs=runs/baseline,runs/robust
 
-Cost:     8 minutes on two cores, 2.1 GB; the comparison 15 s.
+Cost:     5 to 8 minutes on two cores, 2.1 GB; the comparison 15 s.
 Result:   on the phantom, yes for the gradient map; for the CAM by the pointing
           game alone, at no AUROC that shows with the shortcut and .033 won
           without it (configs/experiments/phantom.py, README.md).
