@@ -49,9 +49,10 @@ Result:   cells, phantom of seed 1 (570 films with boxes, 269 patients),
           map at every stride (paired: +.292, +.254 to +.330; +.240, +.199 to
           +.282; +.170, +.131 to +.212), to the CAM +.030 (+.002 to +.056),
           +.009 (-.012 to +.028), +.058 (+.041 to +.077). At 16 and 32 the
-          baseline's CAM is no better than moved at random (.073 and .059). The
-          weights at a stride of 8 are of another machine, so of another
-          training, than those of `dense_cam` above.
+          baseline's CAM is hardly better there than moved at random (.073,
+          .056 to .089, and .059, .044 to .073). One seed of each. The weights
+          at a stride of 8 are of another machine, so of another training, than
+          those of `dense_cam` above.
           Weights, real films of nih_64.py (665 with boxes, 549 patients),
           training seed 0, run after its figures had been seen: weighting by
           finding instead of by batch lifts the baseline's CAM from .058 (.041
