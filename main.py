@@ -9,6 +9,7 @@ and 143 after SIGTERM, as a shell counts signals; 1 after anything else.
 
 import ctypes
 import errno
+import importlib.metadata
 import logging as stdlib_logging
 import os
 import re
@@ -57,6 +58,12 @@ flags.DEFINE_bool(
 flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0.')
 flags.DEFINE_integer('num_processes', None, 'Processes of the job.')
 flags.DEFINE_integer('process_id', None, 'Which of them this one is, from 0.')
+flags.DEFINE_bool(
+  'onednn',
+  False,
+  "On a CPU, convolutions by oneDNN (jaxlib 0.12): PyTorch's kernels; programs "
+  'are then compiled anew at every start.',
+)
 flags.DEFINE_bool('traceback', False, 'Show where an error was raised.')
 
 
@@ -77,16 +84,48 @@ def keep_freed_memory():
     libc.mallopt(parameter, value)
 
 
+def has_onednn() -> bool:
+  """Whether this jaxlib is one that `use_onednn` was tried with."""
+  return importlib.metadata.version('jaxlib').startswith('0.12.')
+
+
+def use_onednn(environ):
+  """Has XLA call oneDNN for convolutions on a CPU; before JAX starts.
+
+  Raises:
+    ValueError: it was not tried with this jaxlib. XLA ends the process at a
+      flag that it does not know.
+  """
+  if not has_onednn():
+    raise ValueError(
+      f'--onednn needs jaxlib 0.12 (Python 3.12 or later), not '
+      f'{importlib.metadata.version("jaxlib")}; leave it out.'
+    )
+  ours = (
+    '--xla_cpu_experimental_onednn_custom_call=true',
+    # Else YNNPACK has the convolutions first.
+    '--xla_cpu_experimental_ynn_fusion_type='
+    '-LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION',
+  )
+  environ['XLA_FLAGS'] = ' '.join((environ.get('XLA_FLAGS', ''), *ours))
+
+
 def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'Not a flag: {argv[1]!r}.')
   keep_freed_memory()
+  if FLAGS.onednn:
+    use_onednn(os.environ)
   # Imported here: every spawned worker process imports this file.
   import jax
 
   from cxr import modes, sharding
 
-  keep_programs(jax.config)
+  if FLAGS.onednn:
+    # jaxlib 0.12 fails to write a program that calls it.
+    jax.config.update('jax_enable_compilation_cache', False)
+  else:
+    keep_programs(jax.config)
   job = FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id
   if FLAGS.distributed:
     sharding.join_processes(*job)

@@ -19,6 +19,7 @@ import pytest
 from jax import export
 from PIL import Image
 
+import main as main_module
 from configs import baseline, robust
 from cxr import checkpoint, evaluate, exchange, modes, train
 from input_pipeline.findings import FINDINGS
@@ -431,6 +432,33 @@ def main(*arguments, cwd=ROOT):
     text=True,
     timeout=120,
   )
+
+
+@pytest.mark.skipif(
+  not main_module.has_onednn(), reason='jaxlib here is not one with oneDNN'
+)
+def test_with_onednn_a_run_is_the_same_but_for_rounding(
+  runs, data_dir, tmp_path
+):
+  done = main(
+    '--config=configs/robust.py:smoke',
+    '--onednn',
+    f'--config.data.dir={data_dir / "phantom"}',
+    f'--config.data.prepared_dir={data_dir / "prepared"}',
+    '--config.attack.num_steps=1',
+    '--config.evaluate.num_resamples=20',
+    f'--workdir={tmp_path}',
+  )
+  assert done.returncode == 0, done.stderr[-2000:]
+  # JAX warns of each program that it fails to keep.
+  assert 'arning' not in done.stderr
+  ours, theirs = (
+    json.loads((folder / 'train.jsonl').read_text().splitlines()[0])
+    for folder in (tmp_path, runs / 'robust')
+  )
+  for name in ('train/loss', 'train/adversarial_loss', 'train/grad_norm'):
+    assert ours[name] == pytest.approx(theirs[name], rel=1e-3)
+  assert (tmp_path / 'report.html').exists()
 
 
 @pytest.mark.parametrize(

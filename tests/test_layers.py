@@ -1,5 +1,7 @@
 """Each platform's form of an operation against XLA's own."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -91,12 +93,43 @@ def test_convolve(size, h, w, c, d, stride, dilation):
   }
   patches, xla = layers._convolve_patches, layers._convolve_xla
   forms['patches'] = lambda x, k: patches(x, k, stride, dilation)
-  for form in (patches, xla):
-    forms[f'fast {form.__name__}'] = lambda x, k, form=form: (
-      layers._convolve_fast(x, k, form, stride, dilation)
-    )
+  how = {'size': size, 'stride': stride, 'dilation': dilation}
+  of_kernel = {
+    name: functools.partial(getattr(layers, name), **how)
+    for name in ('_by_patches', '_by_taps')
+  }
+  if stride == 1:
+    of_kernel['_by_pairs'] = lambda x, g: layers._by_pairs(x, g, size, dilation)
+  for name, gradient in of_kernel.items():
+    forms[name] = lambda x, k, gradient=gradient: layers._with_filter_gradient(
+      lambda x, k: xla(x, k, stride, dilation), gradient
+    )(x, k)
   expected = lambda x, k: reference(x, k, stride, dilation)
   assert_equal(forms, expected, *arrays(size, h, w, c, d), atol=2e-5)
+
+
+@pytest.mark.parametrize('copies, chunks', [(1, 6), (2 * 20 * 3 * 7 * 4, 3)])
+def test_filter_gradient_in_chunks(monkeypatch, copies, chunks):
+  """As many films at a time as fit the cache; one at least."""
+  monkeypatch.setattr(jax, 'device_count', lambda: 1)
+  rng = np.random.default_rng(0)
+  x, gradient = (
+    rng.normal(size=(6, 4, 5, c)).astype(np.float32) for c in (3, 4)
+  )
+  gradient_of = lambda: jax.jit(
+    lambda x, g: layers._by_pairs(x, g, 3, 1)
+  ).trace(x, gradient)
+  scan = 'scan['
+  whole = gradient_of()
+  assert scan not in str(whole.jaxpr)
+  monkeypatch.setattr(layers, '_COPIES', copies)
+  chunked = gradient_of()
+  assert f'length={chunks}' in str(chunked.jaxpr)
+  found, expected = (t.lower().compile()(x, gradient) for t in (chunked, whole))
+  np.testing.assert_allclose(found, expected, atol=1e-5)
+  # On several devices a film stays with its own.
+  monkeypatch.setattr(jax, 'device_count', lambda: 2)
+  assert scan not in str(gradient_of().jaxpr)
 
 
 @pytest.mark.parametrize(

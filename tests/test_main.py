@@ -4,6 +4,7 @@ import errno
 import logging as stdlib_logging
 import os
 import pathlib
+import platform
 import signal
 import subprocess
 import sys
@@ -37,6 +38,58 @@ def test_freed_memory_is_used_again_and_not_faulted_in_anew():
     return int(subprocess.check_output(command, cwd=ROOT))
 
   assert faults('keep') < 100 < faults('leave')
+
+
+_ONEDNN = """
+import os
+import main
+main.use_onednn(os.environ)
+import jax, numpy as np
+from cxr import layers
+for dtype, close in (('float32', 1e-4), ('bfloat16', 3e-2)):
+  for stride, dilation in ((1, 1), (2, 1), (1, 2)):
+    key = jax.random.key(0)
+    x = jax.random.normal(key, (4, 16, 16, 16), dtype)
+    kernel = jax.random.normal(key, (3, 3, 16, 16), dtype)
+    both = [
+      jax.jit(jax.value_and_grad(
+        lambda x, k: (form(x, k, stride, dilation) ** 2).sum(), (0, 1)
+      )).lower(x, kernel).compile()
+      for form in (layers._convolve_xla, layers._convolve_patches)
+    ]
+    assert ['__onednn$conv' in p.as_text() for p in both] == [True, False]
+    ours, theirs = (jax.tree.leaves(p(x, kernel)) for p in both)
+    for a, b in zip(ours, theirs):
+      a, b = np.float64(a), np.float64(b)
+      np.testing.assert_allclose(a, b, atol=close * abs(b).max())
+print(os.environ['XLA_FLAGS'].split()[0])
+"""
+
+
+@pytest.mark.skipif(
+  not main.has_onednn() or platform.machine() != 'x86_64',
+  reason='oneDNN is called with jaxlib 0.12 on x86',
+)
+def test_convolutions_and_their_gradients_are_onednns():
+  done = subprocess.run(
+    [sys.executable, '-c', _ONEDNN],
+    cwd=ROOT,
+    env=os.environ | {'XLA_FLAGS': '--xla_cpu_enable_fast_math=false'},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr[-2000:]
+  assert done.stdout == '--xla_cpu_enable_fast_math=false\n'
+
+
+@pytest.mark.parametrize('version', ['0.10.2', '0.13.0', '1.0.12'])
+def test_onednn_is_asked_of_known_versions_alone(monkeypatch, version):
+  """XLA ends the process at a flag it does not know."""
+  monkeypatch.setattr(main.importlib.metadata, 'version', lambda _: version)
+  environ = {}
+  with pytest.raises(ValueError, match=f'not {version}; leave it out'):
+    main.use_onednn(environ)
+  assert not environ
 
 
 def test_a_full_disk_is_not_taken_for_full_memory():

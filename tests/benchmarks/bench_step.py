@@ -11,7 +11,7 @@ Every contender has a process of its own, so that its peak memory is its own,
 and they run in turns, so that another load on the machine strikes all; the
 ratio is taken within a turn, and its median stands with the quartiles. Times
 of a shared machine still scatter: no test reads them. Where PyTorch is not
-installed, JAX is measured alone.
+installed, JAX is measured alone; 'onednn' is JAX under main.py's --onednn.
 
   python -m tests.benchmarks.bench_step --what=cost --num_steps=0 \
     --num_steps=3 --num_steps=7
@@ -23,6 +23,7 @@ film is three forward passes' work, one of the film alone two.
 
 import importlib.util
 import multiprocessing
+import os
 import resource
 import time
 import traceback
@@ -53,6 +54,7 @@ _TORCH = flags.DEFINE_multi_enum(
 _WHAT = flags.DEFINE_enum(
   'what', 'both', ['speed', 'cost', 'both'], 'Against PyTorch; against plain.'
 )
+_OURS = 'jax', 'onednn'
 _EPSILON = 2 / 255
 _SLACK = 1.15
 _RATE = 1e-3
@@ -182,10 +184,12 @@ def _torch_step(o):
 
 def _work(pipe, o):
   """Builds a step, then does as many as it is asked for, and says how long."""
-  # As the program does; PyTorch gains by it, too.
+  # As the program does; PyTorch gains by the first, too.
   main_module.keep_freed_memory()
+  if o.mode == 'onednn':
+    main_module.use_onednn(os.environ)
   try:
-    run, on_device = (_jax_step if o.mode == 'jax' else _torch_step)(o)
+    run, on_device = (_jax_step if o.mode in _OURS else _torch_step)(o)
     start = time.perf_counter()
     run()
     pipe.send(time.perf_counter() - start)
@@ -260,7 +264,7 @@ def _name(steps):
 
 
 def _print_speed():
-  modes = ['jax']
+  modes = ['jax'] + ['onednn'] * main_module.has_onednn()
   if importlib.util.find_spec('torch'):
     modes += _TORCH.value
   for steps in [None] * _FORWARD.value + _STEPS.value:
@@ -270,8 +274,8 @@ def _print_speed():
       host, device = (peak / 2**30 for peak in peaks[mode])
       line = f'  {mode:9}{_spread(_BATCH.value / taken)} images/s'
       line += f', peak {host:.2f} GiB' + f' + {device:.2f}' * (device > 0)
-      if mode != 'jax' and 'jax' in seconds:
-        line += f', jax : {mode} {_spread(taken / seconds["jax"])}'
+      for ours in (m for m in _OURS if mode not in _OURS and m in seconds):
+        line += f', {ours} : {mode} {_spread(taken / seconds[ours])}'
       print(line, flush=True)
 
 
