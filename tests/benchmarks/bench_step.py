@@ -186,8 +186,7 @@ def _work(pipe, o):
   """Builds a step, then does as many as it is asked for, and says how long."""
   # As the program does; PyTorch gains by the first, too.
   main_module.keep_freed_memory()
-  if o.mode == 'onednn':
-    main_module.use_onednn(os.environ)
+  main_module.set_up_xla(os.environ, onednn=o.mode == 'onednn')
   try:
     run, on_device = (_jax_step if o.mode in _OURS else _torch_step)(o)
     start = time.perf_counter()
