@@ -108,28 +108,30 @@ def test_convolve(size, h, w, c, d, stride, dilation):
   assert_equal(forms, expected, *arrays(size, h, w, c, d), atol=2e-5)
 
 
-@pytest.mark.parametrize('copies, chunks', [(1, 6), (2 * 20 * 3 * 7 * 4, 3)])
-def test_filter_gradient_in_chunks(monkeypatch, copies, chunks):
-  """As many films at a time as fit the cache; one at least."""
-  monkeypatch.setattr(jax, 'device_count', lambda: 1)
+@pytest.mark.parametrize(
+  'form, film',
+  [
+    (lambda x, g: layers._by_pairs(x, g, 3, 1), 4 * 5 * 3 * 7 * 4),
+    (lambda x, g: layers._by_patches(x, g, 3, 1, 1), 4 * 5 * 9 * 3 * 4),
+  ],
+)
+@pytest.mark.parametrize('films, chunks', [(0, 6), (2, 3), (5, 2)])
+def test_filter_gradient_in_chunks(monkeypatch, form, film, films, chunks):
+  """As many films at a time as fit the cache and divide the batch; or one."""
   rng = np.random.default_rng(0)
   x, gradient = (
     rng.normal(size=(6, 4, 5, c)).astype(np.float32) for c in (3, 4)
   )
-  gradient_of = lambda: jax.jit(
-    lambda x, g: layers._by_pairs(x, g, 3, 1)
-  ).trace(x, gradient)
-  scan = 'scan['
-  whole = gradient_of()
-  assert scan not in str(whole.jaxpr)
-  monkeypatch.setattr(layers, '_COPIES', copies)
-  chunked = gradient_of()
+  trace = lambda: jax.jit(lambda x, g: form(x, g)).trace(x, gradient)
+  whole = trace()
+  monkeypatch.setattr(layers, '_CACHE', films * film)
+  # On several devices a film stays with its own.
+  assert 'scan[' not in str(trace().jaxpr)
+  monkeypatch.setattr(jax, 'device_count', lambda: 1)
+  chunked = trace()
   assert f'length={chunks}' in str(chunked.jaxpr)
   found, expected = (t.lower().compile()(x, gradient) for t in (chunked, whole))
   np.testing.assert_allclose(found, expected, atol=1e-5)
-  # On several devices a film stays with its own.
-  monkeypatch.setattr(jax, 'device_count', lambda: 2)
-  assert scan not in str(gradient_of().jaxpr)
 
 
 @pytest.mark.parametrize(
