@@ -14,6 +14,7 @@ dollar sign, so mathtext is off.
 import html
 import io
 import math
+import os
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,14 @@ from collections.abc import Mapping, Sequence
 import markupsafe
 import matplotlib
 import numpy as np
-from matplotlib import colors, figure, lines, patches
+from matplotlib import (
+  colors,
+  figure,
+  font_manager,
+  lines,
+  patches,
+  textpath,
+)
 from matplotlib.backends import backend_agg
 
 from cxr import tables
@@ -128,6 +136,16 @@ def localization_curve(
   )
 
 
+def _told_apart(names):
+  """Names without the words at their start that all share, and not too long."""
+  shared = os.path.commonprefix(list(names))
+  start = max(shared.rfind('_'), shared.rfind('-')) + 1
+  if len(names) < 2 or start in map(len, names):
+    start = 0
+  short = [name[start:] for name in names]
+  return [n if len(n) <= 20 else n[:9] + '…' + n[-10:] for n in short]
+
+
 def gallery_figure(
   cases: Sequence[Mapping],
   *,
@@ -143,8 +161,13 @@ def gallery_figure(
     runs: in the order from top to bottom, as a rule the baseline first.
     methods: one block of rows each.
   """
+  names = _told_apart(runs)
   rows = 1 + len(runs) * len(methods)
-  side, left, top, bottom, gap = 1.25, 1.05, 0.5, 0.62, 0.05
+  side, top, bottom, gap = 1.25, 0.5, 0.62, 0.05
+  font = font_manager.FontProperties(size=8)
+  measure = textpath.text_to_path.get_text_width_height_descent
+  points = (measure(t, font, ismath=False)[0] for t in [*names, *methods])
+  left = max(1.05, 0.2 + max(points, default=0) / 72)
   width = left + len(cases) * side + 0.1
   height = top + rows * side + bottom
   fig = figure.Figure(figsize=(width, height), facecolor='white', dpi=150)
@@ -200,9 +223,8 @@ def gallery_figure(
       _map(axes, (np.asarray(heatmap) - low) / (high - low), norm)
       found = case['boxes'].get(run, {}).get(method, ())
       _boxes(axes, case['truth'], found)
-  for i, (method, run) in enumerate((m, r) for m in methods for r in runs):
-    short = run if len(run) <= 14 else run[:13] + '…'
-    label(i + 1, f'{short}\n{method}')
+  for i, (method, name) in enumerate((m, n) for m in methods for n in names):
+    label(i + 1, f'{name}\n{method}')
   bar = fig.add_axes((left / width, 0.36 / height, 1.6 / width, 0.09 / height))
   bar.imshow(np.linspace(0, 1, 256)[None], aspect='auto', cmap=COLORMAP)
   bar.set_yticks([])

@@ -158,6 +158,29 @@ def test_gallery_figure_leaves_missing_maps_empty(tmp_path):
   assert path.stat().st_size > 1000
 
 
+@pytest.mark.parametrize(
+  'runs, labels',
+  [
+    (['a_baseline_0', 'a_robust_2_0'], ['baseline_0', 'robust_2_0']),
+    (['baseline', 'b-robust'], ['baseline', 'b-robust']),
+    (['mixed_', 'mixed_1'], ['mixed_', 'mixed_1']),
+    (['nih_$x^baseline$'], ['nih_$x^baseline$']),
+    (['W' * 30 + '0', 'v' + 'W' * 30], ['W' * 9 + '…' + 'W' * 9 + '0', None]),
+  ],
+)
+def test_row_labels_tell_runs_apart_and_stay_on_the_page(runs, labels):
+  case = {'finding': 'Mass', 'image': np.zeros((8, 8)), 'truth': []}
+  fig = plots.gallery_figure(
+    [case | {'maps': {}, 'boxes': {}}], runs=runs, methods=['cam']
+  )
+  fig.draw_without_rendering()
+  texts = {t.get_text(): t for t in fig.texts}
+  for label in labels:
+    assert label is None or f'{label}\ncam' in texts
+  for text in texts.values():
+    assert text.get_window_extent().x0 >= 0
+
+
 def test_pyplot_stays_out():
   # Its figures are global, and are never freed in a long run.
   code = (
