@@ -66,7 +66,7 @@ def convolve(
   if min(h, w) < size:  # 512 channels on 2x2: 42, 64, 1.3
     return patches(x, kernel)
   if (size, stride, c) == (7, 2, 1) and h % 2 == w % 2 == 0:
-    # 0.9-1.0, 1.0-3.5, 1.8-2.8
+    # 0.9-1.0, 1.0-3.5, 1.3
     of_kernel = functools.partial(_by_patches, size=size, **how)
     return _with_filter_gradient(_convolve_stem, of_kernel)(x, kernel)
   if min(c, d) < 32 or h * w > 56**2:
