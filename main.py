@@ -12,6 +12,7 @@ import errno
 import importlib.metadata
 import logging as stdlib_logging
 import os
+import platform
 import re
 import signal
 import sys
@@ -84,26 +85,30 @@ def keep_freed_memory():
     libc.mallopt(parameter, value)
 
 
+def _jaxlib() -> str:
+  return importlib.metadata.version('jaxlib')
+
+
 def has_onednn() -> bool:
-  """Whether this jaxlib is one whose flags `set_up_xla` was tried with."""
-  return importlib.metadata.version('jaxlib').startswith('0.12.')
+  """Whether XLA's calls of oneDNN were tried with this jaxlib."""
+  return _jaxlib().startswith('0.12.') and platform.machine() == 'x86_64'
 
 
 def set_up_xla(environ, onednn: bool):
   """What XLA is to do on a CPU; before JAX starts. XLA_FLAGS has the last word.
 
-  Nothing where it was not tried: XLA ends the process at a flag that it does
-  not know.
+  Nothing for a jaxlib that it was not tried with: XLA ends the process at a
+  flag that it does not know.
 
   Raises:
-    ValueError: `onednn`, and it was not tried.
+    ValueError: `onednn`, and there is none.
   """
-  if not has_onednn():
-    if onednn:
-      raise ValueError(
-        '--onednn needs jaxlib 0.12 (Python 3.12 or later), not '
-        f'{importlib.metadata.version("jaxlib")}; leave it out.'
-      )
+  if onednn and not has_onednn():
+    raise ValueError(
+      '--onednn needs jaxlib 0.12 (Python 3.12 or later) on x86_64, not '
+      f'{_jaxlib()} on {platform.machine()}; leave it out.'
+    )
+  if not _jaxlib().startswith('0.12.'):
     return
   # An order for the sake of concurrency keeps more arrays alive: a PGD-3 step
   # of ResNet-18 took 2.0 GiB for 1.4, and was 0 to 5 % faster.

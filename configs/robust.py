@@ -6,7 +6,7 @@ Command:  python main.py --config=configs/robust.py
 
 Cost:     5 to 8 minutes on two cores, 2.1 GB; the comparison 15 s.
 Result:   on the phantom, yes for the gradient map; for the CAM by the pointing
-          game alone, at no AUROC that shows with the shortcut and .033 won
+          game alone, at no AUROC that shows with the shortcut and .044 won
           without it (configs/experiments/phantom.py, README.md).
 
 Khakzar, Albarqouni, Navab, 'Learning Interpretable Features via Adversarially

@@ -438,8 +438,13 @@ def main(*arguments, cwd=ROOT):
   not main_module.has_onednn(), reason='jaxlib here is not one with oneDNN'
 )
 def test_with_onednn_a_run_is_the_same_but_for_rounding(
-  runs, data_dir, tmp_path
+  runs, data_dir, tmp_path, monkeypatch
 ):
+  programs, kept = tmp_path / 'programs', tmp_path / 'kept'
+  monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(kept))
+  monkeypatch.setenv(
+    'XLA_FLAGS', f'--xla_dump_to={programs} --xla_dump_hlo_module_re=one_step'
+  )
   done = main(
     '--config=configs/robust.py:smoke',
     '--onednn',
@@ -450,8 +455,11 @@ def test_with_onednn_a_run_is_the_same_but_for_rounding(
     f'--workdir={tmp_path}',
   )
   assert done.returncode == 0, done.stderr[-2000:]
-  # JAX warns of each program that it fails to keep.
+  (step,) = programs.glob('*after_optimizations.txt')
+  assert '__onednn$convolution' in step.read_text()
+  # JAX would warn of each program that it fails to keep.
   assert 'arning' not in done.stderr
+  assert not kept.exists()
   ours, theirs = (
     json.loads((folder / 'train.jsonl').read_text().splitlines()[0])
     for folder in (tmp_path, runs / 'robust')

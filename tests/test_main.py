@@ -4,7 +4,6 @@ import errno
 import logging as stdlib_logging
 import os
 import pathlib
-import platform
 import signal
 import subprocess
 import sys
@@ -67,7 +66,7 @@ print(os.environ['XLA_FLAGS'].split()[-1])
 
 
 @pytest.mark.skipif(
-  not main.has_onednn() or platform.machine() != 'x86_64',
+  not main.has_onednn(),
   reason='oneDNN is called with jaxlib 0.12 on x86',
 )
 def test_convolutions_and_their_gradients_are_onednns():
@@ -82,15 +81,27 @@ def test_convolutions_and_their_gradients_are_onednns():
   assert done.stdout == '--xla_cpu_enable_fast_math=false\n'
 
 
-@pytest.mark.parametrize('version', ['0.10.2', '0.13.0', '1.0.12'])
-def test_xla_is_set_up_where_that_was_tried_alone(monkeypatch, version):
+@pytest.mark.parametrize(
+  'version, machine',
+  [
+    ('0.10.2', 'x86_64'),
+    ('0.13.0', 'x86_64'),
+    ('1.0.12', 'x86_64'),
+    ('0.12.0', 'aarch64'),
+  ],
+)
+def test_xla_is_set_up_where_that_was_tried_alone(
+  monkeypatch, version, machine
+):
   """XLA ends the process at a flag it does not know."""
   monkeypatch.setattr(main.importlib.metadata, 'version', lambda _: version)
+  monkeypatch.setattr(main.platform, 'machine', lambda: machine)
   environ = {}
-  with pytest.raises(ValueError, match=f'not {version}; leave it out'):
+  with pytest.raises(ValueError, match=f'{version} on {machine}; leave it out'):
     main.set_up_xla(environ, onednn=True)
-  main.set_up_xla(environ, onednn=False)
   assert not environ
+  main.set_up_xla(environ, onednn=False)
+  assert bool(environ) == version.startswith('0.12.')
 
 
 def test_a_full_disk_is_not_taken_for_full_memory():
