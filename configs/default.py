@@ -41,7 +41,7 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.data.phantom.shortcut_prevalence = 0.95  # of a finding's films
 
   config.model = ConfigDict()
-  config.model.arch = 'resnet18'  # cxr/models.py lists them
+  config.model.arch = 'resnet18'  # cxr/models/architectures.py lists them
   config.model.num_filters = 32  # 64 is torchvision's
   config.model.num_stages = 3  # 4 is torchvision's; fewer: finer, cheaper
   config.model.output_stride = 8  # pixels to a cell of the class activation map

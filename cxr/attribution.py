@@ -22,7 +22,8 @@ from jax import numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key, PyTree
 
-from cxr import cam, models, saliency
+from cxr import cam, saliency
+from cxr.models import architectures
 
 Maps = Float[Array, 'b h w k']
 Attribution = Callable[
@@ -103,7 +104,7 @@ def make_attribution(
       f' ({size}) is given with it; leave one of them out.'
     )
   if method == DENSE_CAM:
-    model = models.dense(model)
+    model = architectures.dense(model)
   if isinstance(size, int):
     size = (size, size)
   if findings is not None:
@@ -140,7 +141,7 @@ def _make_cam(model, method, findings, *, stage='features', **options):
   def maps_fn(variables, keys, image):
     _, endpoints = model.apply(variables, image)
     if method is cam.cam:
-      kernel, _ = models.head(variables['params'])
+      kernel, _ = architectures.head(variables['params'])
       return cam.cam(
         endpoints['features'], _select(kernel, findings), **options
       )

@@ -15,7 +15,8 @@ from jax.sharding import SingleDeviceSharding
 from ml_collections import ConfigDict
 from orbax.checkpoint import v1 as ocp
 
-from cxr import models, sharding, train_state
+from cxr import sharding, train_state
+from cxr.models import architectures
 from input_pipeline.findings import FINDINGS
 
 # What may differ between two starts in one workdir: it does not move weights.
@@ -244,7 +245,7 @@ def load_model(workdir: str, config: ConfigDict | None = None):
   Raises FileNotFoundError where the workdir has no run or no checkpoint.
   """
   config = config or read_config(workdir)
-  model = models.make_model(config.model, num_findings=len(FINDINGS))
+  model = architectures.make_model(config.model, num_findings=len(FINDINGS))
   saver = checkpointer(workdir, best_metric=config.train.best_metric)
   step = step_of(
     saver, config.evaluate.checkpoint, best_metric=config.train.best_metric

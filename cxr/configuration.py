@@ -6,14 +6,8 @@ import re
 
 from ml_collections import ConfigDict
 
-from cxr import (
-  attribution,
-  checkpoint,
-  evaluate,
-  localization,
-  models,
-  named_attacks,
-)
+from cxr import attribution, checkpoint, evaluate, localization, named_attacks
+from cxr.models import architectures
 from input_pipeline import phantom
 from input_pipeline.findings import FINDINGS
 
@@ -101,7 +95,7 @@ def _rules():
     'data.phantom.seed': _whole(0),
     'data.phantom.shortcut_amplitude': _between(0, 64),
     'data.phantom.shortcut_prevalence': _between(0, 1),
-    'model.arch': _one_of(*models.MODELS),
+    'model.arch': _one_of(*architectures.MODELS),
     'model.num_filters': (
       lambda x: type(x) is int and 2 <= x <= 4096 and x % 2 == 0,
       'even, from 2 to 4096',
@@ -197,12 +191,12 @@ def validate(config: ConfigDict) -> None:
     if not check(value):
       raise ValueError(f'config.{name} ({value!r}) must be {text}.')
   # Now and not after the films are prepared: what no network has, it refuses.
-  model = models.make_model(config.model, num_findings=len(FINDINGS))
+  model = architectures.make_model(config.model, num_findings=len(FINDINGS))
   if attribution.DENSE_CAM in (
     *config.evaluate.methods,
     *config.explain.methods,
   ):
-    models.dense(model)
+    architectures.dense(model)
   smallest = phantom.MIN_IMAGE_SIZE
   drawn = config.data.source == 'phantom' and not config.data.dir
   if drawn and config.data.image_size < smallest:

@@ -23,16 +23,8 @@ from absl import logging
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from cxr import (
-  calibration,
-  cam,
-  card,
-  checkpoint,
-  layers,
-  models,
-  pretrained,
-  resnet,
-)
+from cxr import calibration, cam, card, checkpoint
+from cxr.models import architectures, layers, pretrained, resnet
 from input_pipeline.findings import FINDINGS
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
@@ -101,7 +93,7 @@ def make_program(
 
   def program(film):
     logits, endpoints = model.apply(variables, film)
-    kernel, _ = models.head(variables['params'])
+    kernel, _ = architectures.head(variables['params'])
     out = {
       'logit': logits,
       'probability': jax.nn.sigmoid(logits),

@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
-from cxr import attribution, cam, data, localization, models, sharding
+from cxr import attribution, cam, data, localization, sharding
+from cxr.models import architectures
 from input_pipeline import pipeline
 from input_pipeline.findings import BOXED
 
@@ -126,7 +127,7 @@ def map_sizes(config, model, variables) -> dict[str, tuple[int, int]]:
     if method not in attribution.CAM_METHODS:
       return size, size
     if method == attribution.DENSE_CAM:
-      return endpoints_of(models.dense(model))['features'].shape[1:3]
+      return endpoints_of(architectures.dense(model))['features'].shape[1:3]
     stage = options(config, method).get('stage', 'features')
     # Maps of several stages are fused on the film's own grid.
     return endpoints[stage].shape[1:3] if stage in endpoints else (size, size)

@@ -28,14 +28,13 @@ from cxr import (
   data,
   losses,
   metrics,
-  models,
-  pretrained,
   sharding,
   subject,
   train_state,
   train_step,
   writer,
 )
+from cxr.models import architectures, pretrained
 from input_pipeline import memory, pipeline
 from input_pipeline.findings import FINDINGS
 
@@ -241,7 +240,7 @@ def train(config: ConfigDict, workdir: str) -> None:
   init_key, step_key, attack_key = jax.random.split(
     jax.random.key(config.seed), 3
   )
-  model = models.make_model(config.model, num_findings=len(FINDINGS))
+  model = architectures.make_model(config.model, num_findings=len(FINDINGS))
   tx = make_optimizer(config, plan)
   state = initial_state(config, model, tx, init_key, mesh)
   saver = checkpoint.checkpointer(

@@ -59,7 +59,7 @@ def make_train_step(
   """Returns `(state, key, batch) -> (state, metrics)`.
 
   Args:
-    model: a Flax module; see cxr/models.py.
+    model: a Flax module; see cxr/models/architectures.py.
     tx: the optimizer.
     attack: from attacks.make_attack; None trains on the films as they are.
     objective: from losses.make_objective.

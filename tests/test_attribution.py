@@ -9,7 +9,8 @@ import pytest
 from flax import linen as nn
 from jax import numpy as jnp
 
-from cxr import attribution, models, resnet
+from cxr import attribution
+from cxr.models import architectures, resnet
 
 KEY = jax.random.key(0)
 IMAGE = jax.random.uniform(jax.random.key(1), (3, 12, 16, 1))
@@ -331,7 +332,7 @@ def test_the_projects_network():
       'remat': False,
     }
   )
-  model = models.make_model(config, num_findings=3)
+  model = architectures.make_model(config, num_findings=3)
   image = jax.random.uniform(KEY, (2, 32, 32, 1))
   variables = jax.jit(model.init)(KEY, image)
   make = lambda method, **options: attribution.make_attribution(
@@ -340,7 +341,7 @@ def test_the_projects_network():
   maps = make('cam')
   assert maps.shape == (2, 4, 4, 3)
   logits, _ = jax.jit(model.apply)(variables, image)
-  _, bias = models.head(variables['params'])
+  _, bias = architectures.head(variables['params'])
   np.testing.assert_allclose(
     maps.mean((1, 2)) + bias[None], logits, rtol=1e-4, atol=1e-5
   )

@@ -9,7 +9,8 @@ import optax
 import pytest
 
 from configs import default
-from cxr import checkpoint, models, sharding, train_state
+from cxr import checkpoint, sharding, train_state
+from cxr.models import architectures
 from input_pipeline.findings import FINDINGS
 
 
@@ -26,7 +27,7 @@ def make_config():
 @functools.cache
 def initial_state():
   config = make_config()
-  model = models.make_model(config.model, num_findings=len(FINDINGS))
+  model = architectures.make_model(config.model, num_findings=len(FINDINGS))
   size = config.data.image_size
   image = np.zeros((1, size, size, 1), np.float32)
   state = train_state.create(model, optax.sgd(0.1), jax.random.key(0), image)

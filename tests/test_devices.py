@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from configs import robust
-from cxr import checkpoint, data, models, sharding, train
+from cxr import checkpoint, data, sharding, train
+from cxr.models import architectures
 from input_pipeline import phantom
 from input_pipeline.findings import FINDINGS
 
@@ -174,7 +175,7 @@ def test_a_step_takes_its_state(fields):
   config = config_of(fields, **{'model.dtype': 'bfloat16'})
   films = data.load(config)['train']
   plan = train.make_plan(config.train, len(films.label))
-  model = models.make_model(config.model, num_findings=len(FINDINGS))
+  model = architectures.make_model(config.model, num_findings=len(FINDINGS))
   tx = train.make_optimizer(config, plan)
   mesh = sharding.make_mesh(1)
   key = jax.random.key(0)

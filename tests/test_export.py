@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from configs import default
-from cxr import cam, export, layers, models, pretrained
+from cxr import cam, export
+from cxr.models import architectures, layers, pretrained
 
 SIZE = 32
 # Compiled once to be run once.
@@ -54,7 +55,7 @@ def films(n=3):
 
 def exported(folder, monkeypatch, config, stored=None):
   """The export of a run that was never trained."""
-  model = models.make_model(config.model, 14)
+  model = architectures.make_model(config.model, 14)
   variables = variables_of(model)
   monkeypatch.setattr(
     export.checkpoint,
@@ -135,7 +136,7 @@ def test_the_program_gives_the_same_in_a_process_without_this_code(
   )
   assert done.returncode == 0, done.stderr[-2000:]
   logits, endpoints = jit(model.apply)(variables, films())
-  kernel, _ = models.head(variables['params'])
+  kernel, _ = architectures.head(variables['params'])
   expected = {
     'logit': logits,
     'probability': jax.nn.sigmoid(logits),

@@ -9,15 +9,8 @@ from flax import linen as nn
 from jax import numpy as jnp
 
 from configs import default
-from cxr import (
-  attribution,
-  localize,
-  measure_maps,
-  measures,
-  resnet,
-  sanity,
-  sharding,
-)
+from cxr import attribution, localize, measure_maps, measures, sanity, sharding
+from cxr.models import resnet
 from cxr.subject import Subject
 from input_pipeline import phantom, pipeline
 from input_pipeline.findings import BOXED, FINDINGS

@@ -6,7 +6,8 @@ import pytest
 from flax import linen as nn
 
 from configs import baseline
-from cxr import attacks, losses, models, sharding, train_state, train_step
+from cxr import attacks, losses, sharding, train_state, train_step
+from cxr.models import architectures
 
 
 class Linear(nn.Module):
@@ -391,7 +392,7 @@ def test_accumulated_passes_over_devices(batch):
 def test_accumulation_saves_memory():
   config = baseline.get_config('smoke').model
   config.num_stages, config.output_stride = 1, 4
-  model = models.make_model(config, num_findings=3)
+  model = architectures.make_model(config, num_findings=3)
   tx = optax.sgd(0.1)
   batch = {
     'image': jnp.zeros((32, 32, 32, 1), jnp.uint8),

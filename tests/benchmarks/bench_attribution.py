@@ -21,7 +21,8 @@ import ml_collections
 from jax import numpy as jnp
 from jax.tree_util import Partial
 
-from cxr import attribution, cam, models, saliency
+from cxr import attribution, cam, saliency
+from cxr.models import architectures
 
 NUM_FINDINGS = 14
 
@@ -39,7 +40,7 @@ def make(arch, size, batch_size):
       'remat': False,
     }
   )
-  model = models.make_model(config, num_findings=NUM_FINDINGS)
+  model = architectures.make_model(config, num_findings=NUM_FINDINGS)
   image = jax.random.uniform(jax.random.key(0), (batch_size, size, size, 1))
   return model, jax.jit(model.init)(jax.random.key(1), image[:1]), image
 
@@ -61,7 +62,7 @@ def bench_cam(args):
   model, variables, image = make(args.arch, args.size, args.batch_size)
   features_fn = jax.jit(lambda v, x: model.apply(v, x)[1]['features'])
   features = features_fn(variables, image)
-  kernel, _ = models.head(variables['params'])
+  kernel, _ = architectures.head(variables['params'])
   cam_fn = jax.jit(cam.cam)
   forward, alone = seconds(
     lambda: features_fn(variables, image),

@@ -56,7 +56,8 @@ def _work(pipe, cache, devices, films, size, steps):
   jax.config.update('jax_num_cpu_devices', devices)
 
   from configs import robust
-  from cxr import data, models, sharding, train, train_state
+  from cxr import data, sharding, train, train_state
+  from cxr.models import architectures
 
   config = robust.get_config('smoke')
   config.data.cache = cache
@@ -65,7 +66,7 @@ def _work(pipe, cache, devices, films, size, steps):
   split = _split(films, size)
   mesh = sharding.make_mesh()
   plan = train.make_plan(config.train, films)
-  model = models.make_model(config.model, num_findings=14)
+  model = architectures.make_model(config.model, num_findings=14)
   tx = train.make_optimizer(config, plan)
   key = jax.random.key(0)
   state = train.initial_state(config, model, tx, key, mesh)

@@ -72,9 +72,10 @@ def _jax_step(o):
   import jax
   import jax.numpy as jnp
 
-  from cxr import attacks, losses, models
+  from cxr import attacks, losses
+  from cxr.models import architectures
 
-  model = models.make_model(
+  model = architectures.make_model(
     types.SimpleNamespace(
       arch=o.arch,
       num_filters=o.filters,
@@ -134,7 +135,7 @@ def _torch_step(o):
   import torch
   from torch.nn import functional
 
-  from tests import test_pretrained
+  from tests.models import test_pretrained
 
   device = 'cuda' if torch.cuda.is_available() else 'cpu'
   model = test_pretrained.torch_resnet(o.arch, o.filters)

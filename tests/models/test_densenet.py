@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from configs import densenet as densenet_config
-from cxr import configuration, models
-from tests import test_resnet
+from cxr import configuration
+from cxr.models import architectures
+from tests.models import test_resnet
 
 
 def build(**changes):
@@ -15,7 +16,7 @@ def build(**changes):
 
 
 def shapes_of(size=64, **changes):
-  model = models.make_model(
+  model = architectures.make_model(
     test_resnet.config(arch='densenet121', **changes), 14
   )
   return jax.eval_shape(
@@ -53,7 +54,7 @@ def test_truncation_at_224_pixels(num_stages, shape):
 def test_cam_is_exact_and_start_skips():
   model, variables = build(num_stages=2)
   logits, endpoints = test_resnet.apply(model, variables, test_resnet.images())
-  kernel, bias = models.head(variables['params'])
+  kernel, bias = architectures.head(variables['params'])
   cam = endpoints['features'] @ kernel
   np.testing.assert_allclose(cam.mean((1, 2)) + bias[None], logits, atol=1e-5)
   assert float(endpoints['features'].min()) >= 0
@@ -112,7 +113,7 @@ def test_the_config_of_the_likely_baseline(preset):
   configuration.validate(config)
   assert config.name.endswith('densenet')
   size = config.data.image_size
-  model = models.make_model(config.model, 14)
+  model = architectures.make_model(config.model, 14)
   (_, endpoints), variables = jax.eval_shape(
     model.init_with_output, jax.random.key(0), jnp.zeros((1, size, size, 1))
   )

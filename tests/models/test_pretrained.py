@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from cxr import models, pretrained
+from cxr.models import architectures, pretrained
 from input_pipeline import findings as findings_lib
-from tests import test_resnet
+from tests.models import test_resnet
 
 FINDINGS = findings_lib.FINDINGS
 
@@ -236,7 +236,8 @@ def test_densenet_parity_and_round_trip(tmp_path):
   assert 'features.transition2.conv.weight' in report['left_out_names']
   assert report['head'] == []
   np.testing.assert_array_equal(
-    models.head(new['params'])[0], models.head(variables['params'])[0]
+    architectures.head(new['params'])[0],
+    architectures.head(variables['params'])[0],
   )
 
 
@@ -440,8 +441,8 @@ def test_untrained_outputs_keep_the_models_own(tmp_path):
     path, variables, test_resnet.config(num_stages=1)
   )
   assert report['random_head'] == ['Atelectasis']
-  kernel, bias = models.head(new['params'])
-  old_kernel, old_bias = models.head(variables['params'])
+  kernel, bias = architectures.head(new['params'])
+  old_kernel, old_bias = architectures.head(variables['params'])
   np.testing.assert_array_equal(kernel[:, 0], old_kernel[:, 0])
   assert bias[0] == old_bias[0]
   for i, finding in enumerate(FINDINGS[1:], 1):
@@ -459,7 +460,8 @@ def test_findings_are_mapped_by_name(tmp_path):
   new, report = pretrained.init_from(path, variables, config)
   assert report['random_head'] == []
   np.testing.assert_array_equal(
-    models.head(new['params'])[0], models.head(variables['params'])[0][:, ::-1]
+    architectures.head(new['params'])[0],
+    architectures.head(variables['params'])[0][:, ::-1],
   )
 
 
@@ -471,7 +473,9 @@ def test_weights_of_other_pixels(tmp_path):
   other = test_resnet.config(num_stages=1, input_std=1.5)
   new, _ = pretrained.init_from(path, variables, other)
   np.testing.assert_allclose(
-    test_resnet.apply(models.make_model(other, 14), new, films(size=32))[0],
+    test_resnet.apply(architectures.make_model(other, 14), new, films(size=32))[
+      0
+    ],
     test_resnet.apply(model, variables, films(size=32))[0],
     atol=1e-5,
   )

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from cxr import densenet, resnet
+from cxr.models import densenet, resnet
 
 MODELS = {
   **dict.fromkeys(resnet.BLOCKS, resnet.ResNet),

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from cxr import layers
+from cxr.models import layers
 
 STEM_STRIDE = 4
 BLOCKS = {

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from cxr import layers
+from cxr.models import layers
 
 NUM_LAYERS = {'densenet121': (6, 12, 24, 16)}
 BOTTLENECK = 4  # channels between a layer's two convolutions, per new channel

@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 from jax import lax
 
-from cxr import layers
+from cxr.models import layers
 
 
 def reference(x, kernel, stride, dilation):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cxr import models, resnet
+from cxr.models import architectures, resnet
 
 
 def config(**changes):
@@ -51,7 +51,7 @@ def shapes(model):
 
 def build(**changes):
   """A model and trained-like variables, without running its init."""
-  model = models.make_model(config(**changes), num_findings=14)
+  model = architectures.make_model(config(**changes), num_findings=14)
   return model, randomize(shapes(model))
 
 
@@ -85,7 +85,7 @@ def count(tree):
 )
 def test_parameter_count(arch, with_3_channels_and_1000_classes, d):
   """torchvision's published counts, less two channels and 986 classes."""
-  model = models.make_model(config(arch=arch, num_filters=64), 14)
+  model = architectures.make_model(config(arch=arch, num_filters=64), 14)
   expected = with_3_channels_and_1000_classes
   expected += -2 * 7 * 7 * 64 - 1000 * (d + 1) + 14 * (d + 1)
   assert count(shapes(model)['params']) == expected
@@ -111,7 +111,7 @@ def test_names():
 def test_cam_is_exact(arch):
   model, variables = build(arch=arch)
   logits, endpoints = apply(model, variables, images(size=64))
-  kernel, bias = models.head(variables['params'])
+  kernel, bias = architectures.head(variables['params'])
   activation = endpoints['features'] @ kernel
   np.testing.assert_allclose(
     activation.mean((1, 2)) + bias[None], logits, atol=1e-5
@@ -193,7 +193,7 @@ def test_stage_grid_errors(num_stages, output_stride, message):
   [(4, 32, 2), (4, 16, 4), (4, 8, 8), (3, 16, 4), (3, 8, 8), (3, 4, 16)],
 )
 def test_map_size(arch, num_stages, output_stride, size):
-  model = models.make_model(
+  model = architectures.make_model(
     config(arch=arch, num_stages=num_stages, output_stride=output_stride), 14
   )
   (_, endpoints), _ = jax.eval_shape(
@@ -266,7 +266,7 @@ def test_normalisation_is_the_first_line():
 
 
 def test_blocks_begin_as_the_identity():
-  model = models.make_model(config(num_stages=1), 14)
+  model = architectures.make_model(config(num_stages=1), 14)
   variables = quick_jit(model.init)(jax.random.key(0), images())
   params = variables['params']
   assert float(jnp.abs(params['layer1_1']['bn2']['scale']).max()) == 0
@@ -289,4 +289,4 @@ def test_blocks_begin_as_the_identity():
 )
 def test_configuration_errors(changes, message):
   with pytest.raises(ValueError, match=message):
-    models.make_model(config(**changes), 14)
+    architectures.make_model(config(**changes), 14)

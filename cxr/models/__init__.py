@@ -1,0 +1,1 @@
+"""Networks: films to logits and endpoints; weights from and to other tools."""
