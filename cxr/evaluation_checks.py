@@ -12,15 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from cxr import (
-  attack_checks,
-  data,
-  losses,
-  metrics,
-  named_attacks,
-  sharding,
-  stats,
-)
+from cxr import data, losses, metrics, named_attacks, sharding, stats
+from cxr.attacks import checks
 from cxr.subject import Subject
 from cxr.train import by_index, make_predict, predict_split
 
@@ -66,15 +59,12 @@ def run(of: Subject) -> list[dict]:
   of_pgd = named_attacks.label(config, 'pgd')
   of_long = named_attacks.label(config, 'pgd', LONG_STEPS)
   flags = [
-    attack_checks.randomized_output(np.stack([logits() for _ in range(CALLS)]))
+    checks.randomized_output(np.stack([logits() for _ in range(CALLS)]))
     | {'attack': '', 'epsilon': 0.0},
-    attack_checks.zero_gradient(_gradients(of, rows))
-    | {'attack': '', 'epsilon': 0.0},
-    attack_checks.black_box_wins(
-      np.maximum(loss(short), loss(long)), loss(square)
-    )
+    checks.zero_gradient(_gradients(of, rows)) | {'attack': '', 'epsilon': 0.0},
+    checks.black_box_wins(np.maximum(loss(short), loss(long)), loss(square))
     | {'attack': of_long, 'epsilon': epsilon},
-    attack_checks.not_converged(
+    checks.not_converged(
       stats.defined_mean(metrics.auroc(short, label)),
       stats.defined_mean(metrics.auroc(long, label)),
     )
@@ -105,7 +95,7 @@ def of_figures(
     width = max(mean['high'] - mean['low'] for _, mean in points)
     epsilon, value = zip(*((e, m['value']) for e, m in points), strict=True)
     flags.append(
-      attack_checks.larger_epsilon_weaker(
+      checks.larger_epsilon_weaker(
         np.array(epsilon), np.array(value), limit=max(0.005, width / 2)
       )
       | {'attack': attack, 'epsilon': max(epsilon), 'images': images}

@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Float
 
 from cxr import (
-  attacks,
   attribution,
   data,
   localization,
@@ -23,6 +22,7 @@ from cxr import (
   sanity,
   sharding,
 )
+from cxr.attacks import pgd
 from cxr.subject import Subject
 from cxr.train import by_index, make_predict, predict_split
 from input_pipeline.findings import BOXED, FINDINGS
@@ -145,7 +145,7 @@ def _targeted_attack(of, predict, threshold) -> Callable:
 
   def loss_fn(logits, target):
     hide, plant = (
-      attacks.targeted_loss(target['finding'], goal)(logits, target['clean'])
+      pgd.targeted_loss(target['finding'], goal)(logits, target['clean'])
       for goal in ('hide', 'plant')
     )
     return jnp.where(target['called'], hide, plant)

@@ -8,7 +8,8 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from cxr import attack_checks, attacks, exchange, losses, sharding
+from cxr import exchange, losses, sharding
+from cxr.attacks import checks, pgd
 
 # Name in config.evaluate.attacks -> options of attacks.make_attack, its loss.
 ATTACKS = {
@@ -36,7 +37,7 @@ def make(config: ConfigDict, model, name: str, **options) -> Callable:
     **of_name,
     **options,
   }
-  return attacks.make_attack(
+  return pgd.make_attack(
     lambda variables, image: model.apply(variables, image)[0],
     loss_fn,
     **options,
@@ -80,7 +81,7 @@ class Audit:
     def watched(variables, keys, image, label, **options):
       adversarial = attack(variables, keys, image, label, **options)
       films = sharding.to_host(image), sharding.to_host(adversarial)
-      self._batches.append(attack_checks.audit(*films, **self._options))
+      self._batches.append(checks.audit(*films, **self._options))
       return adversarial
 
     return watched
@@ -88,11 +89,11 @@ class Audit:
   def stored(self, path: str) -> dict:
     """{'audit': all batches'}; that of the first time where it was stored."""
     if self._batches and jax.process_index() == 0:
-      merged = {'audit': attack_checks.merge_audits(self._batches)}
+      merged = {'audit': checks.merge_audits(self._batches)}
       exchange.write_json(path, merged)
     if not os.path.exists(path):
       return {}
     with open(path) as f:
       found = json.load(f)
-    logging.info(attack_checks.told(found['audit']))
+    logging.info(checks.told(found['audit']))
     return found

@@ -22,7 +22,6 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from cxr import (
-  attacks,
   augment,
   checkpoint,
   data,
@@ -34,6 +33,7 @@ from cxr import (
   train_step,
   writer,
 )
+from cxr.attacks import pgd
 from cxr.models import architectures, pretrained
 from input_pipeline import memory, pipeline
 from input_pipeline.findings import FINDINGS
@@ -84,7 +84,7 @@ def make_attack(config: ConfigDict, model) -> Callable | None:
     'adversarial': losses.sigmoid_cross_entropy,
     'trades': losses.bernoulli_kl,
   }[attack.objective]
-  return attacks.make_attack(
+  return pgd.make_attack(
     lambda variables, image: model.apply(variables, image)[0],
     loss_fn,
     norm=attack.norm,
@@ -453,7 +453,7 @@ def make_validate(config: ConfigDict, model, mesh, split, key) -> Callable:
   attack = None
   if len(watched) and epsilon:
     attack = by_index(
-      attacks.make_attack(
+      pgd.make_attack(
         lambda variables, image: model.apply(variables, image)[0],
         losses.sigmoid_cross_entropy,
         norm=config.attack.norm,

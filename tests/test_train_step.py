@@ -6,7 +6,8 @@ import pytest
 from flax import linen as nn
 
 from configs import baseline
-from cxr import attacks, losses, sharding, train_state, train_step
+from cxr import losses, sharding, train_state, train_step
+from cxr.attacks import pgd
 from cxr.models import architectures
 
 
@@ -57,7 +58,7 @@ def steps_of(objective, model, tx, **options):
   if objective == 'free':
     return train_step.make_free_step(model, tx, replays=2, **common)
   trades = objective == 'trades'
-  attack = attacks.make_attack(
+  attack = pgd.make_attack(
     lambda variables, image: model.apply(variables, image)[0],
     losses.bernoulli_kl if trades else losses.sigmoid_cross_entropy,
     epsilon=0.05,
@@ -77,7 +78,7 @@ def steps_of(objective, model, tx, **options):
 
 def pgd(**options):
   options = {'epsilon': 0.05, 'num_steps': 2} | options
-  return attacks.make_attack(apply_fn, losses.sigmoid_cross_entropy, **options)
+  return pgd.make_attack(apply_fn, losses.sigmoid_cross_entropy, **options)
 
 
 def test_clean_step_is_gradient_descent(batch):
@@ -128,7 +129,7 @@ def test_epsilon_zero_is_clean_training(batch):
   assert difference(a.params, b.params) == 0
 
 
-@pytest.mark.parametrize('method', attacks.METHODS)
+@pytest.mark.parametrize('method', pgd.METHODS)
 def test_statistics_move_by_the_learning_pass_alone(batch, method):
   """Those of one pass over the attacked films, whatever the attack called."""
   tx = optax.sgd(0.1)
@@ -205,7 +206,7 @@ def test_adversarial_statistics_must_exist():
 
 def test_trades_uses_the_clean_logits_as_target(batch):
   tx = optax.sgd(0.0)
-  attack = attacks.make_attack(
+  attack = pgd.make_attack(
     apply_fn, losses.bernoulli_kl, epsilon=0.05, num_steps=3
   )
   state = make_state(tx)

@@ -17,7 +17,7 @@ import torchattacks
 from absl import app, flags
 from torch.nn import functional
 
-from cxr import attacks
+from cxr.attacks import pgd
 
 _FILMS = flags.DEFINE_integer('films', 32, 'Films attacked.')
 _SIZE = flags.DEFINE_integer('image_size', 28, 'Pixels.')
@@ -81,7 +81,7 @@ def _loss(logits, label):
 
 def _ours(weights, image, label, method, norm):
   steps = {'apgd': _STEPS.value, 'square': _QUERIES.value}[method]
-  attack = attacks.make_attack(
+  attack = pgd.make_attack(
     _logits,
     _loss,
     epsilon=_RADII[norm],

@@ -72,7 +72,8 @@ def _jax_step(o):
   import jax
   import jax.numpy as jnp
 
-  from cxr import attacks, losses
+  from cxr import losses
+  from cxr.attacks import pgd
   from cxr.models import architectures
 
   model = architectures.make_model(
@@ -93,7 +94,7 @@ def _jax_step(o):
   logits = lambda variables, image: model.apply(variables, image)[0]
   attack = None
   if o.steps:
-    attack = attacks.make_attack(
+    attack = pgd.make_attack(
       logits,
       losses.sigmoid_cross_entropy,
       epsilon=_EPSILON,

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, Num
 
-from cxr import ascent, attacks_adaptive
+from cxr.attacks import adaptive, ascent
 
 Image = Float[Array, 'h w 1']
 Scalar = Float[Array, '']
@@ -241,7 +241,7 @@ def make_attack(
       return loss_fn(apply_fn(variables, image[None])[0], label)
 
     if method == 'apgd':
-      return attacks_adaptive.apgd_steps(
+      return adaptive.apgd_steps(
         image_loss,
         image,
         epsilon=epsilon,
@@ -250,7 +250,7 @@ def make_attack(
         random_start=random_start,
       )
     if method == 'square':
-      return attacks_adaptive.square_steps(
+      return adaptive.square_steps(
         image_loss, image, epsilon=epsilon, num_steps=num_steps, norm=norm
       )
     return _pgd_steps(

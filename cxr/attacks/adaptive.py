@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from cxr import ascent
+from cxr.attacks import ascent
 
 Image = Float[Array, 'h w 1']
 Scalar = Float[Array, '']

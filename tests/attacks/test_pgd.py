@@ -8,14 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cxr import (
-  ascent,
-  attack_checks,
-  attacks,
-  attacks_adaptive,
-  losses,
-  sharding,
-)
+from cxr import losses, sharding
+from cxr.attacks import adaptive, ascent, checks, pgd
 
 NORMS = ('linf', 'l2')
 SHAPE = (6, 5, 1)
@@ -28,7 +22,7 @@ def linear_attacks(norm):
   def pgd(**options):
     def attack(loss_fn, key, image, epsilon):
       step_size = epsilon / 4
-      return attacks.pgd(
+      return pgd.pgd(
         loss_fn,
         key,
         image,
@@ -49,15 +43,15 @@ def linear_attacks(norm):
     return attack
 
   return {
-    'fgsm': lambda loss_fn, key, image, epsilon: attacks.fgsm(
+    'fgsm': lambda loss_fn, key, image, epsilon: pgd.fgsm(
       loss_fn, image, epsilon=epsilon, norm=norm
     ),
     'pgd': pgd(num_steps=60),
     'pgd from the image': pgd(num_steps=8, random_start=False),
     'pgd with momentum': pgd(num_steps=60, momentum=0.9),
     'pgd with restarts': pgd(num_steps=60, restarts=2, keep_best=True),
-    'apgd': adaptive(attacks_adaptive.apgd, num_steps=30),
-    'square': adaptive(attacks_adaptive.square, num_steps=2000),
+    'apgd': adaptive(adaptive.apgd, num_steps=30),
+    'square': adaptive(adaptive.square, num_steps=2000),
   }
 
 
@@ -137,9 +131,9 @@ def test_apgd_is_never_worse_than_pgd(norm):
   @jax.vmap
   def gaps(key, curvature, top, image):
     loss_fn = lambda x: -(curvature * jnp.square(x - top)).sum()
-    ours = attacks_adaptive.apgd(loss_fn, key, image, **arguments)
+    ours = adaptive.apgd(loss_fn, key, image, **arguments)
     pgd = functools.partial(
-      attacks.pgd, loss_fn, key, image, keep_best=True, **arguments
+      pgd.pgd, loss_fn, key, image, keep_best=True, **arguments
     )
     theirs = jax.vmap(lambda size: loss_fn(pgd(step_size=size)))(step_sizes)
     return loss_fn(ours) - theirs
@@ -164,7 +158,7 @@ def test_restarts_and_best_steps_are_never_worse(norm):
   @jax.vmap
   def attacked_losses(key, image):
     attack = functools.partial(
-      attacks.pgd,
+      pgd.pgd,
       wavy,
       key,
       image,
@@ -191,7 +185,7 @@ def test_momentum_by_hand():
       jnp.asarray(gradients)[step.astype(int)] * image[0, 1:, 0]
     ).sum() + (100 * image[0, 0, 0])
 
-  found = attacks.pgd(
+  found = pgd.pgd(
     loss_fn,
     KEY,
     jnp.zeros((1, 3, 1)).at[0, 1:].set(0.5),
@@ -251,12 +245,12 @@ def network():
 
 def make(method='pgd', **options):
   options = {'epsilon': 0.05, 'num_steps': 5, **options}
-  return attacks.make_attack(
+  return pgd.make_attack(
     apply_fn, losses.sigmoid_cross_entropy, method=method, **options
   )
 
 
-@pytest.mark.parametrize('method', attacks.METHODS)
+@pytest.mark.parametrize('method', pgd.METHODS)
 def test_attack_of_a_network(method):
   variables, image, label = network()
   before = jax.tree.map(np.array, variables)
@@ -359,10 +353,10 @@ def test_targeted_attack_moves_its_finding_and_holds_the_others():
 
   def loss_fn(logits, target):
     # The label may be a pytree, here with a price for each image.
-    hold = attacks.targeted_loss(1, 'plant', hold_weight=target['price'])
+    hold = pgd.targeted_loss(1, 'plant', hold_weight=target['price'])
     return hold(logits, target['clean'])
 
-  attack = attacks.make_attack(
+  attack = pgd.make_attack(
     apply_fn, loss_fn, epsilon=0.1, num_steps=20, norm='l2'
   )
 
@@ -379,20 +373,20 @@ def test_targeted_attack_moves_its_finding_and_holds_the_others():
 
 def test_targeted_loss_by_hand():
   logits, clean = jnp.array([1.0, 2.0, 5.0]), jnp.array([0.0, 7.0, 3.0])
-  hide = attacks.targeted_loss(1, 'hide', hold_weight=2.0)
+  hide = pgd.targeted_loss(1, 'hide', hold_weight=2.0)
   np.testing.assert_allclose(hide(logits, clean), -2 - 2 * (1 + 4) / 2)
-  plant = attacks.targeted_loss(1, 'plant', hold_weight=0.0)
+  plant = pgd.targeted_loss(1, 'plant', hold_weight=0.0)
   np.testing.assert_allclose(plant(logits, clean), 2)
-  single = attacks.targeted_loss(0, 'hide')
+  single = pgd.targeted_loss(0, 'hide')
   np.testing.assert_allclose(single(logits[:1], clean[:1]), -1)
   with pytest.raises(ValueError, match="'remove'.*hide, plant"):
-    attacks.targeted_loss(1, 'remove')
+    pgd.targeted_loss(1, 'remove')
 
 
 def test_worst_case_is_the_worst_per_image():
   variables, image, label = network()
   candidates = [make('fgsm'), make('square', num_steps=1)]
-  worst = attacks.worst_case(candidates, apply_fn, losses.sigmoid_cross_entropy)
+  worst = pgd.worst_case(candidates, apply_fn, losses.sigmoid_cross_entropy)
 
   def loss(image):
     return film_losses(variables, image, label)
@@ -494,7 +488,7 @@ def test_audit_measures():
   adversarial = image.copy()
   adversarial[0, 0, 0] += 0.25
   adversarial[1] -= 0.125
-  audit = attack_checks.audit(image, adversarial, epsilon=0.2)
+  audit = checks.audit(image, adversarial, epsilon=0.2)
   assert audit == {
     'max_perturbation': 0.25,
     'excess': pytest.approx(0.05),
@@ -504,56 +498,56 @@ def test_audit_measures():
   }
   broken = adversarial.copy()
   broken[0, 1, 1] = np.nan
-  second = attack_checks.audit(image, broken, epsilon=0.5, norm='l2')
+  second = checks.audit(image, broken, epsilon=0.5, norm='l2')
   assert second['max_perturbation'] == 0.25 and second['excess'] == 0
   assert second['nan'] == 1
-  merged = attack_checks.merge_audits([audit, second])
+  merged = checks.merge_audits([audit, second])
   assert merged['nan'] == 1 and merged['excess'] == audit['excess']
-  empty = attack_checks.audit(image[:1], broken[:1] * np.nan, epsilon=1.0)
+  empty = checks.audit(image[:1], broken[:1] * np.nan, epsilon=1.0)
   assert empty['max_perturbation'] is None and empty['min'] is None
-  assert attack_checks.merge_audits([empty, audit])['max'] == 0.75
-  assert attack_checks.told(merged) == (
+  assert checks.merge_audits([empty, audit])['max'] == 0.75
+  assert checks.told(merged) == (
     'max perturbation: 0.25000, nan in tensor: 1, max: 0.75000, min: 0.37500'
   )
-  assert 'max perturbation: none, nan in tensor: 4' in attack_checks.told(empty)
+  assert 'max perturbation: none, nan in tensor: 4' in checks.told(empty)
   with pytest.raises(ValueError, match="'l1'"):
-    attack_checks.audit(image, image, epsilon=1.0, norm='l1')
+    checks.audit(image, image, epsilon=1.0, norm='l1')
 
 
 def test_flags():
   logits = np.zeros((3, 4, 2))
-  assert not attack_checks.randomized_output(logits)['raised']
+  assert not checks.randomized_output(logits)['raised']
   logits[1, 2, 0] = 0.01
-  flag = attack_checks.randomized_output(logits)
+  flag = checks.randomized_output(logits)
   assert flag['raised'] and flag['value'] == pytest.approx(0.01)
 
   gradient = np.ones((10, 2, 2, 1))
-  assert attack_checks.zero_gradient(gradient)['value'] == 0
+  assert checks.zero_gradient(gradient)['value'] == 0
   gradient[0], gradient[1, 0], gradient[2] = 0, np.nan, 1e-20
-  flag = attack_checks.zero_gradient(gradient)
+  flag = checks.zero_gradient(gradient)
   assert flag['raised'] and flag['value'] == pytest.approx(0.3)
 
   white, black = np.array([1.0, 2, 3, 4]), np.array([1.0, 2.5, 0, 4.0001])
-  flag = attack_checks.black_box_wins(white, black)
+  flag = checks.black_box_wins(white, black)
   assert flag['raised'] and flag['value'] == 0.25
-  assert not attack_checks.black_box_wins(white, white)['raised']
+  assert not checks.black_box_wins(white, white)['raised']
 
-  assert attack_checks.not_converged(0.6, 0.55)['raised']
-  assert not attack_checks.not_converged(0.6, 0.595)['raised']
-  unknown = attack_checks.not_converged(float('nan'), 0.5)
+  assert checks.not_converged(0.6, 0.55)['raised']
+  assert not checks.not_converged(0.6, 0.595)['raised']
+  unknown = checks.not_converged(float('nan'), 0.5)
   assert unknown['raised'] and unknown['value'] is None
 
   epsilon = np.array([4.0, 0, 1, 2])
-  flag = attack_checks.larger_epsilon_weaker(epsilon, [0.3, 0.9, 0.5, 0.2])
+  flag = checks.larger_epsilon_weaker(epsilon, [0.3, 0.9, 0.5, 0.2])
   assert flag['raised'] and flag['value'] == pytest.approx(0.1)
   falling = [0.1, 0.9, 0.5, 0.2]
-  assert not attack_checks.larger_epsilon_weaker(epsilon, falling)['raised']
+  assert not checks.larger_epsilon_weaker(epsilon, falling)['raised']
 
 
 @pytest.mark.parametrize('options', [{}, {'num_steps': 3}, {'restarts': 2}])
 def test_a_short_attack_is_unrolled_on_a_cpu(options):
   # XLA runs convolutions inside a `while` several times slower there.
-  attack = attacks.make_attack(
+  attack = pgd.make_attack(
     lambda variables, image: (image * variables).sum((1, 2)),
     lambda logits, label: logits.sum(),
     epsilon=0.1,

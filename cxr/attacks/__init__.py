@@ -1,0 +1,1 @@
+"""Attacks on one film as functions of a loss; no model, no config."""
