@@ -113,7 +113,10 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.evaluate.queries = 1000  # steps of 'square', which has no gradients
   config.evaluate.restarts = 1
   config.evaluate.attack_films = 0  # test films attacked, by patient; 0: all
-  config.evaluate.methods = ('cam', 'gradient')  # cxr/attribution.py lists them
+  config.evaluate.methods = (
+    'cam',
+    'gradient',
+  )  # cxr/attribution/by_name.py lists them
   config.evaluate.rules = ('wang',)  # cxr/localization.py lists them
   # Endpoints whose maps the CAM methods but 'cam' take ('stage1', ...,
   # 'features'); of several the maps are fused.

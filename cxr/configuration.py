@@ -6,7 +6,8 @@ import re
 
 from ml_collections import ConfigDict
 
-from cxr import attribution, checkpoint, evaluate, localization, named_attacks
+from cxr import checkpoint, evaluate, localization, named_attacks
+from cxr.attribution import by_name
 from cxr.models import architectures
 from input_pipeline import phantom
 from input_pipeline.findings import FINDINGS
@@ -76,7 +77,7 @@ _NAME = (
 
 
 def _rules():
-  methods = _all(_one_of(*attribution.METHODS))
+  methods = _all(_one_of(*by_name.METHODS))
   norm = _one_of('linf', 'l2')
   share = (_fraction, 'between 0 and 1')
   return {
@@ -192,7 +193,7 @@ def validate(config: ConfigDict) -> None:
       raise ValueError(f'config.{name} ({value!r}) must be {text}.')
   # Now and not after the films are prepared: what no network has, it refuses.
   model = architectures.make_model(config.model, num_findings=len(FINDINGS))
-  if attribution.DENSE_CAM in (
+  if by_name.DENSE_CAM in (
     *config.evaluate.methods,
     *config.explain.methods,
   ):

@@ -41,7 +41,6 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import special
 
 from cxr import (
-  attribution,
   calibration,
   checkpoint,
   exchange,
@@ -51,6 +50,7 @@ from cxr import (
   radiograph,
   report,
 )
+from cxr.attribution import by_name
 from input_pipeline.findings import FINDINGS
 
 # image 'b h w 1' in [0, 1] -> logits 'b k'
@@ -427,7 +427,7 @@ def _make_maps(
 ) -> MapsFn:
   """`methods`: name -> options of its attribution."""
   attributions = {
-    method: attribution.make_attribution(model, method, **options)
+    method: by_name.make_attribution(model, method, **options)
     for method, options in methods.items()
   }
 
@@ -444,7 +444,7 @@ def _make_maps(
       maps[method] = select(attribute(variables, keys, image), finding)
       # As where the maps were scored.
       if method in localize.BY_MAGNITUDE:
-        maps[method] = attribution.magnitude(maps[method], sigma=smooth)
+        maps[method] = by_name.magnitude(maps[method], sigma=smooth)
     return maps
 
   return maps_fn

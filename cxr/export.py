@@ -23,7 +23,8 @@ from absl import logging
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from cxr import calibration, cam, card, checkpoint
+from cxr import calibration, card, checkpoint
+from cxr.attribution import cam
 from cxr.models import architectures, layers, pretrained, resnet
 from input_pipeline.findings import FINDINGS
 

@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
-from cxr import attribution, cam, data, localization, sharding
+from cxr import data, localization, sharding
+from cxr.attribution import by_name, cam
 from cxr.models import architectures
 from input_pipeline import pipeline
 from input_pipeline.findings import BOXED
@@ -51,8 +52,8 @@ def boxed_films(split: pipeline.Split) -> BoxedFilms:
 def options(config: ConfigDict, method: str) -> dict:
   """What config.evaluate says of a method of attribution."""
   e = config.evaluate
-  if method in attribution.CAM_METHODS:
-    if attribution.METHODS[method] is cam.cam:
+  if method in by_name.CAM_METHODS:
+    if by_name.METHODS[method] is cam.cam:
       return {}
     return {'stage': e.stages[0] if len(e.stages) == 1 else e.stages}
   found = {'chunk': e.chunk}
@@ -80,8 +81,8 @@ def make_maps(
 # Both are kept, so that every use of a method in a run compiles it once, and on
 # one CPU raw and scored maps share it.
 @functools.lru_cache(maxsize=16)
-def _attribution(model, method: str, options: tuple) -> attribution.Attribution:
-  return attribution.make_attribution(
+def _attribution(model, method: str, options: tuple) -> by_name.Attribution:
+  return by_name.make_attribution(
     model, method, findings=range(len(BOXED)), **dict(options)
   )
 
@@ -94,7 +95,7 @@ def _make_maps(
 
   def maps(variables, keys, image):
     out = attribute(variables, keys, data.to_unit(image))
-    return out if smooth is None else attribution.magnitude(out, sigma=smooth)
+    return out if smooth is None else by_name.magnitude(out, sigma=smooth)
 
   # On one CPU the parts are jitted one by one: see saliency.py on loops.
   if jax.default_backend() == 'cpu' and jax.process_count() == 1:
@@ -124,9 +125,9 @@ def map_sizes(config, model, variables) -> dict[str, tuple[int, int]]:
     )
 
   def grid(method):
-    if method not in attribution.CAM_METHODS:
+    if method not in by_name.CAM_METHODS:
       return size, size
-    if method == attribution.DENSE_CAM:
+    if method == by_name.DENSE_CAM:
       return endpoints_of(architectures.dense(model))['features'].shape[1:3]
     stage = options(config, method).get('stage', 'features')
     # Maps of several stages are fused on the film's own grid.

@@ -11,18 +11,16 @@ import numpy as np
 from jaxtyping import Float
 
 from cxr import (
-  attribution,
   data,
   localization,
   localize,
   measures,
   metrics,
   named_attacks,
-  saliency,
-  sanity,
   sharding,
 )
 from cxr.attacks import pgd
+from cxr.attribution import by_name, saliency, sanity
 from cxr.subject import Subject
 from cxr.train import by_index, make_predict, predict_split
 from input_pipeline.findings import BOXED, FINDINGS
@@ -31,7 +29,7 @@ from input_pipeline.findings import BOXED, FINDINGS
 def alignment(of: Subject) -> list[measures.Measure]:
   """Of film and gradient, per boxed finding: Etmann's and the cosine."""
   rows = of.films(of.config.evaluate.measure_films)
-  gradients = attribution.make_attribution(
+  gradients = by_name.make_attribution(
     of.model, 'gradient', findings=range(len(BOXED))
   )
   over_findings = lambda fn: jax.vmap(

@@ -15,12 +15,8 @@ from jax import numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Bool, Float, Int
 
-from cxr import (
-  data,
-  localize,
-  sanity,
-  sharding,
-)
+from cxr import data, localize, sharding
+from cxr.attribution import sanity
 from cxr.measures import Measure
 from cxr.subject import Subject
 from input_pipeline import phantom

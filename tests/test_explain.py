@@ -13,15 +13,7 @@ from PIL import Image
 from scipy import special
 
 from configs import default
-from cxr import (
-  attribution,
-  checkpoint,
-  exchange,
-  explain,
-  localization,
-  radiograph,
-  report,
-)
+from cxr import checkpoint, exchange, explain, localization, radiograph, report
 
 FINDINGS = ('Mass', 'Nodule', 'Edema')
 SIZE = 32

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from configs import default
-from cxr import cam, export
+from cxr import export
+from cxr.attribution import cam
 from cxr.models import architectures, layers, pretrained
 
 SIZE = 32

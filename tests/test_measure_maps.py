@@ -9,7 +9,8 @@ from flax import linen as nn
 from jax import numpy as jnp
 
 from configs import default
-from cxr import attribution, localize, measure_maps, measures, sanity, sharding
+from cxr import localize, measure_maps, measures, sharding
+from cxr.attribution import by_name, sanity
 from cxr.models import resnet
 from cxr.subject import Subject
 from input_pipeline import phantom, pipeline
@@ -158,20 +159,20 @@ def test_completeness_gap_of_integrated_gradients(steps, complete):
   assert any(warned) != complete
 
 
-@pytest.mark.parametrize('method', attribution.METHODS)
+@pytest.mark.parametrize('method', by_name.METHODS)
 def test_the_config_bounds_every_method(method):
   config = default.get_config()
   config.evaluate.chunk, config.evaluate.integration_steps = 3, 5
   options = localize.options(config, method)
   # What it has no option for is refused.
   model = Linear()
-  if method == attribution.DENSE_CAM:
+  if method == by_name.DENSE_CAM:
     model = resnet.ResNet('resnet18', len(BOXED))
-  attribution.make_attribution(model, method, **options)
-  if method in attribution.SALIENCY_METHODS:
+  by_name.make_attribution(model, method, **options)
+  if method in by_name.SALIENCY_METHODS:
     assert options['chunk'] == 3
-  whole = ('cam', attribution.DENSE_CAM)
-  if method in attribution.CAM_METHODS and method not in whole:
+  whole = ('cam', by_name.DENSE_CAM)
+  if method in by_name.CAM_METHODS and method not in whole:
     assert options == {'stage': 'features'}
     config.evaluate.stages = ('stage1', 'features')
     assert localize.options(config, method) == {'stage': ('stage1', 'features')}

@@ -21,7 +21,7 @@ import ml_collections
 from jax import numpy as jnp
 from jax.tree_util import Partial
 
-from cxr import attribution, cam, saliency
+from cxr.attribution import by_name, cam, saliency
 from cxr.models import architectures
 
 NUM_FINDINGS = 14
@@ -86,9 +86,9 @@ def bench_methods(args):
     'rise': {'num_masks': 32},
     'occlusion': {'window': args.size // 4},
   }
-  for method in attribution.METHODS:
+  for method in by_name.METHODS:
     options = few.get(method, {})
-    fn = attribution.make_attribution(model, method, **options)
+    fn = by_name.make_attribution(model, method, **options)
     (taken,) = seconds(
       lambda fn=fn: fn(variables, jax.random.key(0), image), repeats=1
     )

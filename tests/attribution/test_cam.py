@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from jax import numpy as jnp
 
-from cxr import cam
+from cxr.attribution import cam
 
 METHODS = {
   'grad_cam': cam.grad_cam,

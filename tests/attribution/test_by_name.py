@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 from jax import numpy as jnp
 
-from cxr import attribution
+from cxr.attribution import by_name
 from cxr.models import architectures, resnet
 
 KEY = jax.random.key(0)
@@ -53,19 +53,19 @@ APPLY = jax.jit(NET.apply)
 
 def _maps(method, image=IMAGE, key=KEY, model=NET, **options):
   options = {**QUICK.get(method, {}), **options}
-  fn = attribution.make_attribution(model, method, **options)
+  fn = by_name.make_attribution(model, method, **options)
   return fn(VARIABLES, key, image)
 
 
 # Of any model; dense_cam is of ResNets (below).
-METHODS = [m for m in attribution.METHODS if m != attribution.DENSE_CAM]
+METHODS = [m for m in by_name.METHODS if m != by_name.DENSE_CAM]
 
 
 @pytest.mark.parametrize('method', METHODS)
 def test_shape_findings_and_batch(method):
   keys = jax.random.split(KEY, 3)
   options = QUICK.get(method, {})
-  fn = attribution.make_attribution(NET, method, **options)
+  fn = by_name.make_attribution(NET, method, **options)
   maps = fn(VARIABLES, keys, IMAGE)
   assert maps.shape == (3, 12, 16, 4)
   assert maps.dtype == jnp.float32
@@ -83,7 +83,7 @@ def test_findings_are_chosen_and_ordered(method):
 
 @pytest.mark.parametrize('method', ['gradient', 'smooth_grad'])
 def test_under_jit_the_same(method):
-  fn = attribution.make_attribution(NET, method, **QUICK.get(method, {}))
+  fn = by_name.make_attribution(NET, method, **QUICK.get(method, {}))
   np.testing.assert_allclose(
     jax.jit(fn)(VARIABLES, KEY, IMAGE),
     fn(VARIABLES, KEY, IMAGE),
@@ -189,19 +189,15 @@ def test_integrated_gradients_of_a_network_are_complete_at_64_steps():
 
 def test_magnitude_and_positive():
   maps = _maps('gradient')
-  np.testing.assert_array_equal(
-    attribution.magnitude(maps, sigma=0), jnp.abs(maps)
-  )
-  blurred = attribution.magnitude(maps, sigma=0.1)
+  np.testing.assert_array_equal(by_name.magnitude(maps, sigma=0), jnp.abs(maps))
+  blurred = by_name.magnitude(maps, sigma=0.1)
   assert blurred.shape == maps.shape
   assert blurred.min() >= 0
   assert blurred.std() < jnp.abs(maps).std()
   np.testing.assert_allclose(
-    attribution.magnitude(-maps, sigma=0.1), blurred, rtol=1e-6
+    by_name.magnitude(-maps, sigma=0.1), blurred, rtol=1e-6
   )
-  np.testing.assert_array_equal(
-    attribution.positive(maps), jnp.maximum(maps, 0)
-  )
+  np.testing.assert_array_equal(by_name.positive(maps), jnp.maximum(maps, 0))
 
 
 @pytest.mark.parametrize(
@@ -217,7 +213,7 @@ def test_magnitude_and_positive():
 )
 def test_bad_options_are_named(method, options, message):
   with pytest.raises(ValueError, match=message):
-    attribution.make_attribution(NET, method, **options)
+    by_name.make_attribution(NET, method, **options)
 
 
 def test_an_unknown_stage_is_named():
@@ -315,7 +311,7 @@ def test_against_pytorch_grad_cam():
     variables['params']['fc'] = jax.tree.map(
       lambda v: scale * v, variables['params']['fc']
     )
-    fn = attribution.make_attribution(NET, method, stage='stage1', native=True)
+    fn = by_name.make_attribution(NET, method, stage='stage1', native=True)
     _assert_near(fn(variables, KEY, IMAGE)[..., k], expected)
 
 
@@ -335,7 +331,7 @@ def test_the_projects_network():
   model = architectures.make_model(config, num_findings=3)
   image = jax.random.uniform(KEY, (2, 32, 32, 1))
   variables = jax.jit(model.init)(KEY, image)
-  make = lambda method, **options: attribution.make_attribution(
+  make = lambda method, **options: by_name.make_attribution(
     model, method, native=True, **options
   )(variables, KEY, image)
   maps = make('cam')
@@ -369,7 +365,7 @@ def test_every_second_cell_of_the_dense_cam_is_the_cam(
     lambda x: x + 0.3 * jax.random.uniform(KEY, x.shape), variables
   )
   coarse, dense = (
-    attribution.make_attribution(model, method, native=True, findings=(2, 0))(
+    by_name.make_attribution(model, method, native=True, findings=(2, 0))(
       variables, KEY, image
     )
     for method in ('cam', 'dense_cam')
@@ -382,4 +378,4 @@ def test_every_second_cell_of_the_dense_cam_is_the_cam(
 def test_a_model_without_a_stride_has_no_dense_cam():
   for model in (NET, resnet.ResNet('resnet18', 3, num_stages=1)):
     with pytest.raises(ValueError, match='needs a ResNet'):
-      attribution.make_attribution(model, 'dense_cam')
+      by_name.make_attribution(model, 'dense_cam')

@@ -22,7 +22,7 @@ from jax import numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key, PyTree
 
-from cxr import cam, saliency
+from cxr.attribution import cam, saliency
 from cxr.models import architectures
 
 Maps = Float[Array, 'b h w k']

@@ -15,7 +15,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Key, PyTree
 from scipy import ndimage, stats
 
-from cxr import saliency
+from cxr.attribution import saliency
 
 Maps = Float[Array, 'b h w *k']
 Image = Float[Array, 'h w 1']

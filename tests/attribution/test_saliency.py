@@ -7,7 +7,7 @@ from jax import numpy as jnp
 from jax.tree_util import Partial
 from scipy import ndimage
 
-from cxr import saliency
+from cxr.attribution import saliency
 
 SHAPE = (6, 8, 1)
 KEY = jax.random.key(0)

@@ -7,7 +7,7 @@ from flax import linen as nn
 from jax import numpy as jnp
 from scipy import stats
 
-from cxr import saliency, sanity
+from cxr.attribution import saliency, sanity
 from input_pipeline import phantom
 
 RNG = np.random.default_rng(0)
