@@ -16,7 +16,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cxr import localization, ratios, stored_rows
+from cxr import localization, stored_rows
+from cxr.statistics import ratios
 from input_pipeline.findings import FINDINGS
 
 IOU_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from cxr import data, losses, metrics, named_attacks, sharding, stats
+from cxr import data, losses, named_attacks, sharding
 from cxr.attacks import checks
+from cxr.statistics import bootstrap, metrics
 from cxr.subject import Subject
 from cxr.train import by_index, make_predict, predict_split
 
@@ -65,8 +66,8 @@ def run(of: Subject) -> list[dict]:
     checks.black_box_wins(np.maximum(loss(short), loss(long)), loss(square))
     | {'attack': of_long, 'epsilon': epsilon},
     checks.not_converged(
-      stats.defined_mean(metrics.auroc(short, label)),
-      stats.defined_mean(metrics.auroc(long, label)),
+      bootstrap.defined_mean(metrics.auroc(short, label)),
+      bootstrap.defined_mean(metrics.auroc(long, label)),
     )
     | {'attack': of_pgd, 'epsilon': epsilon},
   ]

@@ -41,7 +41,6 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import special
 
 from cxr import (
-  calibration,
   checkpoint,
   exchange,
   localization,
@@ -51,6 +50,7 @@ from cxr import (
   report,
 )
 from cxr.attribution import by_name
+from cxr.statistics import calibration
 from input_pipeline.findings import FINDINGS
 
 # image 'b h w 1' in [0, 1] -> logits 'b k'

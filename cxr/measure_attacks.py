@@ -10,17 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from cxr import (
-  data,
-  localization,
-  localize,
-  measures,
-  metrics,
-  named_attacks,
-  sharding,
-)
+from cxr import data, localization, localize, measures, named_attacks, sharding
 from cxr.attacks import pgd
 from cxr.attribution import by_name, saliency, sanity
+from cxr.statistics import metrics
 from cxr.subject import Subject
 from cxr.train import by_index, make_predict, predict_split
 from input_pipeline.findings import BOXED, FINDINGS

@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from cxr import exchange, ratios
+from cxr import exchange
+from cxr.statistics import ratios
 
 _COLUMNS = (
   'measure',

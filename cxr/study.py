@@ -29,12 +29,11 @@ from cxr import (
   exchange,
   measures,
   plots,
-  ratios,
-  stats,
   stored_rows,
   study_tables,
   summary,
 )
+from cxr.statistics import bootstrap, ratios
 
 
 class Sampled(NamedTuple):
@@ -51,7 +50,7 @@ def study(
   workdirs: Sequence[str],
   output: str = '',
   *,
-  num_resamples: int = stats.NUM_RESAMPLES,
+  num_resamples: int = bootstrap.NUM_RESAMPLES,
   seed: int = 0,
 ) -> str:
   """Writes study.json, study.md and study.png; returns their folder.
@@ -269,7 +268,7 @@ def figures(
     means = [_mean(of_runs, seed, i) for i, of_runs in enumerate(of_groups)]
     for m, finding in enumerate(first.names):
       counts = first.counts[m]
-      of_group = lambda value, samples, m=m, counts=counts: stats.figure(
+      of_group = lambda value, samples, m=m, counts=counts: bootstrap.figure(
         value[m], samples[:, m], **counts
       )
       entry = {

@@ -14,19 +14,13 @@ import numpy as np
 from jaxtyping import Float
 from scipy import special
 
-from cxr import (
-  box_figures,
-  calibration,
-  measures,
-  metrics,
-  stats,
-  stored_rows,
-)
+from cxr import box_figures, measures, stored_rows
+from cxr.statistics import bootstrap, calibration, metrics
 from input_pipeline.findings import FINDINGS
 
 RANKINGS = {
-  'auroc': stats.make_auroc,
-  'average_precision': stats.make_average_precision,
+  'auroc': bootstrap.make_auroc,
+  'average_precision': bootstrap.make_average_precision,
 }
 AGE_BANDS = ((0, 18), (18, 40), (40, 60), (60, 80), (80, math.inf))
 MAIN_SPLIT = 'test'
@@ -69,7 +63,7 @@ def classification_counts(
 
 def _figures(names, values, samples, counts) -> dict[str, dict]:
   return {
-    name: stats.figure(values[i], samples[:, i], **counts[i])
+    name: bootstrap.figure(values[i], samples[:, i], **counts[i])
     for i, name in enumerate(names)
   }
 
@@ -79,10 +73,12 @@ def sample_ranking(
 ) -> tuple[Float[np.ndarray, 'm'], Float[np.ndarray, 'r m']]:
   """`make` (make_auroc, say) of the films: its mean over findings and each,
   and the same of every resample; `options`: num_resamples and seed."""
-  unit, num_units = stats.units(block.patient)
-  statistic = stats.with_mean(make(block.logit, block.label, unit, num_units))
-  values = stats.value(statistic, num_units)
-  return values, stats.bootstrap(statistic, num_units, **options)
+  unit, num_units = bootstrap.units(block.patient)
+  statistic = bootstrap.with_mean(
+    make(block.logit, block.label, unit, num_units)
+  )
+  values = bootstrap.value(statistic, num_units)
+  return values, bootstrap.bootstrap(statistic, num_units, **options)
 
 
 def ranking_figures(
@@ -112,13 +108,13 @@ def compare_rankings(
   for the same films in the same order."""
   first, *others = blocks
   results = [
-    stats.paired_ranking(
+    bootstrap.paired_ranking(
       make, first.logit, b.logit, first.label, first.patient, **options
     )
     for b in others
   ]
   counts = classification_counts(first, findings)
-  return stats.paired_figures(('mean', *findings), results, counts)
+  return bootstrap.paired_figures(('mean', *findings), results, counts)
 
 
 def subgroups(
@@ -248,17 +244,17 @@ def calibration_figures(
 
 def _ratio_figures(block, parts, findings, **options) -> dict[str, dict]:
   """name -> (numerator, denominator) 'n k' -> name -> {'mean' | finding}."""
-  unit, num_units = stats.units(block.patient)
+  unit, num_units = bootstrap.units(block.patient)
   result = {}
   for name, (numerator, denominator) in parts.items():
-    statistic = stats.with_mean(
-      stats.make_ratio(numerator, denominator, unit, num_units)
+    statistic = bootstrap.with_mean(
+      bootstrap.make_ratio(numerator, denominator, unit, num_units)
     )
     counted = [denominator.any(axis=1), *(denominator.T > 0)]
     result[name] = _figures(
       ('mean', *findings),
-      stats.value(statistic, num_units),
-      stats.bootstrap(statistic, num_units, **options),
+      bootstrap.value(statistic, num_units),
+      bootstrap.bootstrap(statistic, num_units, **options),
       [
         {
           'images': int(films.sum()),
@@ -280,11 +276,11 @@ def _calibration_error(block, probability, has_point, findings) -> dict:
   result = {}
   for name, value, count in zip(
     ('mean', *findings),
-    [stats.defined_mean(values), *values],
+    [bootstrap.defined_mean(values), *values],
     counts,
     strict=True,
   ):
-    figure = stats.figure(value, np.full(1, np.nan), **count)
+    figure = bootstrap.figure(value, np.full(1, np.nan), **count)
     if figure['value'] is not None:
       figure['why'] = no_interval
     result[name] = figure
@@ -295,7 +291,7 @@ def _calibration_error(block, probability, has_point, findings) -> dict:
 
 
 def summarize(
-  workdir: str, *, num_resamples: int = stats.NUM_RESAMPLES, seed: int = 0
+  workdir: str, *, num_resamples: int = bootstrap.NUM_RESAMPLES, seed: int = 0
 ) -> dict:
   """The figures that follow from a workdir's predictions.csv and boxes.csv.
 
@@ -339,7 +335,7 @@ def summarize(
         name: ranking_figures(
           _subset(test, mask),
           findings=findings,
-          rankings={'auroc': stats.make_auroc},
+          rankings={'auroc': bootstrap.make_auroc},
           **options,
         )['auroc']
         for name, mask in groups.items()
@@ -357,7 +353,7 @@ def summarize(
               ),
             ],
             findings,
-            stats.make_auroc,
+            bootstrap.make_auroc,
             **options,
           )
         )

@@ -12,13 +12,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cxr import box_figures, measures, ratios, stats, stored_rows, summary
+from cxr import box_figures, measures, stored_rows, summary
+from cxr.statistics import bootstrap, ratios
 
 
 def compare(
   workdirs: Sequence[str],
   *,
-  num_resamples: int = stats.NUM_RESAMPLES,
+  num_resamples: int = bootstrap.NUM_RESAMPLES,
   seed: int = 0,
 ) -> dict:
   """Runs on the same films side by side.
@@ -97,7 +98,7 @@ def _add_delong(
     entry = entries[finding]
     differences = entry.get('differences', [entry['difference']])
     for difference, other in zip(differences, others, strict=True):
-      found = stats.delong_test(
+      found = bootstrap.delong_test(
         first.logit[:, k], other.logit[:, k], first.label[:, k]
       )
       difference['delong'] = {

@@ -26,7 +26,6 @@ from cxr import (
   checkpoint,
   data,
   losses,
-  metrics,
   sharding,
   subject,
   train_state,
@@ -35,6 +34,7 @@ from cxr import (
 )
 from cxr.attacks import pgd
 from cxr.models import architectures, pretrained
+from cxr.statistics import metrics
 from input_pipeline import memory, pipeline
 from input_pipeline.findings import FINDINGS
 

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from cxr import stats, stored_rows, summary, summary_compare
+from cxr import stored_rows, summary, summary_compare
+from cxr.statistics import bootstrap
 from input_pipeline.findings import BOXED, FINDINGS
 from tests import made_rows
 from tests.made_rows import LEFT, RIGHT
@@ -59,7 +60,7 @@ def test_two_runs_side_by_side(tmp_path):
   place = [np.argsort(block.image) for block in blocks]
   k = FINDINGS.index('Mass')
   logits = [b.logit[i, k] for b, i in zip(blocks, place, strict=True)]
-  delong = stats.delong_test(*logits, blocks[0].label[place[0], k])
+  delong = bootstrap.delong_test(*logits, blocks[0].label[place[0], k])
   for key in ('low', 'high', 'p'):
     assert difference['delong'][key] == pytest.approx(delong[key])
   assert result['robustness'][0]['epsilon'] == 1.0

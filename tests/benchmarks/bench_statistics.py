@@ -16,7 +16,8 @@ import time
 import numpy as np
 from sklearn import metrics as sklearn_metrics
 
-from cxr import box_figures, localization, stats, stored_rows
+from cxr import box_figures, localization, stored_rows
+from cxr.statistics import bootstrap
 from input_pipeline.findings import BOXED, FINDINGS
 
 # Real prevalences run from .2 to 18 %.
@@ -66,9 +67,9 @@ def _maps(num_maps):
 
 def _scikit_learn(score, label, patient, num_resamples):
   """The loop one would write: films repeated, one AUROC after another."""
-  unit, num_units = stats.units(patient)
+  unit, num_units = bootstrap.units(patient)
   for weight in next(
-    stats.resample_weights(num_units, num_resamples=num_resamples)
+    bootstrap.resample_weights(num_units, num_resamples=num_resamples)
   ).T:
     films = np.repeat(np.arange(len(unit)), weight[unit].astype(int))
     for k in range(label.shape[1]):
@@ -83,10 +84,10 @@ def _bootstrap(films, patients):
   score = rng.normal(size=(films, 14)) + label
   other = score + rng.normal(size=score.shape)
   size = f'{films} x 14'
-  count = stats.NUM_RESAMPLES
+  count = bootstrap.NUM_RESAMPLES
   _timed(
     f'{count} bootstraps of AUROC, {size}',
-    lambda: stats.bootstrap_auroc(score, label, patient),
+    lambda: bootstrap.bootstrap_auroc(score, label, patient),
   )
   _timed(
     f'20 of the same by a scikit-learn loop (times {count // 20})',
@@ -94,12 +95,12 @@ def _bootstrap(films, patients):
   )
   _timed(
     f'{count} bootstraps of average precision, {size}',
-    lambda: stats.bootstrap_average_precision(score, label, patient),
+    lambda: bootstrap.bootstrap_average_precision(score, label, patient),
   )
   _timed(
     f'paired AUROC: {count} bootstraps and permutations, {size}',
-    lambda: stats.paired_ranking(
-      stats.make_auroc, score, other, label, patient
+    lambda: bootstrap.paired_ranking(
+      bootstrap.make_auroc, score, other, label, patient
     ),
   )
   block = stored_rows.Predictions(

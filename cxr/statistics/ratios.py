@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from cxr import stats
+from cxr.statistics import bootstrap
 
 
 class Ratios(NamedTuple):
@@ -23,10 +23,10 @@ class Ratios(NamedTuple):
   findings: tuple[str, ...]
 
 
-def _make_statistic(ratios: Ratios, unit, num_units) -> stats.Statistic:
+def _make_statistic(ratios: Ratios, unit, num_units) -> bootstrap.Statistic:
   """'p r' -> 'r s*(1 + c)': each score's mean over findings, then findings."""
   n, s, c = ratios.numerator.shape
-  ratio = stats.make_ratio(
+  ratio = bootstrap.make_ratio(
     ratios.numerator.reshape(n, s * c),
     ratios.denominator.reshape(n, s * c),
     unit,
@@ -35,7 +35,7 @@ def _make_statistic(ratios: Ratios, unit, num_units) -> stats.Statistic:
 
   def statistic(weight):
     by_finding = ratio(weight).reshape(-1, s, c)
-    mean = stats.defined_mean(by_finding)[..., None]
+    mean = bootstrap.defined_mean(by_finding)[..., None]
     return np.concatenate([mean, by_finding], axis=2).reshape(-1, s * (1 + c))
 
   return statistic
@@ -48,11 +48,11 @@ def sample(
 
   `options`: num_resamples and seed of the bootstrap over patients.
   """
-  unit, num_units = stats.units(patient)
+  unit, num_units = bootstrap.units(patient)
   statistic = _make_statistic(ratios, unit, num_units)
   shape = ratios.numerator.shape[1], 1 + len(ratios.findings)
-  values = stats.value(statistic, num_units).reshape(shape)
-  samples = stats.bootstrap(statistic, num_units, **options)
+  values = bootstrap.value(statistic, num_units).reshape(shape)
+  samples = bootstrap.bootstrap(statistic, num_units, **options)
   return values, samples.reshape(-1, *shape)
 
 
@@ -70,7 +70,7 @@ def figures(
   values, samples = sample(ratios, patient, **options)
   return [
     {
-      name: stats.figure(values[s, c], samples[:, s, c], **counts[s][c])
+      name: bootstrap.figure(values[s, c], samples[:, s, c], **counts[s][c])
       for c, name in enumerate(('mean', *ratios.findings))
     }
     for s in range(len(values))
@@ -87,7 +87,7 @@ def paired(
 
   The runs' rows stand for the same films in the same order.
   """
-  unit, num_units = stats.units(patient)
+  unit, num_units = bootstrap.units(patient)
   singles = [_make_statistic(r, unit, num_units) for r in runs]
   results = []
   for single, other in zip(singles[1:], runs[1:], strict=True):
@@ -97,14 +97,16 @@ def paired(
       other.findings,
     )
     joint = _make_statistic(
-      both, stats.pair_units(unit, num_units), 2 * num_units
+      both, bootstrap.pair_units(unit, num_units), 2 * num_units
     )
     results.append(
-      stats.paired_difference(singles[0], single, joint, num_units, **options)
+      bootstrap.paired_difference(
+        singles[0], single, joint, num_units, **options
+      )
     )
   names = ('mean', *runs[0].findings)
   return [
-    stats.paired_figures(
+    bootstrap.paired_figures(
       names,
       [
         {

@@ -29,7 +29,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse, stats
 
-from cxr import metrics
+from cxr.statistics import metrics
 
 NUM_RESAMPLES = 2000
 # Resamples at a time: their weights stay in the cache, 25,596 films by 14.

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from cxr import metrics
+from cxr.statistics import metrics
 
 
 def _data(seed=0, n=200, k=4, levels=12):

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import optimize, special
 
-from cxr import metrics
+from cxr.statistics import metrics
 
 TEMPERATURES = (1e-2, 1e2)
 BIAS = 30.0  # at the mean logit; odds beyond any count of films

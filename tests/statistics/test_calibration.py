@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from cxr import calibration, metrics
+from cxr.statistics import calibration, metrics
 
 
 def drawn(rng, shape, *, temperature, bias):
