@@ -16,7 +16,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cxr import localization, stored_rows
+from cxr import stored_rows
+from cxr.localization import regions
 from cxr.statistics import ratios
 from input_pipeline.findings import FINDINGS
 
@@ -53,7 +54,7 @@ def ratios_of(rows: stored_rows.Boxes) -> ratios.Ratios:
   findings = _ordered(rows.finding, FINDINGS)
   column = np.array([findings.index(f) for f in rows.finding.tolist()], int)
   row = np.arange(len(column))
-  boxed = localization.has_box(rows.truth)
+  boxed = regions.has_box(rows.truth)
   place = {name: i for i, name in enumerate(score_names())}
   numerator = np.zeros((len(row), len(place), len(findings)))
   denominator = np.zeros_like(numerator)
@@ -76,8 +77,8 @@ def ratios_of(rows: stored_rows.Boxes) -> ratios.Ratios:
   slot = start[first[key[box_row]]] + np.arange(len(box_row)) - start[box_row]
   is_first = np.isin(row, first)[box_row]
   for kind, overlap, thresholds in (
-    ('iou', localization.iou, IOU_THRESHOLDS),
-    ('iobb', localization.iobb, IOBB_THRESHOLDS),
+    ('iou', regions.iou, IOU_THRESHOLDS),
+    ('iobb', regions.iobb, IOBB_THRESHOLDS),
   ):
     score = np.zeros(len(box_row))
     with_truth = boxed[box_row]
@@ -96,7 +97,7 @@ def ratios_of(rows: stored_rows.Boxes) -> ratios.Ratios:
       numerator[row, s, column] = np.bincount(wrong, minlength=len(row))
       denominator[:, s, :] = boxed[:, None] & complete
   for source, name in MEANS.items():
-    value = rows.score[:, localization.SCORES.index(source)]
+    value = rows.score[:, regions.SCORES.index(source)]
     defined = boxed & ~np.isnan(value)
     numerator[row, place[name], column] = np.where(defined, value, 0.0)
     denominator[row, place[name], column] = defined
@@ -177,7 +178,7 @@ def figures(rows: stored_rows.Boxes, **options) -> dict:
   for method, rule, of_rule in methods_and_rules(rows):
     methods.setdefault(method, {})[rule] = rule_figures(of_rule, **options)
     if not count:
-      boxed = localization.has_box(of_rule.truth)
+      boxed = regions.has_box(of_rule.truth)
       count = {
         f: int(boxed[of_rule.finding == f].sum())
         for f in _ordered(of_rule.finding, FINDINGS)

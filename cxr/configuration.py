@@ -6,8 +6,9 @@ import re
 
 from ml_collections import ConfigDict
 
-from cxr import checkpoint, evaluate, localization, named_attacks
+from cxr import checkpoint, evaluate, named_attacks
 from cxr.attribution import by_name
+from cxr.localization import regions
 from cxr.models import architectures
 from input_pipeline import phantom
 from input_pipeline.findings import FINDINGS
@@ -154,7 +155,7 @@ def _rules():
     'evaluate.attack_films': _whole(0),
     'evaluate.methods': methods,
     'evaluate.rules': _all(
-      _one_of(*localization.RULES, *localization.CROSS_FITTED_RULES)
+      _one_of(*regions.RULES, *regions.CROSS_FITTED_RULES)
     ),
     'evaluate.measures': _each(_one_of(*evaluate.MEASURES)),
     'evaluate.measure_films': _whole(0),
@@ -170,7 +171,7 @@ def _rules():
     'evaluate.num_resamples': _whole(10),
     'evaluate.save_maps': _SWITCH,
     'explain.methods': methods,
-    'explain.rule': _one_of(*localization.RULES),
+    'explain.rule': _one_of(*regions.RULES),
     'explain.top_findings': _whole(1, 14),
     'explain.page_films': _whole(0),
     'explain.batch_size': _whole(1),

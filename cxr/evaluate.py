@@ -26,7 +26,6 @@ from cxr import (
   data,
   evaluation_checks,
   exchange,
-  localization,
   localize,
   localize_export,
   losses,
@@ -41,6 +40,7 @@ from cxr import (
   summary,
   tables,
 )
+from cxr.localization import regions
 from cxr.subject import Subject
 from cxr.train import by_index, make_predict, predict_split
 from input_pipeline import workers
@@ -93,7 +93,7 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
     }
     _write_results(config, workdir, blocks, rows, measured, details)
     if 'coco' in config.evaluate.export:
-      rule = localization.main_rule(config.evaluate.rules)
+      rule = regions.main_rule(config.evaluate.rules)
       films = localize.boxed_films(test)
       localize_export.write_coco(parts, films, rows, logits, rule=rule)
     if config.evaluate.export:
@@ -421,7 +421,7 @@ def _all_maps(
         if config.evaluate.save_maps:
           _save_maps(os.path.join(parts, f'maps-{name}.npz'), films.name, maps)
         if chexlocalize:
-          rule = localization.main_rule(config.evaluate.rules)
+          rule = regions.main_rule(config.evaluate.rules)
           localize_export.write_chexlocalize(
             parts, name, films, maps, rule=rule
           )
@@ -498,7 +498,7 @@ def _examples(
   path = os.path.join(workdir, 'examples.npz')
   if not len(films.row):
     return
-  rule = localization.main_rule(config.evaluate.rules)
+  rule = regions.main_rule(config.evaluate.rules)
   first = config.evaluate.methods[0], rule
   ious = np.full(films.truth.shape[:2], np.nan)
   place = {name: i for i, name in enumerate(films.name)}

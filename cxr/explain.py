@@ -40,16 +40,9 @@ from ml_collections import ConfigDict
 from PIL import Image, ImageDraw, ImageFont
 from scipy import special
 
-from cxr import (
-  checkpoint,
-  exchange,
-  localization,
-  localize,
-  plots,
-  radiograph,
-  report,
-)
+from cxr import checkpoint, exchange, localize, plots, radiograph, report
 from cxr.attribution import by_name
+from cxr.localization import regions
 from cxr.statistics import calibration
 from input_pipeline.findings import FINDINGS
 
@@ -365,7 +358,7 @@ def _plain(value) -> float | None:
 
 def _on_film(film, boxes):
   """Without those that lie in the padding beside the film."""
-  area = localization.area(film.to_film_pixels(boxes))
+  area = regions.area(film.to_film_pixels(boxes))
   return list(np.asarray(boxes)[area > 0])
 
 
@@ -451,10 +444,8 @@ def _make_maps(
 
 
 def _make_boxes(rule: str) -> BoxesFn:
-  levels_fn = localization.RULES[rule]
-  return lambda heatmap: localization.levels_to_boxes(
-    heatmap, levels_fn(heatmap)
-  )
+  levels_fn = regions.RULES[rule]
+  return lambda heatmap: regions.levels_to_boxes(heatmap, levels_fn(heatmap))
 
 
 # Films, one after the other.
@@ -565,7 +556,7 @@ def _draw(image: np.ndarray, found: Sequence[Mapping]) -> Image.Image:
     sheet.paste(film, (0, top + _TITLE))
     for column, method in enumerate(methods, start=1):
       draw.text((column * side + 4, top + 4), method, 'black', font)
-      cells = np.uint8(localization.scale_255(one['maps'][method]))
+      cells = np.uint8(regions.scale_255(one['maps'][method]))
       cells = Image.fromarray(cells).resize(
         (side, side), Image.Resampling.BILINEAR
       )

@@ -16,7 +16,8 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from cxr import localization, plots
+from cxr import plots
+from cxr.localization import regions
 
 # What a page may spend on films and on maps, in bytes before base64, whatever
 # their number: 15 MB at most in all.
@@ -138,7 +139,7 @@ def _pack_map(heatmap, side, cells_of=None):
   Not as PNG: reading pixels back from a canvas is asynchronous, and browsers
   that guard against fingerprinting add noise to it.
   """
-  heatmap = localization.clean(heatmap)
+  heatmap = regions.clean(heatmap)
   height, width = heatmap.shape
   shrink = min(1.0, side / math.sqrt(height * width))
   if shrink < 1:

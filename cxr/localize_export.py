@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from cxr import exchange, localization
+from cxr import exchange
+from cxr.localization import regions
 from cxr.localize import BoxedFilms
 from input_pipeline.findings import BOXED, FINDINGS
 
@@ -45,13 +46,13 @@ def write_chexlocalize(
   scores = np.full((2, len(truth), len(BOXED)), np.nan)
   for k, finding in enumerate(BOXED):
     heatmaps = maps[..., k]
-    levels = localization.finding_levels(
+    levels = regions.finding_levels(
       rule, heatmaps, films.truth[:, k], films.patient
     )
     for i, name in enumerate(truth):
-      heatmap = localization.clean(heatmaps[i])
+      heatmap = regions.clean(heatmaps[i])
       box = np.nan_to_num(films.truth[i, k])  # no box: one of no area
-      true = truth[name][finding] = localization.box_mask(box, size)
+      true = truth[name][finding] = regions.box_mask(box, size)
       mask = masks[name][finding] = heatmap > min(levels[i])
       scores[:, i, k] = (
         exchange.chexlocalize_iou(true, mask),
@@ -88,9 +89,7 @@ def write_coco(
   chosen = [row for row in rows if row['rule'] == rule]
 
   def true_boxes() -> Iterator[tuple]:
-    for i, k in zip(
-      *np.nonzero(localization.has_box(films.truth)), strict=True
-    ):
+    for i, k in zip(*np.nonzero(regions.has_box(films.truth)), strict=True):
       yield str(films.name[i]), BOXED[k], films.truth[i, k]
 
   def predicted(method) -> Iterator[tuple]:

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from cxr import data, localization, localize, measures, named_attacks, sharding
+from cxr import data, localize, measures, named_attacks, sharding
 from cxr.attacks import pgd
 from cxr.attribution import by_name, saliency, sanity
+from cxr.localization import regions
 from cxr.statistics import metrics
 from cxr.subject import Subject
 from cxr.train import by_index, make_predict, predict_split
@@ -180,7 +181,7 @@ def under_attack(of: Subject) -> list[measures.Measure]:
   films = localize.boxed_films(of.test)
   if not len(films.row):
     return []
-  film, finding = np.nonzero(localization.has_box(films.truth))
+  film, finding = np.nonzero(regions.has_box(films.truth))
   shown = _maps_of_pairs(of, films, film, finding)
   found = []
 
@@ -265,11 +266,11 @@ def _maps_of_pairs(of, films, film, finding) -> dict[str, dict]:
 def _scores(of, films, film, finding, maps) -> dict[str, np.ndarray]:
   """{'iou', 'pointing'} of each pair."""
   # Not an upper bound: it would be one of another map in every condition.
-  rule = localization.main_rule(of.config.evaluate.rules)
+  rule = regions.main_rule(of.config.evaluate.rules)
   found = {name: np.full(len(film), np.nan) for name in ('iou', 'pointing')}
   for k in np.unique(finding):
     pair = np.flatnonzero(finding == k)
-    rows = localization.score_finding(
+    rows = regions.score_finding(
       maps[pair],
       films.truth[film[pair], k],
       films.patient[film[pair]],

@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from cxr import exchange, localization
+from cxr import exchange
+from cxr.localization import regions
 from input_pipeline.findings import FINDINGS
 
 CLEAN = 'clean'
@@ -186,7 +187,7 @@ class Boxes(NamedTuple):
 
 
 _TEXT = ('split', 'image', 'patient', 'finding', 'method', 'rule')
-_BOX_COLUMNS = (*_TEXT, 'truth', 'boxes', *localization.SCORES)
+_BOX_COLUMNS = (*_TEXT, 'truth', 'boxes', *regions.SCORES)
 
 
 def write_boxes(path: str, rows: Iterable[Mapping]) -> None:
@@ -206,7 +207,7 @@ def write_boxes(path: str, rows: Iterable[Mapping]) -> None:
           json.dumps(boxes.tolist()),
           *[
             '' if math.isnan(row[name]) else repr(float(row[name]))
-            for name in localization.SCORES
+            for name in regions.SCORES
           ],
         ]
       )
@@ -250,7 +251,7 @@ def read_boxes(path: str) -> Boxes:
         box=np.array(
           list(itertools.chain.from_iterable(boxes)), np.float64
         ).reshape(-1, 4),
-        score=score.reshape(len(rows), len(localization.SCORES)),
+        score=score.reshape(len(rows), len(regions.SCORES)),
       )
     except (IndexError, TypeError, ValueError) as error:
       raise ValueError(

@@ -5,7 +5,8 @@ Used by the tests of everything that reads them.
 
 import numpy as np
 
-from cxr import localization, stored_rows
+from cxr import stored_rows
+from cxr.localization import regions
 
 
 def predictions(seed=0, n=60, data_seed=0, skill=1.0):
@@ -31,12 +32,12 @@ def predictions(seed=0, n=60, data_seed=0, skill=1.0):
 def row(image, finding, truth, boxes, *, patient=None, method='cam', **scores):
   """A row of boxes.csv as localization.score_map makes it."""
   boxes = np.array(boxes, float).reshape(-1, 4)
-  row = dict.fromkeys(localization.SCORES, float('nan'))
+  row = dict.fromkeys(regions.SCORES, float('nan'))
   if truth is not None:
     truth = np.array(truth, float)
-    row |= dict.fromkeys(localization.SCORES, 0.5)
-    row['iou'] = localization.iou(boxes, truth).max(initial=0.0)
-    row['iobb'] = localization.iobb(boxes, truth).max(initial=0.0)
+    row |= dict.fromkeys(regions.SCORES, 0.5)
+    row['iou'] = regions.iou(boxes, truth).max(initial=0.0)
+    row['iobb'] = regions.iobb(boxes, truth).max(initial=0.0)
   return row | {
     'split': 'test',
     'image': image,

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cxr import exchange, localization
+from cxr import exchange
+from cxr.localization import regions
 
 
 @given(st.text(max_size=6))
@@ -183,12 +184,12 @@ def test_iou_and_hit_rate_as_chexlocalize_counts_them(true_positives_only):
 def test_their_scores_of_a_box_s_mask_are_ours():
   heatmap = np.random.default_rng(0).normal(size=(16, 16))
   box = np.array([0.25, 0.125, 0.75, 0.5])  # on the pixel grid
-  truth = localization.box_mask(box, heatmap.shape)
+  truth = regions.box_mask(box, heatmap.shape)
   mask = heatmap > 0
   assert exchange.chexlocalize_iou(truth, mask) == pytest.approx(
-    localization.mask_iou(mask, box)
+    regions.mask_iou(mask, box)
   )
-  assert exchange.chexlocalize_hit(truth, heatmap) == localization.pointing(
+  assert exchange.chexlocalize_hit(truth, heatmap) == regions.pointing(
     heatmap, box
   )
 

@@ -13,7 +13,8 @@ from PIL import Image
 from scipy import special
 
 from configs import default
-from cxr import checkpoint, exchange, explain, localization, radiograph, report
+from cxr import checkpoint, exchange, explain, radiograph, report
+from cxr.localization import regions
 
 FINDINGS = ('Mass', 'Nodule', 'Edema')
 SIZE = 32
@@ -34,7 +35,7 @@ def maps(image, finding):
 
 
 def boxes(heatmap):
-  return localization.heatmap_to_boxes(heatmap, threshold=0.5)
+  return regions.heatmap_to_boxes(heatmap, threshold=0.5)
 
 
 def run(folder, output, *, paths=None, **options):

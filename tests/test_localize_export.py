@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from cxr import exchange, localization, localize, localize_export
+from cxr import exchange, localize, localize_export
+from cxr.localization import regions
 from input_pipeline.findings import BOXED, FINDINGS
 
 SIZE = 16
@@ -83,7 +84,7 @@ def test_coco_files_hold_the_true_and_the_predicted_boxes(
   localize_export.write_coco(tmp_path, films, every, logits, rule='otsu')
   images, boxes = exchange.read_coco(str(tmp_path / 'coco-truth.json'))
   assert images == dict.fromkeys(films.name.tolist(), (1024, 1024))
-  assert len(boxes) == localization.has_box(films.truth).sum()
+  assert len(boxes) == regions.has_box(films.truth).sum()
   for name, finding, box in boxes:
     place = films.name.tolist().index(name), BOXED.index(finding)
     np.testing.assert_allclose(box, films.truth[place])
@@ -99,5 +100,5 @@ def test_coco_files_hold_the_true_and_the_predicted_boxes(
 
 
 def test_the_main_rule_is_never_the_upper_bound():
-  assert localization.main_rule(('oracle', 'otsu', 'wang')) == 'wang'
-  assert localization.main_rule(('oracle', 'tuned', 'otsu')) == 'tuned'
+  assert regions.main_rule(('oracle', 'otsu', 'wang')) == 'wang'
+  assert regions.main_rule(('oracle', 'tuned', 'otsu')) == 'tuned'

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from configs import robust
-from cxr import card, gallery, localization, report
+from cxr import card, gallery, report
+from cxr.localization import regions
 from tests import made_workdir
 
 webdriver = pytest.importorskip(
@@ -311,17 +312,17 @@ def test_slider_draws_the_boxes_of_localization(visit, pages, level, method):
   heatmap = (
     low + np.round((heatmap - low) / (high - low) * 255) * (high - low) / 255
   )
-  heatmap = localization.scale_255(
-    localization.resize_bilinear(heatmap, case['image'].shape)
+  heatmap = regions.scale_255(
+    regions.resize_bilinear(heatmap, case['image'].shape)
   )
-  expected = localization.heatmap_to_boxes(heatmap, threshold=level + 1e-3)
+  expected = regions.heatmap_to_boxes(heatmap, threshold=level + 1e-3)
   drawn = _boxes(browser, method)
   assert len(drawn) == len(expected) > 0
   order = lambda boxes: np.array(sorted(boxes.tolist()))
   np.testing.assert_allclose(order(drawn), order(expected), atol=1e-6)
   truth = np.array(case['findings'][0]['truth'][0])
-  iou = localization.iou(expected, truth).max()
-  iobb = localization.iobb(expected, truth).max()
+  iou = regions.iou(expected, truth).max()
+  iobb = regions.iobb(expected, truth).max()
   assert _scores(browser, method) == f'IoU {iou:.2f} · IoBB {iobb:.2f}'
 
 
@@ -378,7 +379,7 @@ def test_map_is_painted_in_inferno(visit, pages):
   )
   case = pages['cases'][0]
   pixels = np.reshape(rgb, (*case['image'].shape, 4))[..., :3]
-  heatmap = localization.resize_bilinear(
+  heatmap = regions.resize_bilinear(
     np.asarray(case['findings'][0]['maps']['cam'], np.float64),
     case['image'].shape,
   )

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cxr import localization, stored_rows, summary
+from cxr import stored_rows, summary
+from cxr.localization import regions
 from input_pipeline.findings import FINDINGS
 from tests import made_rows
 from tests.made_rows import LEFT
@@ -53,7 +54,7 @@ def test_boxes_come_back_even_thousands_in_a_cell(tmp_path):
     back.rows(np.array([5, 1])).box, rows[1]['boxes']
   )
   np.testing.assert_array_equal(
-    back.score, [[row[name] for name in localization.SCORES] for row in rows]
+    back.score, [[row[name] for name in regions.SCORES] for row in rows]
   )
 
 

@@ -16,7 +16,8 @@ import time
 import numpy as np
 from sklearn import metrics as sklearn_metrics
 
-from cxr import box_figures, localization, stored_rows
+from cxr import box_figures, stored_rows
+from cxr.localization import regions
 from cxr.statistics import bootstrap
 from input_pipeline.findings import BOXED, FINDINGS
 
@@ -37,7 +38,7 @@ def _timed(what, function):
 
 def _maps(num_maps):
   maps = [
-    localization.random_map(i, grid=(28, 28), size=(224, 224))
+    regions.random_map(i, grid=(28, 28), size=(224, 224))
     for i in range(num_maps)
   ]
   rng = np.random.default_rng(0)
@@ -48,18 +49,16 @@ def _maps(num_maps):
   patient = np.arange(num_maps) // 2
   _timed(
     f'{num_maps} maps of 224 px to Wang boxes',
-    lambda: [
-      localization.levels_to_boxes(m, localization.wang_levels(m)) for m in maps
-    ],
+    lambda: [regions.levels_to_boxes(m, regions.wang_levels(m)) for m in maps],
   )
   for rules in (
     ('wang',),
-    tuple(localization.RULES),
-    localization.CROSS_FITTED_RULES,
+    tuple(regions.RULES),
+    regions.CROSS_FITTED_RULES,
   ):
     _timed(
       f'{num_maps} maps to boxes and all scores: {", ".join(rules)}',
-      lambda rules=rules: localization.score_finding(
+      lambda rules=rules: regions.score_finding(
         maps, truth, patient, rules=rules
       ),
     )
@@ -128,8 +127,8 @@ def _bootstrap(films, patients):
 
 def _box_rows(films):
   rng = np.random.default_rng(0)
-  nothing = dict.fromkeys(localization.SCORES, float('nan'))
-  something = dict.fromkeys(localization.SCORES, 0.5)
+  nothing = dict.fromkeys(regions.SCORES, float('nan'))
+  something = dict.fromkeys(regions.SCORES, 0.5)
   rows = []
   for i in range(films):
     own = i % len(BOXED)

@@ -1,0 +1,1 @@
+"""From a map to boxes, and to scores against true boxes; arrays alone."""
