@@ -76,7 +76,7 @@ def steps_of(objective, model, tx, **options):
   )
 
 
-def pgd(**options):
+def make_pgd(**options):
   options = {'epsilon': 0.05, 'num_steps': 2} | options
   return pgd.make_attack(apply_fn, losses.sigmoid_cross_entropy, **options)
 
@@ -108,7 +108,7 @@ def test_adversarial_loss_is_not_below_clean(batch):
   tx = optax.sgd(0.0)
   objective = losses.make_objective('mixed', clean_weight=0.25)
   step = train_step.make_train_step(
-    MODEL, tx, pgd(), objective=objective, epsilon=0.05
+    MODEL, tx, make_pgd(), objective=objective, epsilon=0.05
   )
   _, metrics = step(make_state(tx), jax.random.key(1), batch)
   clean, attacked = (
@@ -121,7 +121,7 @@ def test_adversarial_loss_is_not_below_clean(batch):
 def test_epsilon_zero_is_clean_training(batch):
   tx = optax.adam(1e-2)
   robust = train_step.make_train_step(
-    MODEL, tx, pgd(), objective=losses.make_objective('adversarial'), epsilon=0
+    MODEL, tx, make_pgd(), objective=losses.make_objective('adversarial'), epsilon=0
   )
   key = jax.random.key(2)
   a, _ = robust(make_state(tx), key, batch)
@@ -134,7 +134,7 @@ def test_statistics_move_by_the_learning_pass_alone(batch, method):
   """Those of one pass over the attacked films, whatever the attack called."""
   tx = optax.sgd(0.1)
   state = make_state(tx)
-  attack = pgd(method=method)
+  attack = make_pgd(method=method)
   new, _ = train_step.make_train_step(
     MODEL,
     tx,
@@ -158,7 +158,7 @@ def test_the_attack_warms_up(batch):
   tx = optax.sgd(0.0)
   objective = losses.make_objective('adversarial')
   make = lambda **options: train_step.make_train_step(
-    MODEL, tx, pgd(method='fgsm'), objective=objective, **options
+    MODEL, tx, make_pgd(method='fgsm'), objective=objective, **options
   )
   warm = make(epsilon=0.08, warmup_steps=4)
   for step, radius in ((0, 0.02), (1, 0.04), (3, 0.08), (9, 0.08)):
@@ -181,7 +181,7 @@ def test_separate_statistics(batch):
   step = train_step.make_train_step(
     MODEL,
     tx,
-    pgd(),
+    make_pgd(),
     objective=losses.make_objective('mixed', clean_weight=0.5),
     epsilon=0.05,
   )
@@ -302,7 +302,7 @@ def test_draws_depend_on_key_and_step_alone(batch):
       MODEL,
       tx,
       # Steps too small to reach the corner, where every start would end.
-      pgd(step_size=0.001),
+      make_pgd(step_size=0.001),
       objective=losses.make_objective('adversarial'),
       epsilon=0.05,
     )

@@ -19,7 +19,7 @@ KEY = jax.random.key(7)
 def linear_attacks(norm):
   """Every attack as (loss_fn, key, image, epsilon) -> image."""
 
-  def pgd(**options):
+  def with_options(**options):
     def attack(loss_fn, key, image, epsilon):
       step_size = epsilon / 4
       return pgd.pgd(
@@ -46,10 +46,10 @@ def linear_attacks(norm):
     'fgsm': lambda loss_fn, key, image, epsilon: pgd.fgsm(
       loss_fn, image, epsilon=epsilon, norm=norm
     ),
-    'pgd': pgd(num_steps=60),
-    'pgd from the image': pgd(num_steps=8, random_start=False),
-    'pgd with momentum': pgd(num_steps=60, momentum=0.9),
-    'pgd with restarts': pgd(num_steps=60, restarts=2, keep_best=True),
+    'pgd': with_options(num_steps=60),
+    'pgd from the image': with_options(num_steps=8, random_start=False),
+    'pgd with momentum': with_options(num_steps=60, momentum=0.9),
+    'pgd with restarts': with_options(num_steps=60, restarts=2, keep_best=True),
     'apgd': adaptive(adaptive.apgd, num_steps=30),
     'square': adaptive(adaptive.square, num_steps=2000),
   }
@@ -132,10 +132,10 @@ def test_apgd_is_never_worse_than_pgd(norm):
   def gaps(key, curvature, top, image):
     loss_fn = lambda x: -(curvature * jnp.square(x - top)).sum()
     ours = adaptive.apgd(loss_fn, key, image, **arguments)
-    pgd = functools.partial(
+    attack = functools.partial(
       pgd.pgd, loss_fn, key, image, keep_best=True, **arguments
     )
-    theirs = jax.vmap(lambda size: loss_fn(pgd(step_size=size)))(step_sizes)
+    theirs = jax.vmap(lambda size: loss_fn(attack(step_size=size)))(step_sizes)
     return loss_fn(ours) - theirs
 
   found = gaps(jax.random.split(KEY, num), curvature, top, image)

@@ -131,7 +131,7 @@ def test_resamples_draw_patients_and_depend_on_the_seed_alone(monkeypatch):
   )
   assert whole.shape == (7, 50)
   np.testing.assert_array_equal(whole.sum(axis=0), 7)
-  monkeypatch.setattr(stats, 'CHUNK', 13)
+  monkeypatch.setattr(bootstrap, 'CHUNK', 13)
   again = np.concatenate(
     list(bootstrap.resample_weights(7, num_resamples=50, seed=3)), axis=1
   )
