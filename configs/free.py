@@ -9,7 +9,7 @@ Expected: what README's results say of it; where they are silent, it was not
           run.
 
 Shafahi et al. 2019, arXiv 1904.12843, algorithm 1; the perturbation starts anew
-with each batch, see cxr/train_step.py.
+with each batch, see cxr/training/train_step.py.
 """
 
 from configs import default

@@ -15,8 +15,9 @@ from jax.sharding import SingleDeviceSharding
 from ml_collections import ConfigDict
 from orbax.checkpoint import v1 as ocp
 
-from cxr import sharding, train_state
+from cxr import sharding
 from cxr.models import architectures
+from cxr.training import train_state
 from input_pipeline.findings import FINDINGS
 
 # What may differ between two starts in one workdir: it does not move weights.

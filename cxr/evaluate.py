@@ -42,7 +42,7 @@ from cxr import (
 )
 from cxr.localization import regions
 from cxr.subject import Subject
-from cxr.train import by_index, make_predict, predict_split
+from cxr.training.train import by_index, make_predict, predict_split
 from input_pipeline import workers
 from input_pipeline.findings import FINDINGS
 

@@ -16,7 +16,7 @@ from cxr import data, losses, named_attacks, sharding
 from cxr.attacks import checks
 from cxr.statistics import bootstrap, metrics
 from cxr.subject import Subject
-from cxr.train import by_index, make_predict, predict_split
+from cxr.training.train import by_index, make_predict, predict_split
 
 CALLS = 2  # of the model on the same films
 LONG_STEPS = 100  # of the PGD that the evaluation's own is held against

@@ -16,7 +16,7 @@ from cxr.attribution import by_name, saliency, sanity
 from cxr.localization import regions
 from cxr.statistics import metrics
 from cxr.subject import Subject
-from cxr.train import by_index, make_predict, predict_split
+from cxr.training.train import by_index, make_predict, predict_split
 from input_pipeline.findings import BOXED, FINDINGS
 
 

@@ -17,8 +17,8 @@ from cxr import (
   explain,
   export,
   study,
-  train,
 )
+from cxr.training import train
 from input_pipeline import memory
 
 

@@ -9,8 +9,9 @@ import optax
 import pytest
 
 from configs import default
-from cxr import checkpoint, sharding, train_state
+from cxr import checkpoint, sharding
 from cxr.models import architectures
+from cxr.training import train_state
 from input_pipeline.findings import FINDINGS
 
 

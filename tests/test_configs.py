@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from cxr import configuration, sharding, train
-from tests.test_train_step import MODEL as LINEAR
+from cxr import configuration, sharding
+from cxr.training import train
+from tests.training.test_train_step import MODEL as LINEAR
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(

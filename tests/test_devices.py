@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 
 from configs import robust
-from cxr import checkpoint, data, sharding, train
+from cxr import checkpoint, data, sharding
 from cxr.models import architectures
+from cxr.training import train
 from input_pipeline import phantom
 from input_pipeline.findings import FINDINGS
 

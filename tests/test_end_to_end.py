@@ -21,7 +21,8 @@ from PIL import Image
 
 import main as main_module
 from configs import baseline, robust
-from cxr import checkpoint, evaluate, exchange, modes, train
+from cxr import checkpoint, evaluate, exchange, modes
+from cxr.training import train
 from input_pipeline.findings import FINDINGS
 
 ROOT = pathlib.Path(__file__).parents[1]

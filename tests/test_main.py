@@ -11,7 +11,7 @@ import sys
 import pytest
 
 import main
-from cxr import train
+from cxr.training import train
 
 ROOT = pathlib.Path(__file__).parents[1]
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from configs import default
-from cxr import data, modes, train
+from cxr import data, modes
+from cxr.training import train
 from input_pipeline import memory, phantom
 
 MB = 1_000_000

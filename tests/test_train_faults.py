@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from configs import default
-from cxr import checkpoint, train
+from cxr import checkpoint
+from cxr.training import train
 from input_pipeline import phantom
 
 PLAN = train.Plan(

@@ -56,8 +56,9 @@ def _work(pipe, cache, devices, films, size, steps):
   jax.config.update('jax_num_cpu_devices', devices)
 
   from configs import robust
-  from cxr import data, sharding, train, train_state
+  from cxr import data, sharding
   from cxr.models import architectures
+  from cxr.training import train, train_state
 
   config = robust.get_config('smoke')
   config.data.cache = cache

@@ -21,20 +21,11 @@ from absl import logging
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from cxr import (
-  augment,
-  checkpoint,
-  data,
-  losses,
-  sharding,
-  subject,
-  train_state,
-  train_step,
-  writer,
-)
+from cxr import checkpoint, data, losses, sharding, subject
 from cxr.attacks import pgd
 from cxr.models import architectures, pretrained
 from cxr.statistics import metrics
+from cxr.training import augment, train_state, train_step, writer
 from input_pipeline import memory, pipeline
 from input_pipeline.findings import FINDINGS
 

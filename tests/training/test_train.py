@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from configs import baseline, robust
-from cxr import train
+from cxr.training import train
 
 NAME = 'val/robust_auroc'
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cxr import augment
+from cxr.training import augment
 
 KEY = jax.random.key(0)
 

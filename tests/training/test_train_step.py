@@ -6,9 +6,10 @@ import pytest
 from flax import linen as nn
 
 from configs import baseline
-from cxr import losses, sharding, train_state, train_step
+from cxr import losses, sharding
 from cxr.attacks import pgd
 from cxr.models import architectures
+from cxr.training import train_state, train_step
 
 
 class Linear(nn.Module):
@@ -121,7 +122,11 @@ def test_adversarial_loss_is_not_below_clean(batch):
 def test_epsilon_zero_is_clean_training(batch):
   tx = optax.adam(1e-2)
   robust = train_step.make_train_step(
-    MODEL, tx, make_pgd(), objective=losses.make_objective('adversarial'), epsilon=0
+    MODEL,
+    tx,
+    make_pgd(),
+    objective=losses.make_objective('adversarial'),
+    epsilon=0,
   )
   key = jax.random.key(2)
   a, _ = robust(make_state(tx), key, batch)

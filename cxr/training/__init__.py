@@ -1,0 +1,1 @@
+"""The min-max step and the loop around it."""
