@@ -106,7 +106,9 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.evaluate.checkpoint = 'best'  # 'best' | 'latest'
   config.evaluate.batch_stats = 'clean'  # 'clean' | 'adversarial', where apart
   config.evaluate.batch_size = 128
-  config.evaluate.attacks = ('pgd',)  # cxr/named_attacks.py lists them
+  config.evaluate.attacks = (
+    'pgd',
+  )  # cxr/evaluation/named_attacks.py lists them
   config.evaluate.norm = 'linf'
   config.evaluate.epsilons = (0.5, 1.0, 2.0, 4.0)  # in 1/255
   config.evaluate.num_steps = 10
@@ -125,7 +127,7 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.evaluate.integration_steps = 64  # of integrated gradients
   # Films, samples or steps in one pass of a gradient: what bounds its memory.
   config.evaluate.chunk = 8
-  config.evaluate.measures = (  # cxr/evaluate.py lists them
+  config.evaluate.measures = (  # cxr/evaluation/evaluate.py lists them
     'alignment',
     'targeted',
     'under_attack',

@@ -6,8 +6,9 @@ import re
 
 from ml_collections import ConfigDict
 
-from cxr import checkpoint, evaluate, named_attacks
+from cxr import checkpoint
 from cxr.attribution import by_name
+from cxr.evaluation import evaluate, named_attacks
 from cxr.localization import regions
 from cxr.models import architectures
 from input_pipeline import phantom

@@ -40,8 +40,9 @@ from ml_collections import ConfigDict
 from PIL import Image, ImageDraw, ImageFont
 from scipy import special
 
-from cxr import checkpoint, exchange, localize, plots, radiograph, report
+from cxr import checkpoint, exchange, plots, radiograph, report
 from cxr.attribution import by_name
+from cxr.evaluation import localize
 from cxr.localization import regions
 from cxr.statistics import calibration
 from input_pipeline.findings import FINDINGS

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 from cxr import exchange
+from cxr.evaluation.localize import BoxedFilms
 from cxr.localization import regions
-from cxr.localize import BoxedFilms
 from input_pipeline.findings import BOXED, FINDINGS
 
 # Side of the films in BBox_List_2017.csv, the phantom's too.

@@ -9,15 +9,8 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from cxr import (
-  checkpoint,
-  compare,
-  configuration,
-  evaluate,
-  explain,
-  export,
-  study,
-)
+from cxr import checkpoint, configuration, explain, export
+from cxr.evaluation import compare, evaluate, study
 from cxr.training import train
 from input_pipeline import memory
 

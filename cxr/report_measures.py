@@ -7,7 +7,7 @@ an estimate at the end, or an entry of a comparison.
 from collections.abc import Mapping
 
 from cxr import tables
-from cxr.measures import MEANINGS
+from cxr.evaluation.measures import MEANINGS
 
 
 def measures(metrics: Mapping) -> dict | None:

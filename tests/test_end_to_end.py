@@ -21,7 +21,8 @@ from PIL import Image
 
 import main as main_module
 from configs import baseline, robust
-from cxr import checkpoint, evaluate, exchange, modes
+from cxr import checkpoint, exchange, modes
+from cxr.evaluation import evaluate
 from cxr.training import train
 from input_pipeline.findings import FINDINGS
 

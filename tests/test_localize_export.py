@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from cxr import exchange, localize, localize_export
+from cxr import exchange, localize_export
+from cxr.evaluation import localize
 from cxr.localization import regions
 from input_pipeline.findings import BOXED, FINDINGS
 

@@ -16,7 +16,7 @@ import time
 import numpy as np
 from sklearn import metrics as sklearn_metrics
 
-from cxr import box_figures, stored_rows
+from cxr.evaluation import box_figures, stored_rows
 from cxr.localization import regions
 from cxr.statistics import bootstrap
 from input_pipeline.findings import BOXED, FINDINGS

@@ -9,7 +9,8 @@ import os
 
 from absl import logging
 
-from cxr import checkpoint, exchange, report, summary_compare
+from cxr import checkpoint, exchange, report
+from cxr.evaluation import paired_summary
 
 
 def compare(workdirs: tuple[str, ...], output: str = '') -> str:
@@ -26,7 +27,7 @@ def compare(workdirs: tuple[str, ...], output: str = '') -> str:
     'compare_' + '_'.join(names),
   )
   os.makedirs(output, exist_ok=True)
-  comparison = summary_compare.compare(workdirs)
+  comparison = paired_summary.compare(workdirs)
   exchange.write_json(
     os.path.join(output, 'comparison.json'), comparison, indent=2
   )

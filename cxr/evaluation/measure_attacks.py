@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from cxr import data, localize, measures, named_attacks, sharding
+from cxr import data, sharding
 from cxr.attacks import pgd
 from cxr.attribution import by_name, saliency, sanity
+from cxr.evaluation import localize, measures, named_attacks
 from cxr.localization import regions
 from cxr.statistics import metrics
 from cxr.subject import Subject

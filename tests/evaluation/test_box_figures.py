@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cxr import box_figures, summary
+from cxr.evaluation import box_figures, summary
 from cxr.localization import regions
 from tests import made_rows
 from tests.made_rows import LEFT, QUARTER, RIGHT

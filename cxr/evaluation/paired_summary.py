@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cxr import box_figures, measures, stored_rows, summary
+from cxr.evaluation import box_figures, measures, stored_rows, summary
 from cxr.statistics import bootstrap, ratios
 
 

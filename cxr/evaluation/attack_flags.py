@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from cxr import data, losses, named_attacks, sharding
+from cxr import data, losses, sharding
 from cxr.attacks import checks
+from cxr.evaluation import named_attacks
 from cxr.statistics import bootstrap, metrics
 from cxr.subject import Subject
 from cxr.training.train import by_index, make_predict, predict_split

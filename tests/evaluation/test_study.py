@@ -7,14 +7,8 @@ import numpy as np
 import pytest
 
 from configs import baseline, robust
-from cxr import (
-  measures,
-  plots,
-  stored_rows,
-  study,
-  study_tables,
-  summary_compare,
-)
+from cxr import plots, study_tables
+from cxr.evaluation import measures, paired_summary, stored_rows, study
 from input_pipeline.findings import BOXED
 from tests import made_rows
 from tests.made_rows import LEFT, RIGHT
@@ -109,7 +103,7 @@ def test_groups_of_one_run_are_a_comparison(workdirs):
   """Its figures, differences and intervals, from code of its own."""
   pair = [workdirs[0], workdirs[2]]
   figures = study.figures([[study.sample(w, **FAST)] for w in pair])
-  compared = summary_compare.compare(pair, **FAST)
+  compared = paired_summary.compare(pair, **FAST)
   for key, entries in (
     (
       ('classification', 'auroc', 'test', 'clean', '0'),

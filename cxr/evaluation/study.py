@@ -22,17 +22,8 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float
 
-from cxr import (
-  box_figures,
-  checkpoint,
-  compare,
-  exchange,
-  measures,
-  plots,
-  stored_rows,
-  study_tables,
-  summary,
-)
+from cxr import checkpoint, exchange, plots, study_tables
+from cxr.evaluation import box_figures, compare, measures, stored_rows, summary
 from cxr.statistics import bootstrap, ratios
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from cxr import stored_rows, summary, summary_compare
+from cxr.evaluation import paired_summary, stored_rows, summary
 from cxr.statistics import bootstrap
 from input_pipeline.findings import BOXED, FINDINGS
 from tests import made_rows
@@ -38,7 +38,7 @@ def _runs(tmp_path):
 def test_two_runs_side_by_side(tmp_path):
   workdirs = _runs(tmp_path)
   alone = [summary.summarize(w, num_resamples=100) for w in workdirs]
-  result = summary_compare.compare(workdirs, num_resamples=100)
+  result = paired_summary.compare(workdirs, num_resamples=100)
   json.dumps(result, allow_nan=False)
   assert result['runs'] == ['run0', 'run1']
   entry = result['classification']['test']['auroc']['Mass']
@@ -75,7 +75,7 @@ def test_two_runs_side_by_side(tmp_path):
 
 def test_a_run_does_not_differ_from_itself(tmp_path):
   workdir, _ = _runs(tmp_path)
-  result = summary_compare.compare([workdir, workdir], **FAST)
+  result = paired_summary.compare([workdir, workdir], **FAST)
   for entry in (
     result['classification']['test']['average_precision']['mean'],
     result['localization']['cam']['wang']['afp_iou@0.1']['mean'],
@@ -87,7 +87,7 @@ def test_a_run_does_not_differ_from_itself(tmp_path):
 
 def test_three_runs_are_each_compared_with_the_first(tmp_path):
   workdirs = _runs(tmp_path)
-  result = summary_compare.compare([*workdirs, workdirs[0]], **FAST)
+  result = paired_summary.compare([*workdirs, workdirs[0]], **FAST)
   entry = result['classification']['test']['auroc']['Mass']
   assert len(entry['runs']) == 3
   assert entry['difference'] == entry['differences'][0]
@@ -98,26 +98,26 @@ def test_three_runs_are_each_compared_with_the_first(tmp_path):
 def test_runs_on_other_films_or_boxes_are_refused(tmp_path):
   first, second = _runs(tmp_path)
   with pytest.raises(ValueError, match='two runs or more'):
-    summary_compare.compare([first])
+    paired_summary.compare([first])
   block = made_rows.predictions(n=50)
   stored_rows.write_predictions(
     second + '/predictions.csv', {CONDITION('test'): block}
   )
   with pytest.raises(ValueError, match='share 50 of 60 and 50 films'):
-    summary_compare.compare([first, second], **FAST)
+    paired_summary.compare([first, second], **FAST)
   other = made_rows.predictions()
   other.label[0] = 1 - other.label[0]
   stored_rows.write_predictions(
     second + '/predictions.csv', {CONDITION('test'): other}
   )
   with pytest.raises(ValueError, match='other labels'):
-    summary_compare.compare([first, second], **FAST)
+    paired_summary.compare([first, second], **FAST)
   stored_rows.write_predictions(
     second + '/predictions.csv', {CONDITION('valid'): other}
   )
   with pytest.raises(ValueError, match='share no split'):
-    summary_compare.compare([first, second], **FAST)
+    paired_summary.compare([first, second], **FAST)
   first, second = _runs(tmp_path)
   stored_rows.write_boxes(second + '/boxes.csv', made_rows.hand_counted())
   with pytest.raises(ValueError, match='other true boxes'):
-    summary_compare.compare([first, second], **FAST)
+    paired_summary.compare([first, second], **FAST)

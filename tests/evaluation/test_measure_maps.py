@@ -9,8 +9,9 @@ from flax import linen as nn
 from jax import numpy as jnp
 
 from configs import default
-from cxr import localize, measure_maps, measures, sharding
+from cxr import sharding
 from cxr.attribution import by_name, sanity
+from cxr.evaluation import localize, measure_maps, measures
 from cxr.models import resnet
 from cxr.subject import Subject
 from input_pipeline import phantom, pipeline

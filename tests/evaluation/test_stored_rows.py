@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cxr import stored_rows, summary
+from cxr.evaluation import stored_rows, summary
 from cxr.localization import regions
 from input_pipeline.findings import FINDINGS
 from tests import made_rows

@@ -3,8 +3,8 @@ calibration.json.
 
 The device's work is stored part by part under <workdir>/evaluation/<key>, so
 that an interrupted evaluation goes on; `key` stands for everything that moves
-a figure. The csv files (cxr/stored_rows.py, cxr/measures.py) are written from
-the parts, and every figure from the csv files (cxr/summary.py).
+a figure. The csv files (cxr/evaluation/stored_rows.py, cxr/evaluation/measures.py) are written from
+the parts, and every figure from the csv files (cxr/evaluation/summary.py).
 """
 
 import hashlib
@@ -24,21 +24,23 @@ from cxr import (
   card,
   checkpoint,
   data,
-  evaluation_checks,
   exchange,
-  localize,
   localize_export,
   losses,
+  report,
+  sharding,
+  subject,
+  tables,
+)
+from cxr.evaluation import (
+  attack_flags,
+  localize,
   measure_attacks,
   measure_maps,
   measures,
   named_attacks,
-  report,
-  sharding,
   stored_rows,
-  subject,
   summary,
-  tables,
 )
 from cxr.localization import regions
 from cxr.subject import Subject
@@ -134,7 +136,7 @@ def summarize(config: ConfigDict, workdir: str) -> None:
     )
   figures['localization']['map_size'] = details['map_size']
   clean = figures['classification'].get('test', {}).get('auroc', {}).get('mean')
-  flags = evaluation_checks.of_figures(clean, figures['robustness'])
+  flags = attack_flags.of_figures(clean, figures['robustness'])
   metrics = {
     'data': described,
     'versions': versions(),
@@ -475,7 +477,7 @@ def _checks(of: Subject, parts: str) -> list[dict]:
   path = os.path.join(parts, f'checks-{films}.json')
   if films and not os.path.exists(path):
     logging.info('Checking the attacks on %d test films.', films)
-    flags = evaluation_checks.run(of)
+    flags = attack_flags.run(of)
     if jax.process_index() == 0:
       exchange.write_json(path, flags)
   if jax.process_index() or not films:

@@ -15,9 +15,10 @@ from jax import numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Bool, Float, Int
 
-from cxr import data, localize, sharding
+from cxr import data, sharding
 from cxr.attribution import sanity
-from cxr.measures import Measure
+from cxr.evaluation import localize
+from cxr.evaluation.measures import Measure
 from cxr.subject import Subject
 from input_pipeline import phantom
 from input_pipeline.findings import BOXED, FINDINGS

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cxr import measures
+from cxr.evaluation import measures
 
 FILMS = np.array(['a', 'b', 'c', 'd'])
 PATIENTS = np.array([1, 1, 2, 3])

@@ -10,14 +10,13 @@ import pytest
 from flax import linen as nn
 
 from configs import default
-from cxr import (
+from cxr import sharding, subject
+from cxr.evaluation import (
+  attack_flags,
   evaluate,
-  evaluation_checks,
   measure_attacks,
   measures,
   named_attacks,
-  sharding,
-  subject,
 )
 from input_pipeline import pipeline
 from input_pipeline.findings import BOXED, FINDINGS
@@ -180,7 +179,7 @@ def test_similarity_does_not_depend_on_the_scale_of_a_map():
 
 
 def flags_of(of):
-  return {flag['name']: flag for flag in evaluation_checks.run(of)}
+  return {flag['name']: flag for flag in attack_flags.run(of)}
 
 
 def test_a_linear_model_passes_every_check():
@@ -211,7 +210,7 @@ def test_a_model_without_gradients_is_found_out():
 def test_no_films_no_checks():
   of = make()
   of.config.evaluate.check_films = 0
-  assert evaluation_checks.run(of) == []
+  assert attack_flags.run(of) == []
 
 
 def test_checks_and_measures_are_parts_that_are_made_once(
@@ -293,7 +292,7 @@ def test_larger_epsilon_is_held_against_the_interval():
   falling = [entry(1.0, 0.5), entry(4.0, 0.1), entry(2.0, 0.3)]
   rising = [entry(1.0, 0.5, 'apgd-10'), entry(2.0, 0.53, 'apgd-10')]
   other = [entry(2.0, 0.9, split='test_without_shortcut')]
-  flags = evaluation_checks.of_figures(figure(0.8), falling + rising + other)
+  flags = attack_flags.of_figures(figure(0.8), falling + rising + other)
   assert [(f['attack'], f['raised']) for f in flags] == [
     ('pgd-10', False),
     ('apgd-10', True),
@@ -301,11 +300,11 @@ def test_larger_epsilon_is_held_against_the_interval():
   assert flags[1]['value'] == pytest.approx(0.03)
   assert flags[1]['limit'] == pytest.approx(0.02)
   # The clean films are a point where they are the same films.
-  (flag,) = evaluation_checks.of_figures(figure(0.4), falling)
+  (flag,) = attack_flags.of_figures(figure(0.4), falling)
   assert flag['raised'] and flag['value'] == pytest.approx(0.1)
-  (flag,) = evaluation_checks.of_figures(figure(0.4, images=9), falling)
+  (flag,) = attack_flags.of_figures(figure(0.4, images=9), falling)
   assert not flag['raised']
-  assert evaluation_checks.of_figures(None, [entry(1.0, None)]) == []
+  assert attack_flags.of_figures(None, [entry(1.0, None)]) == []
 
 
 def test_labels_tell_attacks_apart():

@@ -1,0 +1,1 @@
+"""Measures a trained network: rows, figures, comparisons, studies."""
