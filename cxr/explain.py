@@ -40,10 +40,11 @@ from ml_collections import ConfigDict
 from PIL import Image, ImageDraw, ImageFont
 from scipy import special
 
-from cxr import checkpoint, exchange, plots, radiograph, report
+from cxr import checkpoint, exchange, radiograph
 from cxr.attribution import by_name
 from cxr.evaluation import localize
 from cxr.localization import regions
+from cxr.reporting import pages, plots
 from cxr.statistics import calibration
 from input_pipeline.findings import FINDINGS
 
@@ -151,7 +152,7 @@ def explain(
     page_films=options.page_films,
     fitted=stored and calibration.from_json(stored['findings'], FINDINGS),
   )
-  page = report.write_explain(
+  page = pages.write_explain(
     os.path.join(output_dir, 'explain.html'),
     explained.cases,
     operating_points=stored,

@@ -23,9 +23,10 @@ from absl import logging
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from cxr import card, checkpoint
+from cxr import checkpoint
 from cxr.attribution import cam
 from cxr.models import architectures, layers, pretrained, resnet
+from cxr.reporting import card
 from cxr.statistics import calibration
 from input_pipeline.findings import FINDINGS
 

@@ -13,8 +13,9 @@ from PIL import Image
 from scipy import special
 
 from configs import default
-from cxr import checkpoint, exchange, explain, radiograph, report
+from cxr import checkpoint, exchange, explain, radiograph
 from cxr.localization import regions
+from cxr.reporting import pages
 
 FINDINGS = ('Mass', 'Nodule', 'Edema')
 SIZE = 32
@@ -529,7 +530,7 @@ class TestExplain:
 def test_page_takes_the_cases_as_they_are(films, output):
   write(films / 'film.png', spot(64, 64, (8, 8, 40, 40)))
   explained = run(films, output)
-  page = report.write_explain(str(output / 'explain.html'), explained.cases)
+  page = pages.write_explain(str(output / 'explain.html'), explained.cases)
   with open(page, encoding='utf-8') as f:
     assert 'film.png' in f.read()
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from configs import robust
-from cxr import card, gallery, report
 from cxr.localization import regions
+from cxr.reporting import card, gallery, pages
 from tests import made_workdir
 
 webdriver = pytest.importorskip(
@@ -84,11 +84,11 @@ def pages(tmp_path_factory):
   rng = np.random.default_rng(0)
   cases = [_case(rng, f'{i} {HOSTILE}', i) for i in range(2)]
   return {
-    'report': report.write(runs[0]),
-    'compare': report.write_comparison(
+    'report': pages.write(runs[0]),
+    'compare': pages.write_comparison(
       folder / 'compare.html', runs, made_workdir.comparison(runs, names)
     ),
-    'explain': report.write_explain(
+    'explain': pages.write_explain(
       folder / 'explain.html',
       cases,
       operating_points=made_workdir.calibration(),

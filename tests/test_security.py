@@ -87,7 +87,7 @@ def test_the_search_finds_what_it_is_for(tmp_path):
 
 def test_templates_escape_all_that_is_not_marked():
   """No template may switch escaping off."""
-  for path in (ROOT / 'cxr' / 'templates').iterdir():
+  for path in (ROOT / 'cxr' / 'reporting' / 'templates').iterdir():
     text = path.read_text()
     assert '|safe' not in text.replace(' ', ''), path
     assert 'autoescapefalse' not in text.replace(' ', ''), path

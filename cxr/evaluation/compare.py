@@ -9,8 +9,9 @@ import os
 
 from absl import logging
 
-from cxr import checkpoint, exchange, report
+from cxr import checkpoint, exchange
 from cxr.evaluation import paired_summary
+from cxr.reporting import pages
 
 
 def compare(workdirs: tuple[str, ...], output: str = '') -> str:
@@ -31,7 +32,7 @@ def compare(workdirs: tuple[str, ...], output: str = '') -> str:
   exchange.write_json(
     os.path.join(output, 'comparison.json'), comparison, indent=2
   )
-  page = report.write_comparison(
+  page = pages.write_comparison(
     os.path.join(output, 'compare.html'), workdirs, comparison
   )
   logging.info('Done: %s', page)

@@ -21,16 +21,13 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from cxr import (
-  card,
   checkpoint,
   data,
   exchange,
   localize_export,
   losses,
-  report,
   sharding,
   subject,
-  tables,
 )
 from cxr.evaluation import (
   attack_flags,
@@ -43,6 +40,7 @@ from cxr.evaluation import (
   summary,
 )
 from cxr.localization import regions
+from cxr.reporting import card, pages, tables
 from cxr.subject import Subject
 from cxr.training.train import by_index, make_predict, predict_split
 from input_pipeline import workers
@@ -157,7 +155,7 @@ def summarize(config: ConfigDict, workdir: str) -> None:
       indent=2,
     )
   card.write(workdir)
-  report.write(workdir)
+  pages.write(workdir)
 
 
 def _left(workdir: str, name: str, *fields: str) -> dict:

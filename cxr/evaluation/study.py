@@ -22,8 +22,9 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float
 
-from cxr import checkpoint, exchange, plots, study_tables
+from cxr import checkpoint, exchange
 from cxr.evaluation import box_figures, compare, measures, stored_rows, summary
+from cxr.reporting import part_study, plots
 from cxr.statistics import bootstrap, ratios
 
 
@@ -81,10 +82,10 @@ def study(
   output = output or os.path.join(first, 'study')
   os.makedirs(output, exist_ok=True)
   exchange.write_json(os.path.join(output, 'study.json'), result, indent=1)
-  text = study_tables.markdown(result)
+  text = part_study.markdown(result)
   path = os.path.join(output, 'study.md')
   exchange.replace_file(path, lambda f: f.write(text))
-  panels = study_tables.panels(result)
+  panels = part_study.panels(result)
   if panels:
     figure = plots.small_multiples(
       panels, [g['name'] for g in result['groups']]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from configs import baseline, robust
-from cxr import plots, study_tables
 from cxr.evaluation import measures, paired_summary, stored_rows, study
+from cxr.reporting import part_study, plots
 from input_pipeline.findings import BOXED
 from tests import made_rows
 from tests.made_rows import LEFT, RIGHT
@@ -238,4 +238,4 @@ def test_names():
       'logits lost without the shortcut',
     ),
   ):
-    assert study_tables.name(key) == name
+    assert part_study.name(key) == name

@@ -6,7 +6,7 @@ report_classification.py.
 
 from collections.abc import Mapping
 
-from cxr import plots, published, report_answer, tables
+from cxr.reporting import part_answer, plots, published, tables
 
 RATIOS = {'iou': 'IoU', 'iobb': 'IoBB'}
 _KEYS = [tables.column(text) for text in ('method', 'finding', 'rule')]
@@ -28,13 +28,13 @@ def localization(metrics: Mapping, caveat: str) -> dict | None:
     accuracy_curve(
       {
         tables.method_name(method): thresholds(
-          report_answer.mean_scores(scores, method), kind
+          part_answer.mean_scores(scores, method), kind
         )
         for method in methods
         if drawn(method)
       },
       kind,
-      report_answer.main_rule(scores),
+      part_answer.main_rule(scores),
     )
     for kind in RATIOS
   ]
@@ -57,7 +57,7 @@ def localization(metrics: Mapping, caveat: str) -> dict | None:
     'figures': [c for c in curves if c],
     'group': tables.group(
       found,
-      localization_filters(rows, report_answer.main_rule(scores), method=''),
+      localization_filters(rows, part_answer.main_rule(scores), method=''),
     ),
   }
 

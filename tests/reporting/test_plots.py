@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib import colors
 
-from cxr import plots
+from cxr.reporting import plots
 from tests import made_workdir
 
 HOSTILE = 'a$b$_^{</svg><script>alert(1)</script>'

@@ -6,16 +6,16 @@ says on what films theirs were taken.
 
 from collections.abc import Mapping
 
-from cxr import published, report_answer, report_origin, tables
+from cxr.reporting import part_answer, part_origin, published, tables
 
 
 def classification(metrics, data, caveat: str) -> list[dict | None]:
   found = []
   by_split = metrics.get('classification', {})
   # Validation films chose the checkpoint: last.
-  for split in [*report_answer.shown_splits(by_split), 'validation']:
+  for split in [*part_answer.shown_splits(by_split), 'validation']:
     scores = by_split.get(split, {})
-    positives = report_origin.splits(data).get(split, {}).get('positives', {})
+    positives = part_origin.splits(data).get(split, {}).get('positives', {})
     # Wang's figures are of real films as they are.
     wang = bool(caveat) and split == 'test'
     precision = scores.get('average_precision', {})

@@ -1,15 +1,15 @@
 """The first screen's sentences, without a page around them."""
 
-from cxr import report_answer
+from cxr.reporting import part_answer
 from tests import made_workdir
 
 
 def test_first_screen_tells_what_the_logits_rest_on():
   share = {'lesion_share': {'': {'': {'mean': made_workdir.estimate(0.25)}}}}
-  text = report_answer.answer({'measures': share})
+  text = part_answer.answer({'measures': share})
   assert "the lesion's share is 0.250 (0.210 to 0.290)" in text
   unknown = {'lesion_share': {'': {'': {'mean': made_workdir.undefined()}}}}
-  assert 'share' not in report_answer.answer({'measures': unknown})
+  assert 'share' not in part_answer.answer({'measures': unknown})
 
 
 def test_the_answer_says_on_how_many_films_it_was_attacked():
@@ -19,7 +19,7 @@ def test_the_answer_says_on_how_many_films_it_was_attacked():
 
   def answer(attacked_films):
     attack = {'split': 'test', 'attack': 'pgd-10', 'epsilon': 2.0}
-    return report_answer.answer(
+    return part_answer.answer(
       {
         'classification': {'test': auroc(0.8, 9)},
         'robustness': [attack | auroc(0.5, attacked_films)],

@@ -8,12 +8,12 @@ from html import parser
 import numpy as np
 import pytest
 
-from cxr import (
+from cxr.reporting import (
   gallery,
+  pages,
+  part_answer,
+  part_comparison,
   published,
-  report,
-  report_answer,
-  report_compare,
   tables,
 )
 from input_pipeline.findings import BOXED, FINDINGS
@@ -66,7 +66,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def page(run):
-  return _Page(report.write(run))
+  return _Page(pages.write(run))
 
 
 def test_report_has_every_section(page):
@@ -98,7 +98,7 @@ def test_warnings_stand_on_the_first_screen(tmp_path):
   path = tmp_path / 'metrics.json'
   metrics = json.loads(path.read_text()) | {'warnings': ['cam is one <map>.']}
   path.write_text(json.dumps(metrics))
-  source = _Page(report.write(run)).source
+  source = _Page(pages.write(run)).source
   place = source.index('<p class="warning">cam is one &lt;map&gt;.</p>')
   assert place < source.index('id="localization"')
 
@@ -110,7 +110,7 @@ def test_controls_are_marked_and_no_headline(page, run):
   assert controls == set(made_workdir.CONTROLS)
   assert 'cam of random weights' in page.text
   with open(f'{run}/metrics.json') as file:
-    labels = [t['label'] for t in report_answer.tiles(json.load(file))]
+    labels = [t['label'] for t in part_answer.tiles(json.load(file))]
   assert 'Accuracy at T(IoU) 0.3, cam' in labels
   assert not any('random' in label for label in labels)
   assert labels[0] == 'Mean AUROC, clean'
@@ -128,8 +128,8 @@ def test_nothing_comes_from_elsewhere(page):
 
 
 def test_a_page_is_a_function_of_its_files(run):
-  first = open(report.write(run), 'rb').read()
-  assert open(report.write(run), 'rb').read() == first
+  first = open(pages.write(run), 'rb').read()
+  assert open(pages.write(run), 'rb').read() == first
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_a_page_is_a_function_of_its_files(run):
   ],
 )
 def test_missing_files_leave_their_part_out(tmp_path, parts):
-  page = _Page(report.write(made_workdir.write(tmp_path, parts=parts)))
+  page = _Page(pages.write(made_workdir.write(tmp_path, parts=parts)))
   assert ('films' in page.ids) == ('examples' in parts)
   assert ('localization' in page.ids) == ('metrics' in parts)
   assert ('training' in page.ids) == ('train' in parts)
@@ -154,7 +154,7 @@ def test_missing_files_leave_their_part_out(tmp_path, parts):
 
 def test_missing_folder(tmp_path):
   with pytest.raises(FileNotFoundError, match='run --mode=train first'):
-    report.write(tmp_path / 'absent')
+    pages.write(tmp_path / 'absent')
 
 
 @pytest.mark.parametrize('drop', ['robustness', 'localization', 'versions'])
@@ -163,7 +163,7 @@ def test_missing_metrics(tmp_path, drop):
   metrics = json.loads((tmp_path / 'metrics.json').read_text())
   del metrics[drop]
   (tmp_path / 'metrics.json').write_text(json.dumps(metrics))
-  assert drop not in _Page(report.write(workdir)).ids
+  assert drop not in _Page(pages.write(workdir)).ids
 
 
 def test_undefined_figures_say_why(page):
@@ -179,7 +179,7 @@ def test_subgroups_and_reliance(tmp_path):
     'test_without_shortcut': {'auroc': made_workdir.auroc(-0.1)}
   }
   (tmp_path / 'metrics.json').write_text(json.dumps(metrics))
-  page = _Page(report.write(workdir))
+  page = _Page(pages.write(workdir))
   assert 'subgroups' in page.ids and 'reliance' in page.ids
 
 
@@ -226,7 +226,7 @@ def test_wangs_means():
 
 def test_published_rows_need_nihs_films(tmp_path, page):
   assert 'Wang et al.' not in page.text
-  nih = _Page(report.write(made_workdir.write(tmp_path, source='nih')))
+  nih = _Page(pages.write(made_workdir.write(tmp_path, source='nih')))
   published_rows = [r for r in nih.rows if r.get('class') == 'published']
   assert len(published_rows) == 2 * (1 + len(BOXED))
   assert 'published for another test set' in nih.text
@@ -250,7 +250,7 @@ def compared(tmp_path_factory):
     for i, name in enumerate(names)
   ]
   comparison = made_workdir.comparison(runs, names)
-  path = report.write_comparison(folder / 'compare.html', runs, comparison)
+  path = pages.write_comparison(folder / 'compare.html', runs, comparison)
   return folder, _Page(path)
 
 
@@ -273,7 +273,7 @@ def test_comparison_tells_what_the_logits_rest_on():
     'runs': ['a', 'b'],
     'measures': {'lesion_share': {'': {'': {'mean': entry}}}},
   }
-  (table,) = report_compare.headline(comparison)['tables']
+  (table,) = part_comparison.headline(comparison)['tables']
   (row,) = table['rows']
   texts = [cell['text'] for cell in row['cells']]
   assert texts[0].startswith("the lesion's share")
@@ -328,7 +328,7 @@ def test_verdict_follows_the_interval(tmp_path, low, high, verdict):
     'runs': ['a', 'b'],
     'localization': {'cam': {'wang': {'iou@0.3': {'mean': entry}}}},
   }
-  path = report.write_comparison(tmp_path / 'c.html', runs, comparison)
+  path = pages.write_comparison(tmp_path / 'c.html', runs, comparison)
   assert verdict in _Page(path).text
 
 
@@ -342,7 +342,7 @@ def test_comparison_has_delong_beside_the_bootstrap():
     'runs': ['a', 'b'],
     'classification': {'test': {'auroc': {'Mass': entry}}},
   }
-  (group,) = report_compare.classification(comparison)
+  (group,) = part_comparison.classification(comparison)
   (table,) = group['tables']
   assert table['columns'][-1]['text'] == 'p, DeLong'
   assert table['rows'][0]['cells'][-1]['text'] == '0.321'
@@ -355,7 +355,7 @@ def test_three_runs(tmp_path):
     for i, n in enumerate(names)
   ]
   comparison = made_workdir.comparison(runs, names)
-  path = report.write_comparison(tmp_path / 'c.html', runs, comparison)
+  path = pages.write_comparison(tmp_path / 'c.html', runs, comparison)
   page = _Page(path)
   assert 'difference, b' in page.text and 'difference, c' in page.text
   assert 'between c and a' in page.text or 'c localizes' in page.text
@@ -363,9 +363,7 @@ def test_three_runs(tmp_path):
 
 def test_nothing_in_common(tmp_path):
   runs = [made_workdir.write(tmp_path / n, parts=()) for n in 'ab']
-  path = report.write_comparison(
-    tmp_path / 'c.html', runs, {'runs': ['a', 'b']}
-  )
+  path = pages.write_comparison(tmp_path / 'c.html', runs, {'runs': ['a', 'b']})
   assert 'share no figures' in _Page(path).text
 
 
@@ -395,7 +393,7 @@ def _case(rng, name, size=64, **others):
 
 def test_hostile_names_are_text(tmp_path):
   rng = np.random.default_rng(0)
-  path = report.write_explain(
+  path = pages.write_explain(
     tmp_path / 'e.html',
     [_case(rng, HOSTILE, warnings=[HOSTILE])],
     title=HOSTILE,
@@ -412,7 +410,7 @@ def test_hostile_names_in_a_workdir(tmp_path):
   workdir = made_workdir.write(
     tmp_path, name=HOSTILE, image_name='{:03d}' + HOSTILE.replace('{', '(')
   )
-  page = _Page(report.write(workdir))
+  page = _Page(pages.write(workdir))
   assert '<script>alert' not in page.source
   assert page.gallery()['cases'][0]['boxes']['cam']
 
@@ -427,7 +425,7 @@ def test_calibrated_probabilities_stand_apart(tmp_path):
   rng = np.random.default_rng(0)
   case = _case(rng, 'a.png')
   case['findings'][0] |= {'calibrated': 0.123, 'called': 0.0}
-  path = report.write_explain(
+  path = pages.write_explain(
     tmp_path / 'e.html',
     [case],
     operating_points=made_workdir.calibration(),
@@ -446,7 +444,7 @@ def test_the_model_card_is_in_the_page(tmp_path):
   (tmp_path / 'MODEL_CARD.md').write_text(
     '# Card\n\nOne line\nand <b>more</b>.\n\n| a |\n| b |\n\n* c\n  d\n* e\n'
   )
-  page = _Page(report.write(tmp_path))
+  page = _Page(pages.write(tmp_path))
   assert 'card' in page.ids and '<b>more' not in page.source
   inside = page.source.partition('<pre class="text">')[2].partition('</pre>')[0]
   assert inside.splitlines() == [
@@ -468,7 +466,7 @@ def test_test_films_stand_before_those_that_chose_the_checkpoint(page):
 
 
 def test_no_films_at_all(tmp_path):
-  page = _Page(report.write_explain(tmp_path / 'e.html', []))
+  page = _Page(pages.write_explain(tmp_path / 'e.html', []))
   assert '0 films' in page.text and 'films' not in page.ids
 
 
@@ -476,7 +474,7 @@ def test_findings_without_maps(tmp_path):
   rng = np.random.default_rng(0)
   case = _case(rng, 'a.png')
   case['findings'] = [{'finding': 'Mass', 'probability': None}]
-  page = _Page(report.write_explain(tmp_path / 'e.html', [case]))
+  page = _Page(pages.write_explain(tmp_path / 'e.html', [case]))
   assert 'a.png' in page.text and 'films' not in page.ids
 
 
@@ -500,7 +498,7 @@ def test_200_films_stay_below_15_mb(tmp_path):
     {'name': f'{i}.png', 'image': noise, 'warnings': [], 'findings': findings}
     for i in range(200)
   ]
-  path = report.write_explain(tmp_path / 'e.html', cases)
+  path = pages.write_explain(tmp_path / 'e.html', cases)
   assert tmp_path.joinpath('e.html').stat().st_size < 15e6
   assert path == str(tmp_path / 'e.html')
 

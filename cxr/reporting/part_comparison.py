@@ -9,14 +9,14 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from cxr import (
+from cxr.reporting import (
   gallery,
+  part_answer,
+  part_localization,
+  part_measures,
+  part_origin,
+  part_robustness,
   plots,
-  report_answer,
-  report_localization,
-  report_measures,
-  report_origin,
-  report_robustness,
   tables,
 )
 
@@ -47,9 +47,9 @@ class _Question(NamedTuple):
 
 def _question(comparison) -> _Question | None:
   localization = comparison.get('localization', {})
-  method = report_answer.main_method(localization)
+  method = part_answer.main_method(localization)
   for rule, scores in localization.get(method, {}).items():
-    score = report_answer.main_score(scores)
+    score = part_answer.main_score(scores)
     entry = _leaf(scores, score, 'mean')
     if entry:
       control = _leaf(localization, 'random', rule, score, 'mean')
@@ -72,15 +72,15 @@ def _against(entry: Mapping, i: int, digits: int = 3) -> str:
 
 def _auroc(comparison):
   classification = comparison.get('classification', {})
-  split = report_answer.main_split(classification)
+  split = part_answer.main_split(classification)
   return _leaf(classification, split, 'auroc', 'mean')
 
 
 def _attacked(comparison):
   """(its condition, entry) at the largest epsilon that the runs share."""
-  entry = report_answer.attacked(comparison.get('robustness', ()))
+  entry = part_answer.attacked(comparison.get('robustness', ()))
   mean = _leaf(entry or {}, 'auroc', 'mean')
-  return (report_answer.condition(entry), mean) if mean else None
+  return (part_answer.condition(entry), mean) if mean else None
 
 
 def _told(difference):
@@ -149,7 +149,7 @@ def tiles(comparison: Mapping) -> list[dict]:
     entries.append((f'Mean AUROC, {attacked[0]}', attacked[1], {}))
   first, *others = comparison['runs']
   return [
-    report_answer.tile(
+    part_answer.tile(
       f'{label}: {other} less {first}',
       difference,
       _against(entry, i),
@@ -178,7 +178,7 @@ def headline(comparison: Mapping) -> dict | None:
         label = f'accuracy at {name}' if score.startswith('iou') else name
         entries[f'{method}: {label}'] = _leaf(scores, score, 'mean')
   classification = comparison.get('classification', {})
-  for split, scores in report_answer.shown_splits(classification).items():
+  for split, scores in part_answer.shown_splits(classification).items():
     label = f'mean AUROC, {tables.spelled(split)}'
     entries[label] = _leaf(scores, 'auroc', 'mean')
   attacked = _attacked(comparison)
@@ -257,7 +257,7 @@ def localization(comparison: Mapping, metrics: Mapping) -> dict | None:
               tables.text_cell(finding),
               tables.text_cell(rule),
               *_cells(entry),
-              kind=report_localization.kind_of(method, rule),
+              kind=part_localization.kind_of(method, rule),
               method=method,
               rule=rule,
               finding=finding,
@@ -275,12 +275,12 @@ def localization(comparison: Mapping, metrics: Mapping) -> dict | None:
     rows,
     notes=[_note(names)],
   )
-  method = report_answer.main_method(comparison['localization']) or ''
+  method = part_answer.main_method(comparison['localization']) or ''
   rule = next(iter(comparison['localization'].get(method, {})), '')
-  filters = report_localization.localization_filters(rows, rule, method=method)
+  filters = part_localization.localization_filters(rows, rule, method=method)
   curves = [
-    report_localization.accuracy_curve(_series(metrics, kind), kind, rule)
-    for kind in report_localization.RATIOS
+    part_localization.accuracy_curve(_series(metrics, kind), kind, rule)
+    for kind in part_localization.RATIOS
   ]
   return {
     'figures': [c for c in curves if c],
@@ -294,12 +294,12 @@ def _series(metrics, kind):
   for i, (run, of_run) in enumerate(metrics.items()):
     scores = of_run.get('localization', {})
     for method in scores.get('methods', {}):
-      points = report_localization.thresholds(
-        report_answer.mean_scores(scores, method), kind
+      points = part_localization.thresholds(
+        part_answer.mean_scores(scores, method), kind
       )
       if not tables.is_control(method):
         series[f'{run}, {method}'] = points
-      elif not i and report_localization.drawn(method):
+      elif not i and part_localization.drawn(method):
         series[tables.method_name(method)] = points
   return series
 
@@ -374,7 +374,7 @@ def robustness(comparison: Mapping, metrics: Mapping) -> dict | None:
     tables.choice('finding', 'Finding', rows, default='mean'),
     tables.choice('epsilon', 'Epsilon (1/255)', rows, default=''),
   ]
-  measured = report_robustness.robustness(metrics) or {
+  measured = part_robustness.robustness(metrics) or {
     'figures': [],
     'groups': [],
   }
@@ -388,33 +388,31 @@ def measures(comparison: Mapping) -> dict | None:
   names, found = comparison['runs'], comparison.get('measures', {})
   rows = [
     tables.row(
-      *report_measures.measure_cells(measure, method, condition, finding),
+      *part_measures.measure_cells(measure, method, condition, finding),
       *_cells(entry),
       measure=measure,
       finding=finding,
     )
-    for measure, method, condition, findings in report_measures.measured(found)
+    for measure, method, condition, findings in part_measures.measured(found)
     for finding, entry in findings.items()
   ]
   table = tables.table(
     'measures-table',
     'Measures of a film, run beside run',
-    [*map(tables.column, report_measures.MEASURE_KEYS), *_columns(names)],
+    [*map(tables.column, part_measures.MEASURE_KEYS), *_columns(names)],
     rows,
-    notes=[_note(names), *report_measures.measure_notes(found)],
+    notes=[_note(names), *part_measures.measure_notes(found)],
   )
-  return tables.group([table], report_measures.measure_filters(rows))
+  return tables.group([table], part_measures.measure_filters(rows))
 
 
 def configuration(configs: Mapping[str, Mapping]) -> list[dict]:
   """Only the fields in which the runs differ."""
-  flat = {
-    name: report_origin.flatten(config) for name, config in configs.items()
-  }
+  flat = {name: part_origin.flatten(config) for name, config in configs.items()}
   rows = []
   for field in dict.fromkeys(f for values in flat.values() for f in values):
     texts = [
-      report_origin.setting(values[field]) if field in values else '–'
+      part_origin.setting(values[field]) if field in values else '–'
       for values in flat.values()
     ]
     if len(set(texts)) > 1:

@@ -22,17 +22,17 @@ import jinja2
 import markupsafe
 import numpy as np
 
-from cxr import (
-  exchange,
+from cxr import exchange
+from cxr.reporting import (
   gallery,
+  part_answer,
+  part_classification,
+  part_comparison,
+  part_localization,
+  part_measures,
+  part_origin,
+  part_robustness,
   published,
-  report_answer,
-  report_classification,
-  report_compare,
-  report_localization,
-  report_measures,
-  report_origin,
-  report_robustness,
   tables,
 )
 
@@ -66,36 +66,36 @@ def write(workdir) -> str:
   data = _json(workdir, 'data.json') or metrics.get('data', {})
   config = _json(workdir, 'config.json')
   localization = metrics.get('localization', {})
-  rule = report_answer.main_rule(localization)
+  rule = part_answer.main_rule(localization)
   caveat = _caveat(metrics, data)
   return _render(
     'report.html',
     os.path.join(workdir, 'report.html'),
     title=config.get('name') or os.path.basename(os.path.normpath(workdir)),
     kicker='Chest x-ray classification, robustness and localization',
-    answer=report_answer.answer(metrics),
-    tiles=report_answer.tiles(metrics),
+    answer=part_answer.answer(metrics),
+    tiles=part_answer.tiles(metrics),
     warnings=[
       *metrics.get('warnings', ()),
-      *report_robustness.check_warnings(metrics),
+      *part_robustness.check_warnings(metrics),
     ],
     sections={
-      'localization': report_localization.localization(metrics, caveat),
+      'localization': part_localization.localization(metrics, caveat),
       'films': gallery.gallery(
         _examples(workdir, rule),
         rule=rule,
         sizes=localization.get('map_size'),
       ),
-      'classification': report_classification.classification(
+      'classification': part_classification.classification(
         metrics, data, caveat
       ),
-      'calibration': report_classification.calibration(metrics),
-      'robustness': report_robustness.robustness({'': metrics}),
-      'measures': report_measures.measures(metrics),
-      'training': report_origin.training(_json_lines(workdir, 'train.jsonl')),
-      'data': report_origin.data_part(data),
+      'calibration': part_classification.calibration(metrics),
+      'robustness': part_robustness.robustness({'': metrics}),
+      'measures': part_measures.measures(metrics),
+      'training': part_origin.training(_json_lines(workdir, 'train.jsonl')),
+      'data': part_origin.data_part(data),
       'card': _unwrapped(_text(workdir, 'MODEL_CARD.md')),
-      'configuration': report_origin.configuration(
+      'configuration': part_origin.configuration(
         config, metrics.get('versions', {})
       ),
     },
@@ -120,8 +120,8 @@ def write_comparison(path, workdirs: Sequence, comparison: Mapping) -> str:
   metrics = {n: _json(folder, 'metrics.json') for n, folder in folders.items()}
   configs = {n: _json(folder, 'config.json') for n, folder in folders.items()}
   localization = metrics[names[0]].get('localization', {})
-  rule = report_answer.main_rule(localization)
-  cases = report_compare.shared_cases(
+  rule = part_answer.main_rule(localization)
+  cases = part_comparison.shared_cases(
     {name: _examples(folder, rule) for name, folder in folders.items()}
   )
   image = os.path.splitext(path)[0] + '.png'
@@ -130,21 +130,21 @@ def write_comparison(path, workdirs: Sequence, comparison: Mapping) -> str:
     path,
     title=', '.join(names[:-1]) + ' and ' + names[-1],
     kicker='Runs compared on the same films',
-    answer=report_compare.answer(comparison),
-    tiles=report_compare.tiles(comparison),
-    headline=report_compare.headline(comparison),
+    answer=part_comparison.answer(comparison),
+    tiles=part_comparison.tiles(comparison),
+    headline=part_comparison.headline(comparison),
     sections={
-      'figure': report_compare.paper_figure(cases, names, image),
+      'figure': part_comparison.paper_figure(cases, names, image),
       'films': gallery.gallery(
         [{'run': name} | case[name] for case in cases for name in names],
         rule=rule,
         sizes=localization.get('map_size'),
       ),
-      'localization': report_compare.localization(comparison, metrics),
-      'classification': report_compare.classification(comparison),
-      'robustness': report_compare.robustness(comparison, metrics),
-      'measures': report_compare.measures(comparison),
-      'configuration': report_compare.configuration(configs),
+      'localization': part_comparison.localization(comparison, metrics),
+      'classification': part_comparison.classification(comparison),
+      'robustness': part_comparison.robustness(comparison, metrics),
+      'measures': part_comparison.measures(comparison),
+      'configuration': part_comparison.configuration(configs),
     },
   )
 
@@ -241,7 +241,7 @@ def _probabilities(cases, stored):
         rows(_called_cell),
         notes=notes,
       ),
-      report_classification.operating_points(stored),
+      part_classification.operating_points(stored),
     ]
   return tables.group(found)
 
@@ -348,7 +348,7 @@ def _caveat(metrics, data):
   if 'nih' not in (data.get('name'), metrics.get('data', {}).get('name')):
     return ''
   return published.caveat(
-    report_origin.splits(data).get('test', {}).get('images'),
+    part_origin.splits(data).get('test', {}).get('images'),
     sum(metrics.get('localization', {}).get('count', {}).values()),
   )
 

@@ -16,8 +16,8 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from cxr import plots
 from cxr.localization import regions
+from cxr.reporting import plots
 
 # What a page may spend on films and on maps, in bytes before base64, whatever
 # their number: 15 MB at most in all.

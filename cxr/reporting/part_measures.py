@@ -6,8 +6,8 @@ an estimate at the end, or an entry of a comparison.
 
 from collections.abc import Mapping
 
-from cxr import tables
 from cxr.evaluation.measures import MEANINGS
+from cxr.reporting import tables
 
 
 def measures(metrics: Mapping) -> dict | None:

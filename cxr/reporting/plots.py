@@ -32,7 +32,7 @@ from matplotlib import (
 )
 from matplotlib.backends import backend_agg
 
-from cxr import tables
+from cxr.reporting import tables
 
 # Legible on white and on near-black (contrast above 3 on both).
 PALETTE = (

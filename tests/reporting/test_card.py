@@ -5,7 +5,7 @@ import json
 import pytest
 
 from configs import baseline, robust
-from cxr import card
+from cxr.reporting import card
 from tests import made_workdir
 
 

@@ -6,7 +6,7 @@ and the model card choose them here.
 
 from collections.abc import Mapping, Sequence
 
-from cxr import tables
+from cxr.reporting import tables
 
 
 def main_split(scores: Mapping) -> str | None:

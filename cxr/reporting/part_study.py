@@ -7,7 +7,7 @@ makes it.
 
 from collections.abc import Mapping, Sequence
 
-from cxr import tables
+from cxr.reporting import tables
 
 _RANKINGS = {'auroc': 'AUROC', 'average_precision': 'average precision'}
 _SPLITS = {

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import jinja2
 
-from cxr import report_answer, report_origin, tables
+from cxr.reporting import part_answer, part_origin, tables
 
 TEMPLATES = os.path.join(os.path.dirname(__file__), 'templates')
 NAME = 'MODEL_CARD.md'
@@ -60,7 +60,7 @@ def _context(config, data, metrics) -> dict:
     'versions': metrics['versions'],
     'epsilon': f'{config["attack"]["epsilon"]:g}/255',
     'nih': data['name'] == 'nih',
-    'answer': report_answer.answer(metrics),
+    'answer': part_answer.answer(metrics),
     'splits': _splits(data),
     'left_out': _left_out(data),
     'classification': _classification(metrics),
@@ -81,14 +81,14 @@ def _context(config, data, metrics) -> dict:
     ),
     'robustness': _rows(
       {
-        report_answer.condition(entry): entry['auroc'].get('mean')
+        part_answer.condition(entry): entry['auroc'].get('mean')
         for entry in metrics.get('robustness', ())
-        if report_answer.main_films(entry)
+        if part_answer.main_films(entry)
       },
       ('attack', 'mean AUROC'),
     ),
     'localization': _localization(localization),
-    'rule': report_answer.main_rule(localization),
+    'rule': part_answer.main_rule(localization),
     'map_size': ', '.join(
       f'{method} {size[0]}x{size[1]}'
       for method, size in localization.get('map_size', {}).items()
@@ -109,13 +109,13 @@ def _splits(data) -> str:
         f'{sum(of.get("boxes", {}).values()):,}',
         of['sha256'],
       )
-      for name, of in report_origin.splits(data).items()
+      for name, of in part_origin.splits(data).items()
     ],
   )
 
 
 def _left_out(data) -> str:
-  counts = report_origin.flatten(data.get('left_out', {}))
+  counts = part_origin.flatten(data.get('left_out', {}))
   return ', '.join(
     f'{tables.spelled(reason)} {n:,}'
     for reason, n in counts.items()
@@ -142,10 +142,10 @@ def _classification(metrics) -> str:
 
 
 def _localization(localization) -> str:
-  method = report_answer.main_method(localization.get('methods', {}))
+  method = part_answer.main_method(localization.get('methods', {}))
   if method is None:
     return ''
-  rule = report_answer.main_rule(localization)
+  rule = part_answer.main_rule(localization)
   wanted = ('iou@0.1', 'iou@0.3', 'iou@0.5', 'iobb@0.5', 'pointing', 'energy')
   rows = []
   for name, rules in localization['methods'].items():

@@ -7,7 +7,7 @@ no such file.
 import json
 from collections.abc import Mapping, Sequence
 
-from cxr import plots, tables
+from cxr.reporting import plots, tables
 
 
 def training(rows: Sequence[Mapping]) -> list[dict]:

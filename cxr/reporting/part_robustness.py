@@ -4,7 +4,7 @@ and whether they may be believed.
 
 from collections.abc import Mapping
 
-from cxr import plots, report_answer, tables
+from cxr.reporting import part_answer, plots, tables
 
 
 def robustness(runs: Mapping[str, Mapping]) -> dict | None:
@@ -124,7 +124,7 @@ def _security_points(metrics):
   clean_scores = metrics.get('classification', {}).get('test', {})
   clean = clean_scores.get('auroc', {}).get('mean')
   points = {}
-  for entry in filter(report_answer.main_films, metrics.get('robustness', ())):
+  for entry in filter(part_answer.main_films, metrics.get('robustness', ())):
     mean = entry.get('auroc', {}).get('mean')
     if mean:
       name = f'{entry["attack"]} {entry.get("norm", "")}'.strip()

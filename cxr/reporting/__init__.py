@@ -1,0 +1,1 @@
+"""Shows figures as pages, tables and pictures."""
