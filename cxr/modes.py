@@ -9,8 +9,9 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from cxr import checkpoint, configuration, explain, export
+from cxr import checkpoint, configuration, export
 from cxr.evaluation import compare, evaluate, study
+from cxr.explaining import explain
 from cxr.training import train
 from input_pipeline import memory
 

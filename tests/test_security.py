@@ -8,9 +8,10 @@ import pathlib
 import numpy as np
 import pytest
 
-from cxr import checkpoint, exchange, explain
+from cxr import checkpoint, exchange
+from cxr.explaining import explain
 from tests import test_chestxray14 as made
-from tests import test_explain, test_radiograph
+from tests.explaining import test_explain, test_radiograph
 
 ROOT = pathlib.Path(__file__).parents[1]
 SOURCES = sorted(

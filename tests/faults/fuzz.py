@@ -29,7 +29,7 @@ except ImportError:
 
 # Whatever is imported here tells the fuzzer which way an input took.
 with atheris.instrument_imports() if atheris else contextlib.nullcontext():
-  from cxr import radiograph
+  from cxr.explaining import radiograph
   from input_pipeline import chestxray14, findings, preprocess
 
 from PIL import Image
@@ -104,7 +104,7 @@ def seeds(reader: str) -> list[bytes]:
   if reader in SEEDS:
     return SEEDS[reader]
   if reader == 'dicom':
-    from tests import test_radiograph
+    from tests.explaining import test_radiograph
 
     return test_radiograph.SAMPLES
   files = []

@@ -15,7 +15,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 
-from cxr import radiograph
+from cxr.explaining import radiograph
 from input_pipeline import preprocess
 
 SECRET = 'Doe^Jane'

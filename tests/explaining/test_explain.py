@@ -13,7 +13,8 @@ from PIL import Image
 from scipy import special
 
 from configs import default
-from cxr import checkpoint, exchange, explain, radiograph
+from cxr import checkpoint, exchange
+from cxr.explaining import explain, radiograph
 from cxr.localization import regions
 from cxr.reporting import pages
 

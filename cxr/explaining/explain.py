@@ -40,9 +40,10 @@ from ml_collections import ConfigDict
 from PIL import Image, ImageDraw, ImageFont
 from scipy import special
 
-from cxr import checkpoint, exchange, radiograph
+from cxr import checkpoint, exchange
 from cxr.attribution import by_name
 from cxr.evaluation import localize
+from cxr.explaining import radiograph
 from cxr.localization import regions
 from cxr.reporting import pages, plots
 from cxr.statistics import calibration

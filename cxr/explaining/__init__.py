@@ -1,0 +1,1 @@
+"""Reads, predicts and explains a user's own films."""
