@@ -9,9 +9,10 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from cxr import checkpoint, configuration, export
+from cxr import checkpoint, configuration
 from cxr.evaluation import compare, evaluate, study
 from cxr.explaining import explain
+from cxr.exporting import export
 from cxr.training import train
 from input_pipeline import memory
 

@@ -20,15 +20,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from cxr import (
-  checkpoint,
-  data,
-  exchange,
-  localize_export,
-  losses,
-  sharding,
-  subject,
-)
+from cxr import checkpoint, data, exchange, losses, sharding, subject
 from cxr.evaluation import (
   attack_flags,
   localize,
@@ -39,6 +31,7 @@ from cxr.evaluation import (
   stored_rows,
   summary,
 )
+from cxr.exporting import boxes_and_masks
 from cxr.localization import regions
 from cxr.reporting import card, pages, tables
 from cxr.subject import Subject
@@ -95,7 +88,7 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
     if 'coco' in config.evaluate.export:
       rule = regions.main_rule(config.evaluate.rules)
       films = localize.boxed_films(test)
-      localize_export.write_coco(parts, films, rows, logits, rule=rule)
+      boxes_and_masks.write_coco(parts, films, rows, logits, rule=rule)
     if config.evaluate.export:
       logging.info('Files for other tools: %s', parts)
   # Who leaves first waits five minutes for the others, and no longer.
@@ -391,7 +384,7 @@ def _all_maps(
     if of_model and config.evaluate.save_maps:
       files.append(f'maps-{name}.npz')
     if of_model and chexlocalize:
-      files += localize_export.chexlocalize_files(name)
+      files += boxes_and_masks.chexlocalize_files(name)
     return all(os.path.exists(os.path.join(parts, f)) for f in files)
 
   batch_size = sharding.round_up(mesh, config.evaluate.batch_size)
@@ -422,7 +415,7 @@ def _all_maps(
           _save_maps(os.path.join(parts, f'maps-{name}.npz'), films.name, maps)
         if chexlocalize:
           rule = regions.main_rule(config.evaluate.rules)
-          localize_export.write_chexlocalize(
+          boxes_and_masks.write_chexlocalize(
             parts, name, films, maps, rule=rule
           )
       # Contiguous by finding: a worker is sent its finding's maps alone.

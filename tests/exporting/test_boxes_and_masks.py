@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from cxr import exchange, localize_export
+from cxr import exchange
 from cxr.evaluation import localize
+from cxr.exporting import boxes_and_masks
 from cxr.localization import regions
 from input_pipeline.findings import BOXED, FINDINGS
 
@@ -46,8 +47,8 @@ def rows(films, maps, rule):
 def test_chexlocalize_scores_the_files_as_we_score_the_maps(
   films, maps, rule, tmp_path
 ):
-  localize_export.write_chexlocalize(tmp_path, 'cam', films, maps, rule=rule)
-  names = localize_export.chexlocalize_files('cam')
+  boxes_and_masks.write_chexlocalize(tmp_path, 'cam', films, maps, rule=rule)
+  names = boxes_and_masks.chexlocalize_files('cam')
   assert sorted(p.name for p in tmp_path.iterdir()) == sorted(names)
   # The files alone, by that tool's definitions: mean over films with a truth.
   truth, masks = (
@@ -82,7 +83,7 @@ def test_coco_files_hold_the_true_and_the_predicted_boxes(
 ):
   every = rows(films, maps, 'wang') + rows(films, maps, 'otsu')
   logits = np.random.default_rng(2).normal(size=(N + 3, len(FINDINGS)))
-  localize_export.write_coco(tmp_path, films, every, logits, rule='otsu')
+  boxes_and_masks.write_coco(tmp_path, films, every, logits, rule='otsu')
   images, boxes = exchange.read_coco(str(tmp_path / 'coco-truth.json'))
   assert images == dict.fromkeys(films.name.tolist(), (1024, 1024))
   assert len(boxes) == regions.has_box(films.truth).sum()

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from configs import default
-from cxr import export
 from cxr.attribution import cam
+from cxr.exporting import export
 from cxr.models import architectures, layers, pretrained
 
 SIZE = 32

@@ -1,0 +1,1 @@
+"""Writes what a run knows in the formats of other tools."""
