@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from absl import logging
 from ml_collections import ConfigDict
 
-from cxr import exchange, sharding
+from cxr import files, sharding
 from input_pipeline import phantom, pipeline
 
 # Renderings of the same test films; phantoms have them, real films do not.
@@ -105,7 +105,7 @@ def write_summary(
   """Counts and hashes of the splits -> data.json."""
   summary = {'name': config.data.source} | pipeline.summary(splits)
   if jax.process_index() == 0:
-    exchange.write_json(os.path.join(workdir, 'data.json'), summary, indent=2)
+    files.write_json(os.path.join(workdir, 'data.json'), summary, indent=2)
   return summary
 
 

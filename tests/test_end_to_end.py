@@ -21,7 +21,7 @@ from PIL import Image
 
 import main as main_module
 from configs import baseline, robust
-from cxr import checkpoint, exchange, modes
+from cxr import checkpoint, files, modes
 from cxr.evaluation import evaluate
 from cxr.training import train
 from input_pipeline.findings import FINDINGS
@@ -197,7 +197,7 @@ def test_other_rules_fused_stages_and_files_for_other_tools(
   with np.load(folder / 'maps-layer_cam.npz') as stored:
     films = len(stored['name'])
     assert stored['maps'].shape == (films, 64, 64, 8)
-  names, _, hits = exchange.read_results(
+  names, _, hits = files.read_results(
     str(folder / 'chexlocalize-layer_cam-hit.csv')
   )
   assert len(names) == films

@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from cxr import checkpoint, exchange
+from cxr import checkpoint, files
 from cxr.explaining import explain
 from tests import test_chestxray14 as made
 from tests.explaining import test_explain, test_radiograph
@@ -210,4 +210,4 @@ def test_dicom_text_never_reaches_an_output(
 
 def test_a_films_name_is_no_formula_in_a_table():
   for name in ('=cmd|x', '+1', '-1', '@a', '\ta', '\ra'):
-    assert exchange.escape_cell(name).startswith("'")
+    assert files.escape_cell(name).startswith("'")

@@ -9,7 +9,7 @@ import os
 
 from absl import logging
 
-from cxr import checkpoint, exchange
+from cxr import checkpoint, files
 from cxr.evaluation import paired_summary
 from cxr.reporting import pages
 
@@ -29,7 +29,7 @@ def compare(workdirs: tuple[str, ...], output: str = '') -> str:
   )
   os.makedirs(output, exist_ok=True)
   comparison = paired_summary.compare(workdirs)
-  exchange.write_json(
+  files.write_json(
     os.path.join(output, 'comparison.json'), comparison, indent=2
   )
   page = pages.write_comparison(

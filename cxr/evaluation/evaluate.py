@@ -20,7 +20,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from cxr import checkpoint, data, exchange, losses, sharding, subject
+from cxr import checkpoint, data, files, inference, losses, sharding
 from cxr.evaluation import (
   attack_flags,
   localize,
@@ -32,9 +32,9 @@ from cxr.evaluation import (
   summary,
 )
 from cxr.exporting import boxes_and_masks
+from cxr.inference import Subject
 from cxr.localization import regions
 from cxr.reporting import card, pages, tables
-from cxr.subject import Subject
 from cxr.training.train import by_index, make_predict, predict_split
 from input_pipeline import workers
 from input_pipeline.findings import FINDINGS
@@ -101,9 +101,7 @@ def _write_results(config, workdir, blocks, rows, measured, details) -> None:
   )
   stored_rows.write_boxes(os.path.join(workdir, 'boxes.csv'), rows)
   measures.write(os.path.join(workdir, 'measures.csv'), measured)
-  exchange.write_json(
-    os.path.join(workdir, 'evaluation.json'), details, indent=2
-  )
+  files.write_json(os.path.join(workdir, 'evaluation.json'), details, indent=2)
   summarize(config, workdir)
 
 
@@ -136,9 +134,9 @@ def summarize(config: ConfigDict, workdir: str) -> None:
     **figures,
     'attack_checks': details.get('attack_checks', []) + flags,
   }
-  exchange.write_json(os.path.join(workdir, 'metrics.json'), metrics, indent=2)
+  files.write_json(os.path.join(workdir, 'metrics.json'), metrics, indent=2)
   if 'fitted' in figures['calibration']:
-    exchange.write_json(
+    files.write_json(
       os.path.join(workdir, 'calibration.json'),
       {
         'step': details['step'],
@@ -263,7 +261,7 @@ def _predictions(
       )
 
   test = splits['test']
-  rows = subject.subset(test, config.evaluate.attack_films or len(test.label))
+  rows = inference.subset(test, config.evaluate.attack_films or len(test.label))
   audits = {}
   # Made once: every epsilon is a run of the same program.
   made = {
@@ -364,7 +362,7 @@ def _boxes(
       if futures is not None:
         by_finding = [future.result() for future in futures]
         found = localize.rows_of(films, name, by_finding)
-        exchange.write_json(path, localize.to_plain(found))
+        files.write_json(path, localize.to_plain(found))
   # The rows say which films are examples, so every process needs them.
   sharding.wait_for_all('boxes')
   for _, path, _ in waiting:
@@ -470,7 +468,7 @@ def _checks(of: Subject, parts: str) -> list[dict]:
     logging.info('Checking the attacks on %d test films.', films)
     flags = attack_flags.run(of)
     if jax.process_index() == 0:
-      exchange.write_json(path, flags)
+      files.write_json(path, flags)
   if jax.process_index() or not films:
     return []  # the first process writes and reads
   with open(path) as f:

@@ -14,9 +14,9 @@ from cxr import data, sharding
 from cxr.attacks import pgd
 from cxr.attribution import by_name, saliency, sanity
 from cxr.evaluation import localize, measures, named_attacks
+from cxr.inference import Subject
 from cxr.localization import regions
 from cxr.statistics import metrics
-from cxr.subject import Subject
 from cxr.training.train import by_index, make_predict, predict_split
 from input_pipeline.findings import BOXED, FINDINGS
 

@@ -19,7 +19,7 @@ from cxr import data, sharding
 from cxr.attribution import sanity
 from cxr.evaluation import localize
 from cxr.evaluation.measures import Measure
-from cxr.subject import Subject
+from cxr.inference import Subject
 from input_pipeline import phantom
 from input_pipeline.findings import BOXED, FINDINGS
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from cxr import exchange
+from cxr import files
 from cxr.statistics import ratios
 
 _COLUMNS = (
@@ -89,7 +89,7 @@ class Measure(NamedTuple):
 
 def write(path: str, measures: Sequence[Measure]) -> None:
   """Writes every value; the old file stays until this one is whole."""
-  escape = exchange.escape_cell
+  escape = files.escape_cell
 
   def rows(f):
     writer = csv.writer(f, lineterminator='\n')
@@ -103,7 +103,7 @@ def write(path: str, measures: Sequence[Measure]) -> None:
           cell = '' if math.isnan(value) else f'{value:.9g}'
           writer.writerow([*start, escape(image), patient, cell])
 
-  exchange.replace_file(path, rows)
+  files.replace_file(path, rows)
 
 
 def read(path: str) -> list[Measure]:
@@ -114,7 +114,7 @@ def read(path: str) -> list[Measure]:
   """
   if not os.path.exists(path):
     return []
-  text = exchange.unescape_cell
+  text = files.unescape_cell
   measures = []
   with open(path, newline='', encoding='utf-8') as f:
     reader = csv.reader(f)

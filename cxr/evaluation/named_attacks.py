@@ -8,7 +8,7 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from cxr import exchange, losses, sharding
+from cxr import files, losses, sharding
 from cxr.attacks import checks, pgd
 
 # Name in config.evaluate.attacks -> options of attacks.make_attack, its loss.
@@ -90,7 +90,7 @@ class Audit:
     """{'audit': all batches'}; that of the first time where it was stored."""
     if self._batches and jax.process_index() == 0:
       merged = {'audit': checks.merge_audits(self._batches)}
-      exchange.write_json(path, merged)
+      files.write_json(path, merged)
     if not os.path.exists(path):
       return {}
     with open(path) as f:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from cxr import exchange
+from cxr import files
 from cxr.localization import regions
 from input_pipeline.findings import FINDINGS
 
@@ -70,7 +70,7 @@ def write_predictions(
       [f'{kind}_{name}' for name in findings] for kind in ('label', 'logit')
     )
     writer.writerow([*_FILM, *labels, *logits])
-    text = exchange.escape_cell
+    text = files.escape_cell
     for condition, block in blocks.items():
       split, attack, epsilon = condition
       start = [text(split), text(attack), _number(float(epsilon))]
@@ -91,7 +91,7 @@ def write_predictions(
           [*film, *map(_number, label), *[f'{v:.9g}' for v in logit]]
         )
 
-  exchange.replace_file(path, write)
+  files.replace_file(path, write)
 
 
 def _floats(rows: Sequence[Sequence[str]]) -> np.ndarray:
@@ -122,7 +122,7 @@ def read_predictions(
         'with --mode=evaluate.'
       )
     blocks = {}
-    text = exchange.unescape_cell
+    text = files.unescape_cell
     try:
       for key, group in itertools.groupby(reader, lambda row: row[:3]):
         rows = list(group)
@@ -202,7 +202,7 @@ def write_boxes(path: str, rows: Iterable[Mapping]) -> None:
       boxes = np.asarray(row['boxes'], np.float64).reshape(-1, 4)
       writer.writerow(
         [
-          *[exchange.escape_cell(str(row[name])) for name in _TEXT],
+          *[files.escape_cell(str(row[name])) for name in _TEXT],
           '' if truth is None else json.dumps([float(v) for v in truth]),
           json.dumps(boxes.tolist()),
           *[
@@ -212,7 +212,7 @@ def write_boxes(path: str, rows: Iterable[Mapping]) -> None:
         ]
       )
 
-  exchange.replace_file(path, write)
+  files.replace_file(path, write)
 
 
 def read_boxes(path: str) -> Boxes:
@@ -235,7 +235,7 @@ def read_boxes(path: str) -> Boxes:
       rows = list(reader)
       width = len(_TEXT)
       text = {
-        name: np.array([exchange.unescape_cell(r[i]) for r in rows], np.str_)
+        name: np.array([files.unescape_cell(r[i]) for r in rows], np.str_)
         for i, name in enumerate(_TEXT)
       }
       text['patient'] = text['patient'].astype(np.int64)

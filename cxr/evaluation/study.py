@@ -22,7 +22,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float
 
-from cxr import checkpoint, exchange
+from cxr import checkpoint, files
 from cxr.evaluation import box_figures, compare, measures, stored_rows, summary
 from cxr.reporting import part_study, plots
 from cxr.statistics import bootstrap, ratios
@@ -81,10 +81,10 @@ def study(
   first = os.path.dirname(os.path.normpath(workdirs[0]))
   output = output or os.path.join(first, 'study')
   os.makedirs(output, exist_ok=True)
-  exchange.write_json(os.path.join(output, 'study.json'), result, indent=1)
+  files.write_json(os.path.join(output, 'study.json'), result, indent=1)
   text = part_study.markdown(result)
   path = os.path.join(output, 'study.md')
-  exchange.replace_file(path, lambda f: f.write(text))
+  files.replace_file(path, lambda f: f.write(text))
   panels = part_study.panels(result)
   if panels:
     figure = plots.small_multiples(

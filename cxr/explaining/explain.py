@@ -40,7 +40,7 @@ from ml_collections import ConfigDict
 from PIL import Image, ImageDraw, ImageFont
 from scipy import special
 
-from cxr import checkpoint, exchange
+from cxr import checkpoint, files
 from cxr.attribution import by_name
 from cxr.evaluation import localize
 from cxr.explaining import radiograph
@@ -256,7 +256,7 @@ def explain_films(
       if isinstance(film, radiograph.RadiographError):
         errors[name] = str(film)
         blank = [''] * (len(_FILM_COLUMNS) - 2 + len(_KINDS) * len(findings))
-        film_rows.writerow([exchange.escape_cell(name), str(film), *blank])
+        film_rows.writerow([files.escape_cell(name), str(film), *blank])
         continue
       sizes[name] = (film.height, film.width)
       overlay = _overlay_name(number, name)
@@ -280,7 +280,7 @@ def explain_films(
           }
         )
   for method, rows in coco.items():
-    exchange.write_coco(
+    files.write_coco(
       os.path.join(output_dir, f'coco_{method}.json'), sizes, rows, findings
     )
   return Explained(cases, len(sizes), errors)
@@ -380,7 +380,7 @@ def _film_row(name, film, overlay, values):
     'called': '{:.0f}'.format,
   }
   return [
-    exchange.escape_cell(name),
+    files.escape_cell(name),
     '',
     film.height,
     film.width,
@@ -398,7 +398,7 @@ def _film_row(name, film, overlay, values):
 
 def _box_row(name, one, method, rule, pixels):
   return [
-    exchange.escape_cell(name),
+    files.escape_cell(name),
     one['finding'],
     f'{one["probability"]:.6f}',
     method,

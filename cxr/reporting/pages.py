@@ -22,7 +22,7 @@ import jinja2
 import markupsafe
 import numpy as np
 
-from cxr import exchange
+from cxr import files
 from cxr.reporting import (
   gallery,
   part_answer,
@@ -335,7 +335,7 @@ def _stored_boxes(workdir, rule, wanted):
   with open(path, newline='', encoding='utf-8') as file:
     for row in csv.DictReader(file):
       image, finding, method, of_rule = (
-        exchange.unescape_cell(row[key])
+        files.unescape_cell(row[key])
         for key in ('image', 'finding', 'method', 'rule')
       )
       if of_rule == rule and (image, finding) in wanted:

@@ -8,7 +8,7 @@ made by the functions here and read by the template and by page.js.
 import math
 from collections.abc import Mapping, Sequence
 
-from cxr import exchange
+from cxr import files
 
 Estimate = Mapping | None
 CONTROLS = {
@@ -112,7 +112,7 @@ def text_cell(text, *, tsv: str | None = None, wrap=False) -> dict:
   """A cell of text. What is copied never starts a spreadsheet's formula."""
   text = str(text)
   if tsv is None:
-    copied = exchange.escape_cell(' '.join(text.split()))
+    copied = files.escape_cell(' '.join(text.split()))
     tsv = None if copied == text else copied
   return {'text': text, 'tsv': tsv, 'sub': (), 'why': '', 'wrap': wrap}
 

@@ -21,7 +21,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from cxr import checkpoint, data, losses, sharding, subject
+from cxr import checkpoint, data, inference, losses, sharding
 from cxr.attacks import pgd
 from cxr.models import architectures, pretrained
 from cxr.statistics import metrics
@@ -439,7 +439,7 @@ def make_validate(config: ConfigDict, model, mesh, split, key) -> Callable:
   """
   batch_size = sharding.round_up(mesh, config.evaluate.batch_size)
   predict = make_predict(model, mesh)
-  watched = subject.subset(split, config.train.robust_films)
+  watched = inference.subset(split, config.train.robust_films)
   epsilon = config.attack.epsilon / 255
   attack = None
   if len(watched) and epsilon:

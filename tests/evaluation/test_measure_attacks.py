@@ -10,7 +10,7 @@ import pytest
 from flax import linen as nn
 
 from configs import default
-from cxr import sharding, subject
+from cxr import inference, sharding
 from cxr.evaluation import (
   attack_flags,
   evaluate,
@@ -80,7 +80,7 @@ def make(grain=0.0, boxes=(), num_devices=1):
   config.evaluate.smooth = 0.0
   config.evaluate.measure_films = 0
   config.evaluate.check_films = 6
-  return subject.Subject(
+  return inference.Subject(
     config,
     Rows(grain),
     {},

@@ -12,8 +12,8 @@ from configs import default
 from cxr import sharding
 from cxr.attribution import by_name, sanity
 from cxr.evaluation import localize, measure_maps, measures
+from cxr.inference import Subject
 from cxr.models import resnet
-from cxr.subject import Subject
 from input_pipeline import phantom, pipeline
 from input_pipeline.findings import BOXED, FINDINGS
 

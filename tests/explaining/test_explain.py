@@ -13,7 +13,7 @@ from PIL import Image
 from scipy import special
 
 from configs import default
-from cxr import checkpoint, exchange
+from cxr import checkpoint, files
 from cxr.explaining import explain, radiograph
 from cxr.localization import regions
 from cxr.reporting import pages
@@ -174,7 +174,7 @@ class TestFilms:
       'height': shape[0],
       'width': shape[1],
     }
-    images, empty = exchange.read_coco(str(output / 'coco_flat.json'))
+    images, empty = files.read_coco(str(output / 'coco_flat.json'))
     assert images == {'film.png': shape} and empty == []
 
   def test_boxes_in_the_padding_are_no_boxes(self, films, output):

@@ -10,30 +10,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cxr import exchange
+from cxr import files
 from cxr.localization import regions
 
 
 @given(st.text(max_size=6))
 @settings(max_examples=100, deadline=None)
 def test_cells_come_back_and_never_start_a_formula(text):
-  cell = exchange.escape_cell(text)
+  cell = files.escape_cell(text)
   assert not cell.startswith(('=', '+', '-', '@', '\t', '\r'))
-  assert exchange.unescape_cell(cell) == text
+  assert files.unescape_cell(cell) == text
 
 
 @pytest.mark.parametrize(
   'text', ['=1+1', '+1', '-1', '@A1', "'=1", "''", '\t=']
 )
 def test_formulas_are_quoted(text):
-  cell = exchange.escape_cell(text)
+  cell = files.escape_cell(text)
   assert cell == "'" + text
-  assert exchange.unescape_cell(cell) == text
+  assert files.unescape_cell(cell) == text
 
 
 def test_plain_text_is_left_alone():
   for text in ('00000001_000.png', 'Pleural_Thickening', '', "it's", "'a"):
-    assert exchange.escape_cell(text) == text
+    assert files.escape_cell(text) == text
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -45,7 +45,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
       f.write('half')
       raise RuntimeError
 
-    exchange.replace_file(str(path), write)
+    files.replace_file(str(path), write)
   assert path.read_text() == 'old'
   assert list(tmp_path.iterdir()) == [path]
 
@@ -55,9 +55,9 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 def test_coco_boxes_are_pixels_from_the_top_left():
   box = np.array([0.25, 0.125, 0.75, 0.625])
-  pixels = exchange.to_coco(box, 100, 800)
+  pixels = files.to_coco(box, 100, 800)
   np.testing.assert_array_equal(pixels, [100, 25, 400, 50])
-  np.testing.assert_allclose(exchange.from_coco(pixels, 100, 800), box)
+  np.testing.assert_allclose(files.from_coco(pixels, 100, 800), box)
 
 
 def test_coco_files_come_back(tmp_path):
@@ -67,12 +67,12 @@ def test_coco_files_come_back(tmp_path):
     ('a.png', 'Mass', np.array([0.1, 0.2, 0.3, 0.4])),
     ('b.png', 'Nodule', np.array([0.5, 0.5, 0.75, 1.0]), 0.9),
   ]
-  exchange.write_coco(path, images, boxes, ('Mass', 'Nodule'))
+  files.write_coco(path, images, boxes, ('Mass', 'Nodule'))
   content = json.loads((tmp_path / 'boxes.json').read_text())
   assert content['annotations'][1]['bbox'] == [750, 1000, 750, 500]
   assert content['annotations'][1]['area'] == 750 * 500
   assert {i['id'] for i in content['images']} == {1, 2, 3}
-  read_images, read_boxes = exchange.read_coco(path)
+  read_images, read_boxes = files.read_coco(path)
   assert read_images == images
   for read, written in zip(read_boxes, boxes, strict=True):
     assert read[:2] == written[:2]
@@ -83,13 +83,13 @@ def test_coco_files_come_back(tmp_path):
 def test_coco_names_what_is_wrong(tmp_path):
   path = str(tmp_path / 'boxes.json')
   with pytest.raises(ValueError, match='b.png'):
-    exchange.write_coco(path, {}, [('b.png', 'Mass', np.zeros(4))], ('Mass',))
+    files.write_coco(path, {}, [('b.png', 'Mass', np.zeros(4))], ('Mass',))
   (tmp_path / 'boxes.json').write_text('{"images": []}')
   with pytest.raises(ValueError, match='categories'):
-    exchange.read_coco(path)
+    files.read_coco(path)
   (tmp_path / 'boxes.json').write_text('no')
   with pytest.raises(ValueError, match='not a JSON file'):
-    exchange.read_coco(path)
+    files.read_coco(path)
 
 
 # Run lengths.
@@ -97,11 +97,11 @@ def test_coco_names_what_is_wrong(tmp_path):
 
 def test_run_lengths_of_published_empty_masks():
   # As in CheXlocalize's own sample file.
-  assert exchange.rle_encode(np.zeros((2320, 2828), bool)) == {
+  assert files.rle_encode(np.zeros((2320, 2828), bool)) == {
     'size': [2320, 2828],
     'counts': 'PVWX6',
   }
-  mask = exchange.rle_decode({'size': [2022, 2021], 'counts': 'nefl3'})
+  mask = files.rle_decode({'size': [2022, 2021], 'counts': 'nefl3'})
   assert mask.shape == (2022, 2021)
   assert not mask.any()
 
@@ -109,20 +109,20 @@ def test_run_lengths_of_published_empty_masks():
 def test_run_lengths_by_hand():
   # By columns 0 1 | 1 1 | 0 0: runs 1 3 2; the third would follow as is.
   mask = np.array([[0, 1, 0], [1, 1, 0]], bool)
-  assert exchange.rle_encode(mask) == {'size': [2, 3], 'counts': '132'}
+  assert files.rle_encode(mask) == {'size': [2, 3], 'counts': '132'}
   # Runs 0 1 1 1 1 1: from the fourth on, differences to the run two before.
   assert (
-    exchange.rle_encode(np.array([[1, 0, 1, 0, 1]], bool))['counts'] == '011000'
+    files.rle_encode(np.array([[1, 0, 1, 0, 1]], bool))['counts'] == '011000'
   )
 
 
 @given(hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40)))
 @settings(max_examples=60, deadline=None)
 def test_run_lengths_come_back(mask):
-  encoded = exchange.rle_encode(mask)
-  np.testing.assert_array_equal(exchange.rle_decode(encoded), mask)
+  encoded = files.rle_encode(mask)
+  np.testing.assert_array_equal(files.rle_decode(encoded), mask)
   encoded['counts'] = encoded['counts'].encode()
-  np.testing.assert_array_equal(exchange.rle_decode(encoded), mask)
+  np.testing.assert_array_equal(files.rle_decode(encoded), mask)
 
 
 def test_run_lengths_equal_pycocotools():
@@ -134,14 +134,14 @@ def test_run_lengths_equal_pycocotools():
     shape = rng.integers(1, 90, 2)
     mask = rng.random(shape) < rng.random()
     encoded = oracle.encode(np.asfortranarray(mask, np.uint8))
-    assert exchange.rle_encode(mask)['counts'] == encoded['counts'].decode()
-    np.testing.assert_array_equal(exchange.rle_decode(encoded), mask)
+    assert files.rle_encode(mask)['counts'] == encoded['counts'].decode()
+    np.testing.assert_array_equal(files.rle_decode(encoded), mask)
 
 
 @pytest.mark.parametrize('counts', ['132', '', 'P', '13 '])
 def test_damaged_run_lengths_are_refused(counts):
   with pytest.raises(ValueError, match='damaged'):
-    exchange.rle_decode({'size': [5, 5], 'counts': counts})
+    files.rle_decode({'size': [5, 5], 'counts': counts})
 
 
 # CheXlocalize.
@@ -170,15 +170,15 @@ def test_iou_and_hit_rate_as_chexlocalize_counts_them(true_positives_only):
   predicted[:3] = False
   for truth, mask, heatmap in zip(truths, predicted, heatmaps, strict=True):
     np.testing.assert_equal(
-      exchange.chexlocalize_iou(
+      files.chexlocalize_iou(
         truth, mask, true_positives_only=true_positives_only
       ),
       _their_iou(mask, truth, true_positives_only),
     )
     np.testing.assert_equal(
-      exchange.chexlocalize_hit(truth, heatmap), _their_hit(truth, heatmap)
+      files.chexlocalize_hit(truth, heatmap), _their_hit(truth, heatmap)
     )
-  assert exchange.chexlocalize_iou(truths[1], None) == 0
+  assert files.chexlocalize_iou(truths[1], None) == 0
 
 
 def test_their_scores_of_a_box_s_mask_are_ours():
@@ -186,10 +186,10 @@ def test_their_scores_of_a_box_s_mask_are_ours():
   box = np.array([0.25, 0.125, 0.75, 0.5])  # on the pixel grid
   truth = regions.box_mask(box, heatmap.shape)
   mask = heatmap > 0
-  assert exchange.chexlocalize_iou(truth, mask) == pytest.approx(
+  assert files.chexlocalize_iou(truth, mask) == pytest.approx(
     regions.mask_iou(mask, box)
   )
-  assert exchange.chexlocalize_hit(truth, heatmap) == regions.pointing(
+  assert files.chexlocalize_hit(truth, heatmap) == regions.pointing(
     heatmap, box
   )
 
@@ -203,34 +203,34 @@ def test_segmentation_files_have_what_the_evaluation_asks_for(tmp_path):
       'Mass': np.ones((6, 5), bool),
     }
   }
-  exchange.write_chexlocalize(path, masks)
+  files.write_chexlocalize(path, masks)
   content = json.loads((tmp_path / 'masks.json').read_text())
-  assert set(content['film']) == {*exchange.CHEXLOCALIZE_TASKS, 'Mass'}
+  assert set(content['film']) == {*files.CHEXLOCALIZE_TASKS, 'Mass'}
   assert all(task['size'] == [6, 5] for task in content['film'].values())
-  back = exchange.read_chexlocalize(path)
+  back = files.read_chexlocalize(path)
   np.testing.assert_array_equal(
     back['film']['Effusion'], masks['film']['Effusion']
   )
   assert not back['film']['Edema'].any()
   with pytest.raises(ValueError, match='0 sizes'):
-    exchange.write_chexlocalize(path, {'film': {}})
+    files.write_chexlocalize(path, {'film': {}})
   (tmp_path / 'masks.json').write_text('{"film": {"Mass": {"size": [1, 2]}}}')
   with pytest.raises(ValueError, match='not a CheXlocalize'):
-    exchange.read_chexlocalize(path)
+    files.read_chexlocalize(path)
 
 
 def test_results_come_back(tmp_path):
   path = str(tmp_path / 'miou_results.csv')
   score = np.array([[0.25, np.nan], [1 / 3, 1.0]])
-  exchange.write_results(path, ['a', '=b'], ['Edema', 'Mass'], score)
+  files.write_results(path, ['a', '=b'], ['Edema', 'Mass'], score)
   with open(path, newline='') as f:
     rows = list(csv.reader(f))
   assert rows[0] == ['Edema', 'Mass', 'img_id']
   assert rows[1] == ['0.25', '', 'a']
   assert rows[2][-1] == "'=b"
-  images, findings, back = exchange.read_results(path)
+  images, findings, back = files.read_results(path)
   assert (images, findings) == (['a', '=b'], ['Edema', 'Mass'])
   np.testing.assert_array_equal(back, score)
   (tmp_path / 'miou_results.csv').write_text('a,b\n')
   with pytest.raises(ValueError, match='img_id'):
-    exchange.read_results(path)
+    files.read_results(path)
