@@ -10,7 +10,7 @@ import pytest
 
 from cxr import checkpoint, files
 from cxr.explaining import explain
-from tests import test_chestxray14 as made
+from tests.input_pipeline import test_chestxray14 as made
 from tests.explaining import test_explain, test_radiograph
 
 ROOT = pathlib.Path(__file__).parents[1]

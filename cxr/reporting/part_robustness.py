@@ -72,7 +72,7 @@ def check_warnings(metrics: Mapping) -> list[str]:
   return [
     f'Attack check "{tables.spelled(flag["name"])}" '
     f'({_check_value(flag["value"])}, limit {flag["limit"]:.3g}'
-    + (f'; {report_answer.condition(flag)}' if flag['attack'] else '')
+    + (f'; {part_answer.condition(flag)}' if flag['attack'] else '')
     + f'; {tables.count(flag["images"], "film")}): {flag["why"]}'
     for flag in metrics.get('attack_checks', ())
     if flag['raised']

@@ -34,7 +34,7 @@ def linear_attacks(norm):
 
     return attack
 
-  def adaptive(function, **options):
+  def of_steps(function, **options):
     def attack(loss_fn, key, image, epsilon):
       return function(
         loss_fn, key, image, epsilon=epsilon, norm=norm, **options
@@ -50,8 +50,8 @@ def linear_attacks(norm):
     'pgd from the image': with_options(num_steps=8, random_start=False),
     'pgd with momentum': with_options(num_steps=60, momentum=0.9),
     'pgd with restarts': with_options(num_steps=60, restarts=2, keep_best=True),
-    'apgd': adaptive(adaptive.apgd, num_steps=30),
-    'square': adaptive(adaptive.square, num_steps=2000),
+    'apgd': of_steps(adaptive.apgd, num_steps=30),
+    'square': of_steps(adaptive.square, num_steps=2000),
   }
 
 

@@ -225,7 +225,7 @@ def test_checks_and_measures_are_parts_that_are_made_once(
     calls.append(of)
     return [raised]
 
-  monkeypatch.setattr(evaluation_checks, 'run', run)
+  monkeypatch.setattr(attack_flags, 'run', run)
   measure = measures.Measure(
     'alignment', of.test.image_name, of.test.patient, np.ones((6, 1))
   )

@@ -70,7 +70,7 @@ def _case(rng, name, index):
 
 
 @pytest.fixture(scope='module')
-def pages(tmp_path_factory):
+def paths(tmp_path_factory):
   """Name of a page -> its path, and the cases of explain."""
   folder = tmp_path_factory.mktemp('pages')
   names = ['baseline', 'robust']
@@ -99,12 +99,12 @@ def pages(tmp_path_factory):
 
 
 @pytest.fixture
-def visit(browser, pages):
+def visit(browser, paths):
   """visit(name) opens a page; no page may complain, however it was used."""
   browser.get_log('browser')
 
   def open_page(name):
-    browser.get(f'file://{pages[name]}')
+    browser.get(f'file://{paths[name]}')
     return browser
 
   yield open_page
@@ -302,10 +302,10 @@ def test_stored_boxes_stand_first(visit):
 
 @pytest.mark.parametrize('level', [60, 128, 200])
 @pytest.mark.parametrize('method', ['cam', 'gradient'])
-def test_slider_draws_the_boxes_of_localization(visit, pages, level, method):
+def test_slider_draws_the_boxes_of_localization(visit, paths, level, method):
   browser = visit('explain')
   _slide(browser, '.level', level)
-  case = pages['cases'][0]
+  case = paths['cases'][0]
   heatmap = np.asarray(case['findings'][0]['maps'][method], np.float64)
   # What the page holds: eight bits a cell.
   low, high = heatmap.min(), heatmap.max()
@@ -369,7 +369,7 @@ def test_opacity_and_common_scale(visit):
   assert 'all films alike' in unit.text
 
 
-def test_map_is_painted_in_inferno(visit, pages):
+def test_map_is_painted_in_inferno(visit, paths):
   browser = visit('explain')
   rgb = browser.execute_script(
     'const canvas = document.querySelector(".panel[data-method=cam] canvas");'
@@ -377,7 +377,7 @@ def test_map_is_painted_in_inferno(visit, pages):
     '  0, 0, canvas.width, canvas.height);'
     'return [...data]'
   )
-  case = pages['cases'][0]
+  case = paths['cases'][0]
   pixels = np.reshape(rgb, (*case['image'].shape, 4))[..., :3]
   heatmap = regions.resize_bilinear(
     np.asarray(case['findings'][0]['maps']['cam'], np.float64),
@@ -447,11 +447,11 @@ def test_tables_copy(visit):
   assert [float(v) for v in mean[2:5]] == pytest.approx([0.7, 0.66, 0.74])
 
 
-def test_pages_work_without_the_script(pages, browser):
+def test_pages_work_without_the_script(paths, browser):
   browser.execute_cdp_cmd(
     'Emulation.setScriptExecutionDisabled', {'value': True}
   )
-  browser.get(f'file://{pages["report"]}')
+  browser.get(f'file://{paths["report"]}')
   browser.execute_cdp_cmd(
     'Emulation.setScriptExecutionDisabled', {'value': False}
   )
@@ -462,8 +462,8 @@ def test_pages_work_without_the_script(pages, browser):
   assert rows == len(made_workdir.METHODS)
 
 
-def test_json_cannot_close_its_script(pages):
-  with open(pages['explain'], encoding='utf-8') as file:
+def test_json_cannot_close_its_script(paths):
+  with open(paths['explain'], encoding='utf-8') as file:
     source = file.read()
   start = source.index('<script type="application/json"')
   raw = source[source.index('>', start) + 1 : source.index('</script>', start)]

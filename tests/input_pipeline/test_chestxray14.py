@@ -660,7 +660,7 @@ def test_killed_at_any_moment_ends_the_same(tmp_path):
   def start(name):
     process = subprocess.Popen(
       [sys.executable, '-c', script, tmp_path / 'nih', tmp_path / name],
-      cwd=pathlib.Path(__file__).parents[1],
+      cwd=pathlib.Path(__file__).parents[2],
       stdout=subprocess.PIPE,
       stderr=subprocess.DEVNULL,
     )

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from input_pipeline import pipeline
-from tests import test_chestxray14 as made
+from tests.input_pipeline import test_chestxray14 as made
 
 
 @pytest.fixture(scope='session')
@@ -119,7 +119,7 @@ def test_preparing_needs_no_tensorflow_and_no_network(options, tmp_path):
   subprocess.run(
     [sys.executable, '-c', script],
     check=True,
-    cwd=pathlib.Path(__file__).parents[1],
+    cwd=pathlib.Path(__file__).parents[2],
   )
 
 
