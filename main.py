@@ -221,7 +221,7 @@ def explain(error: Exception) -> str:
 
 
 class Terminated(KeyboardInterrupt):
-  """SIGTERM outside of the training loop, which has its own cxr.training.train.Stopped.
+  """SIGTERM outside of the training loop, which has its own Stopped.
 
   A kind of Ctrl-C, so that whatever is at work ends in the same order.
   """

@@ -6,7 +6,7 @@ import re
 
 from ml_collections import ConfigDict
 
-from cxr import checkpoint
+from cxr import run_files
 from cxr.attribution import by_name
 from cxr.evaluation import evaluate, named_attacks
 from cxr.localization import regions
@@ -182,7 +182,7 @@ def _rules():
 
 def validate(config: ConfigDict) -> None:
   """Raises ValueError with the field, its value and the rule it breaks."""
-  rules, fields = _rules(), checkpoint.flat(config)
+  rules, fields = _rules(), run_files.flat(config)
   for name in fields:
     if name not in rules:
       (near,) = difflib.get_close_matches(name, rules, n=1, cutoff=0)

@@ -87,8 +87,7 @@ def check_same_films(workdir: str, splits: Mapping[str, pipeline.Split]):
   path = os.path.join(workdir, 'data.json')
   if not os.path.exists(path):
     return
-  with open(path, encoding='utf-8') as f:
-    stored = json.load(f)['splits']
+  stored = files.read_json(path)['splits']
   for name in ('train', 'validation'):
     there, here = stored.get(name, {}), splits[name]
     if there.get('content_sha256', here.content) != here.content:

@@ -1,27 +1,80 @@
-"""Files that other tools read: COCO boxes, CheXlocalize masks, safe csv.
+"""Files that are there whole or not at all, and cells that no spreadsheet runs.
 
-Contract. Boxes are (ymin, xmin, ymax, xmax) in [0, 1] here and [x, y, w, h] in
-the original film's pixels in COCO files; masks are bool 'h w' here and
-run-length encoded in CheXlocalize files (pycocotools' compressed counts,
-column by column). What is read back equals what was written. A file that is
-not what it should be raises ValueError.
+Every file of a run is written beside its place and then renamed, so a killed
+process leaves the old file or the new one.
 """
 
-import csv
+import contextlib
 import json
-import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator
 
-import numpy as np
-from jaxtyping import Bool, Float
-
-# CSV. A spreadsheet runs a cell that starts with one of these as a formula.
+# A spreadsheet runs a cell that starts with one of these as a formula.
 _FORMULA = ('=', '+', '-', '@', '\t', '\r')
 
 
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike, suffix: str = '') -> Iterator[str]:
+  """Yields a path to write to, which takes the place of `path` at the end.
+
+  `suffix`: for writers that append one where it is missing, as np.save does.
+  """
+  # Always the same name: what a killed process left is written over.
+  temporary = f'{os.fspath(path)}.tmp{suffix}'
+  try:
+    yield temporary
+    os.replace(temporary, path)
+  finally:
+    if os.path.exists(temporary):
+      os.remove(temporary)
+
+
+def replace_file(path: str, write) -> None:
+  """Calls write(file) on a new text file that takes path's place."""
+  with (
+    replacing(path) as temporary,
+    open(temporary, 'w', newline='', encoding='utf-8') as f,
+  ):
+    write(f)
+
+
+def write_json(path: str, value, *, indent: int | None = None) -> None:
+  replace_file(path, lambda f: f.write(json.dumps(value, indent=indent) + '\n'))
+
+
+def read_json(path: str):
+  """The content of a JSON file. Raises ValueError where it is none."""
+  with open(path, encoding='utf-8') as f:
+    try:
+      return json.load(f)
+    except ValueError as error:
+      raise ValueError(f'{path} is not a JSON file: {error}.') from error
+
+
+def read_json_lines(path: str) -> list[dict]:
+  """The records of a file of JSON lines, up to one that a kill cut short.
+
+  [] where the file is absent.
+  """
+  records = []
+  if os.path.exists(path):
+    with open(path, encoding='utf-8') as f:
+      for line in f:
+        try:
+          records.append(json.loads(line))
+        except ValueError:
+          break
+  return records
+
+
 def escape_cell(text: str) -> str:
-  """Text for a csv cell that no spreadsheet takes for a formula."""
+  """Text for a csv cell that no spreadsheet takes for a formula.
+
+  >>> escape_cell('=SUM(A1)')
+  "'=SUM(A1)"
+  >>> escape_cell('film.png')
+  'film.png'
+  """
   if text.startswith(_FORMULA) or (
     text.startswith("'") and text[1:].startswith((*_FORMULA, "'"))
   ):
@@ -34,324 +87,3 @@ def unescape_cell(text: str) -> str:
   if text.startswith("'") and text[1:].startswith((*_FORMULA, "'")):
     return text[1:]
   return text
-
-
-def replace_file(path: str, write) -> None:
-  """Calls write(file) on a new file that takes path's place once complete."""
-  # Always the same name: what a killed process left is written over.
-  temporary = f'{path}.tmp'
-  try:
-    with open(temporary, 'w', newline='', encoding='utf-8') as f:
-      write(f)
-    os.replace(temporary, path)
-  finally:
-    if os.path.exists(temporary):
-      os.remove(temporary)
-
-
-def write_json(path: str, value, *, indent: int | None = None) -> None:
-  """A JSON file that is there whole or not at all."""
-  replace_file(path, lambda f: f.write(json.dumps(value, indent=indent) + '\n'))
-
-
-def _read_json(path: str):
-  with open(path, encoding='utf-8') as f:
-    try:
-      return json.load(f)
-    except ValueError as error:
-      raise ValueError(f'{path} is not a JSON file: {error}.') from error
-
-
-# COCO boxes.
-
-
-def to_coco(
-  box: Float[np.ndarray, '... 4'], height: int, width: int
-) -> Float[np.ndarray, '... 4']:
-  """[x, y, w, h] in pixels, from (ymin, xmin, ymax, xmax) in [0, 1]."""
-  ymin, xmin, ymax, xmax = np.moveaxis(np.asarray(box, np.float64), -1, 0)
-  return np.stack(
-    [
-      xmin * width,
-      ymin * height,
-      (xmax - xmin) * width,
-      (ymax - ymin) * height,
-    ],
-    axis=-1,
-  )
-
-
-def from_coco(
-  box: Float[np.ndarray, '... 4'], height: int, width: int
-) -> Float[np.ndarray, '... 4']:
-  """(ymin, xmin, ymax, xmax) in [0, 1], from [x, y, w, h] in pixels."""
-  x, y, w, h = np.moveaxis(np.asarray(box, np.float64), -1, 0)
-  return np.stack(
-    [y / height, x / width, (y + h) / height, (x + w) / width], axis=-1
-  )
-
-
-def write_coco(
-  path: str,
-  images: Mapping[str, tuple[int, int]],
-  boxes: Iterable[tuple],
-  findings: Sequence[str],
-) -> None:
-  """Writes a COCO detection file.
-
-  Args:
-    path: of the JSON file.
-    images: file name -> (height, width) in pixels; films without a box stay.
-    boxes: rows of (file name, finding, box) or (…, score).
-    findings: category i + 1 is the i-th.
-
-  Raises:
-    ValueError: a box of a film or a finding that is not listed.
-  """
-  image_id = {name: i + 1 for i, name in enumerate(images)}
-  category_id = {name: i + 1 for i, name in enumerate(findings)}
-  annotations = []
-  for name, finding, box, *score in boxes:
-    if name not in image_id or finding not in category_id:
-      raise ValueError(
-        f'A box of {finding!r} on {name!r}: list the film among `images` and '
-        'the finding among `findings`.'
-      )
-    pixels = [float(v) for v in to_coco(box, *images[name])]
-    annotations.append(
-      {
-        'id': len(annotations) + 1,
-        'image_id': image_id[name],
-        'category_id': category_id[finding],
-        'bbox': pixels,
-        'area': pixels[2] * pixels[3],
-        'iscrowd': 0,
-      }
-      | ({'score': float(score[0])} if score else {})
-    )
-  write_json(
-    path,
-    {
-      'images': [
-        {
-          'id': image_id[name],
-          'file_name': name,
-          'height': int(height),
-          'width': int(width),
-        }
-        for name, (height, width) in images.items()
-      ],
-      'categories': [{'id': i, 'name': n} for n, i in category_id.items()],
-      'annotations': annotations,
-    },
-  )
-
-
-def read_coco(path: str) -> tuple[dict[str, tuple[int, int]], list[tuple]]:
-  """(images, boxes) as `write_coco` takes them.
-
-  Raises:
-    ValueError: not a COCO detection file, or a box of an unknown film.
-  """
-  content = _read_json(path)
-  try:
-    by_id = {image['id']: image for image in content['images']}
-    finding = {c['id']: c['name'] for c in content['categories']}
-    images = {
-      image['file_name']: (image['height'], image['width'])
-      for image in content['images']
-    }
-    boxes = []
-    for a in content['annotations']:
-      image = by_id[a['image_id']]
-      box = from_coco(a['bbox'], image['height'], image['width'])
-      score = (a['score'],) if 'score' in a else ()
-      boxes.append((image['file_name'], finding[a['category_id']], box, *score))
-  except (KeyError, TypeError) as error:
-    raise ValueError(
-      f'{path} is not a COCO detection file: {error!r} is missing.'
-    ) from error
-  return images, boxes
-
-
-# Run lengths, as pycocotools compresses them: six bits a character, lowest
-# five first with a sign, from the third on as the difference to the run two
-# before (long runs of the same columns then cost one character each).
-
-
-def rle_encode(mask: Bool[np.ndarray, 'h w']) -> dict:
-  """{'size': [h, w], 'counts': str}; runs of 0 and 1 in turn, by columns."""
-  flat = np.asarray(mask, bool).ravel(order='F')
-  changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-  edges = np.concatenate([[0], changes, [flat.size]])
-  runs = [int(n) for n in np.diff(edges)]
-  if flat.size and flat[0]:
-    runs.insert(0, 0)
-  text = []
-  for i, run in enumerate(runs):
-    number = run - runs[i - 2] if i > 2 else run
-    more = True
-    while more:
-      digit = number & 31
-      number >>= 5
-      more = number != (-1 if digit & 16 else 0)
-      text.append(chr(digit + 32 * more + 48))
-  return {'size': [int(n) for n in mask.shape], 'counts': ''.join(text)}
-
-
-def rle_decode(encoded: Mapping) -> Bool[np.ndarray, 'h w']:
-  """The mask of `rle_encode`, or of pycocotools.
-
-  Raises:
-    ValueError: runs that do not fill the mask.
-  """
-  height, width = encoded['size']
-  counts = encoded['counts']
-  if isinstance(counts, bytes):
-    counts = counts.decode('ascii')
-  runs, number, shift = [], 0, 0
-  for character in counts:
-    digit = ord(character) - 48
-    number |= (digit & 31) << shift
-    shift += 5
-    if not digit & 32:
-      if digit & 16:
-        number -= 1 << shift
-      runs.append(number + (runs[-2] if len(runs) > 2 else 0))
-      number, shift = 0, 0
-  if shift or sum(runs) != height * width or min(runs, default=0) < 0:
-    raise ValueError(
-      f'The run lengths add up to {sum(runs)} and not to the {height} x '
-      f'{width} pixels of the mask: the counts are damaged.'
-    )
-  values = np.arange(len(runs)) % 2 == 1
-  return np.repeat(values, runs).reshape((height, width), order='F')
-
-
-# CheXlocalize (Saporta et al. 2022).
-
-# Its evaluation asks every film for each of these; those of our findings that
-# mean the same. 'Lung Lesion' and 'Airspace Opacity' cover several of ours.
-CHEXLOCALIZE_TASKS = {
-  'Enlarged Cardiomediastinum': None,
-  'Cardiomegaly': 'Cardiomegaly',
-  'Lung Lesion': None,
-  'Airspace Opacity': None,
-  'Edema': 'Edema',
-  'Consolidation': 'Consolidation',
-  'Atelectasis': 'Atelectasis',
-  'Pneumothorax': 'Pneumothorax',
-  'Pleural Effusion': 'Effusion',
-  'Support Devices': None,
-}
-
-
-def write_chexlocalize(
-  path: str, masks: Mapping[str, Mapping[str, Bool[np.ndarray, 'h w']]]
-) -> None:
-  """Writes masks (film -> finding -> mask) as CheXlocalize's segmentations.
-
-  Every film gets all CHEXLOCALIZE_TASKS, with an empty mask where none is
-  given; a finding of ours that is none of them is kept under our name.
-
-  Raises:
-    ValueError: a film without a mask (its size is unknown), or of two sizes.
-  """
-  task_of = {f: task for task, f in CHEXLOCALIZE_TASKS.items() if f}
-  content = {}
-  for name, by_finding in masks.items():
-    sizes = {mask.shape for mask in by_finding.values()}
-    if len(sizes) != 1:
-      raise ValueError(
-        f'The masks of {name!r} have {len(sizes)} sizes; a film needs at '
-        'least one mask, all of its own size.'
-      )
-    empty = rle_encode(np.zeros(sizes.pop(), bool))
-    content[name] = dict.fromkeys(CHEXLOCALIZE_TASKS, empty) | {
-      task_of.get(finding, finding): rle_encode(mask)
-      for finding, mask in by_finding.items()
-    }
-  write_json(path, content)
-
-
-def read_chexlocalize(
-  path: str,
-) -> dict[str, dict[str, Bool[np.ndarray, 'h w']]]:
-  """Film -> finding (our name where it has one) -> mask."""
-  content = _read_json(path)
-  try:
-    return {
-      name: {
-        CHEXLOCALIZE_TASKS.get(task) or task: rle_decode(encoded)
-        for task, encoded in tasks.items()
-      }
-      for name, tasks in content.items()
-    }
-  except (AttributeError, KeyError, TypeError) as error:
-    raise ValueError(
-      f'{path} is not a CheXlocalize segmentation file (film -> task -> size '
-      'and counts).'
-    ) from error
-
-
-def chexlocalize_iou(
-  truth: Bool[np.ndarray, 'h w'],
-  predicted: Bool[np.ndarray, 'h w'] | None,
-  *,
-  true_positives_only: bool = False,
-) -> float:
-  """A film's IoU as CheXlocalize counts it; its mean over films is mIoU.
-
-  NaN (left out of the mean) where the truth is empty. A missed lesion is 0;
-  with `true_positives_only`, that tool's default, it is left out as well, so
-  that misses go unpunished.
-  """
-  if predicted is None:
-    predicted = np.zeros_like(truth)
-  if not truth.any() or (true_positives_only and not predicted.any()):
-    return math.nan
-  return float((truth & predicted).sum() / (truth | predicted).sum())
-
-
-def chexlocalize_hit(
-  truth: Bool[np.ndarray, 'h w'], heatmap: Float[np.ndarray, 'h w']
-) -> float:
-  """1 if the map's first highest pixel lies in the truth, 0 if not; NaN where
-  the truth is empty. Its mean over films is the hit rate."""
-  if not truth.any():
-    return math.nan
-  return float(truth.ravel()[np.argmax(heatmap)])
-
-
-def write_results(
-  path: str,
-  images: Sequence[str],
-  findings: Sequence[str],
-  score: Float[np.ndarray, 'n k'],
-) -> None:
-  """CheXlocalize's results csv: a column per finding, then img_id."""
-
-  def write(f):
-    writer = csv.writer(f, lineterminator='\n')
-    writer.writerow([*map(escape_cell, findings), 'img_id'])
-    for name, row in zip(images, score, strict=True):
-      cells = ['' if math.isnan(v) else repr(float(v)) for v in row]
-      writer.writerow([*cells, escape_cell(name)])
-
-  replace_file(path, write)
-
-
-def read_results(
-  path: str,
-) -> tuple[list[str], list[str], Float[np.ndarray, 'n k']]:
-  """(images, findings, score) of `write_results`."""
-  with open(path, newline='', encoding='utf-8') as f:
-    header, *rows = csv.reader(f)
-  if header[-1:] != ['img_id']:
-    raise ValueError(f'{path} is not a results file: no last column img_id.')
-  score = [[float(c) if c else math.nan for c in row[:-1]] for row in rows]
-  return (
-    [unescape_cell(row[-1]) for row in rows],
-    [unescape_cell(c) for c in header[:-1]],
-    np.array(score, np.float64).reshape(len(rows), len(header) - 1),
-  )

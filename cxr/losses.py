@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float, Num
 
 # (logits 'b k', label 'b k', **weights) -> 'b'
-LossFn = Callable[..., Float[Array, 'b']]
+LossFn = Callable[..., Float[Array, ' b']]
 
 
 def _known_mean(
@@ -35,8 +35,8 @@ def sigmoid_cross_entropy(
   logits: Float[Array, '... k'],
   label: Float[Array, '... k'],
   *,
-  positive_weight: Float[Array, 'k'] | float | None = None,
-  negative_weight: Float[Array, 'k'] | float | None = None,
+  positive_weight: Float[Array, ' k'] | float | None = None,
+  negative_weight: Float[Array, ' k'] | float | None = None,
 ) -> Float[Array, '...']:
   """Mean over the known findings of -w+ y ln f - w- (1 - y) ln(1 - f).
 
@@ -91,7 +91,7 @@ def batch_weights(
 
 def finding_weights(
   label: Float[np.ndarray, 'n k'], *, cap: float
-) -> Float[np.ndarray, 'k']:
+) -> Float[np.ndarray, ' k']:
   """Positive weight per finding, negatives / positives, at most `cap`.
 
   Counted once on the host over the training labels, NaN left out. A finding
@@ -144,7 +144,7 @@ def margin(
 Forward = Callable[[Float[Array, 'n h w 1']], tuple[Float[Array, 'n k'], Any]]
 # (forward, image, adversarial, label, **weights); see `make_objective`.
 Objective = Callable[
-  ..., tuple[Float[Array, 'b'], tuple[dict[str, Array], Any]]
+  ..., tuple[Float[Array, ' b'], tuple[dict[str, Array], Any]]
 ]
 
 OBJECTIVES = ('clean', 'adversarial', 'mixed', 'trades')

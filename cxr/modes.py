@@ -9,7 +9,7 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from cxr import checkpoint, configuration
+from cxr import configuration, run_files
 from cxr.evaluation import compare, evaluate, study
 from cxr.explaining import explain
 from cxr.exporting import export
@@ -107,10 +107,10 @@ def _stored(request: Request) -> tuple[ConfigDict, str]:
       for another run's.
   """
   workdir = request.workdir or os.path.join('runs', request.config.name)
-  config = checkpoint.read_config(workdir)
-  stored = checkpoint.flat(config)
+  config = run_files.read_config(workdir)
+  stored = run_files.flat(config)
   for name, value in request.overrides.items():
-    free = name.startswith((*checkpoint.FREE_FIELDS, 'data.', 'seed'))
+    free = name.startswith((*run_files.FREE_FIELDS, 'data.', 'seed'))
     fixed = not free or name == 'data.image_size'
     if fixed and name in stored and value != stored[name]:
       raise ValueError(
@@ -118,7 +118,7 @@ def _stored(request: Request) -> tuple[ConfigDict, str]:
         'whose weights were made with it; train another run.'
       )
   # Fields that are younger than the run.
-  for name, value in checkpoint.flat(request.config).items():
+  for name, value in run_files.flat(request.config).items():
     if not f'{name}.'.startswith(tuple(f'{other}.' for other in stored)):
       logging.info('%s has no config.%s: %r.', workdir, name, value)
       *sections, field = name.split('.')
@@ -147,7 +147,7 @@ def _locked(workdir: str) -> Iterator[None]:
   if jax.process_index():
     yield
     return
-  with checkpoint.lock(workdir):
+  with run_files.lock(workdir):
     yield
 
 

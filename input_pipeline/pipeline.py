@@ -61,7 +61,7 @@ class Films:
     return self.shape[0]
 
   def __getitem__(
-    self, index: Int[np.ndarray, 'b']
+    self, index: Int[np.ndarray, ' b']
   ) -> UInt8[np.ndarray, 'b h w 1']:
     rows = np.arange(len(self))[index]
     images = np.empty((rows.size, *self.shape[1:]), self.dtype)
@@ -88,13 +88,13 @@ class Split(NamedTuple):
   image: UInt8[np.ndarray, 'n h w 1'] | Films
   label: Float[np.ndarray, 'n k']
   image_name: np.ndarray  # 'n' str
-  patient: Int[np.ndarray, 'n']
+  patient: Int[np.ndarray, ' n']
   view: np.ndarray  # 'n' str: 'PA', 'AP' or ''
-  age: Float[np.ndarray, 'n']  # years, NaN where unknown
+  age: Float[np.ndarray, ' n']  # years, NaN where unknown
   sex: np.ndarray  # 'n' str: 'M', 'F' or ''
   box: Float[np.ndarray, 'm 4']
-  box_image: Int[np.ndarray, 'm']  # row of the box's film
-  box_finding: Int[np.ndarray, 'm']  # index into FINDINGS
+  box_image: Int[np.ndarray, ' m']  # row of the box's film
+  box_finding: Int[np.ndarray, ' m']  # index into FINDINGS
   content: str = ''  # SHA-256 of names, labels, boxes and pixels, in order
 
 
@@ -186,7 +186,7 @@ def _left_out(path: pathlib.Path) -> dict[str, int]:
 
 def index_batches(
   n: int, *, batch_size: int, seed: int, start_step: int = 0
-) -> Iterator[Int[np.ndarray, 'b']]:
+) -> Iterator[Int[np.ndarray, ' b']]:
   """The rows of each global batch from `start_step` on, without end.
 
   A function of its arguments alone: every cache, process and continuation
@@ -265,7 +265,7 @@ def eval_batches(
   split: Split,
   *,
   batch_size: int,
-  index: Int[np.ndarray, 'n'] | None = None,
+  index: Int[np.ndarray, ' n'] | None = None,
   process_index: int = 0,
   process_count: int = 1,
 ) -> Iterator[dict[str, np.ndarray]]:

@@ -9,9 +9,8 @@ import optax
 import pytest
 
 from configs import default
-from cxr import checkpoint, sharding
+from cxr import checkpoint, inference, run_files, sharding, train_state
 from cxr.models import architectures
-from cxr.training import train_state
 from input_pipeline.findings import FINDINGS
 
 
@@ -42,7 +41,7 @@ def make_state(step):
 
 
 def write(workdir, config, steps=(3, 7)):
-  checkpoint.write_config(str(workdir), config)
+  run_files.write_config(str(workdir), config)
   saver = checkpoint.checkpointer(
     str(workdir), best_metric='val/auroc', writes=True
   )
@@ -70,7 +69,7 @@ def test_latest_and_best_come_back(run):
   config = make_config()
   for which, step in (('latest', 7), ('best', 3)):
     config.evaluate.checkpoint = which
-    _, _, variables, found = checkpoint.load_model(str(run), config)
+    _, _, variables, found = inference.load_model(str(run), config)
     assert found == step
     expected = train_state.variables(make_state(step))
     jax.tree.map(np.testing.assert_array_equal, variables, expected)
@@ -86,9 +85,9 @@ def test_latest_and_best_come_back(run):
 )  # fmt: skip
 def test_another_models_weights_are_refused(run, name, value):
   config = make_config()
-  there = checkpoint.flat(config)[name]
+  there = run_files.flat(config)[name]
   config.update_from_flattened_dict({name: value})
-  for read in (checkpoint.load_model, restore):
+  for read in (inference.load_model, restore):
     with pytest.raises(ValueError, match='another model') as error:
       read(str(run), config)
     assert f'{name} ({there!r} there, {value!r} here)' in str(error.value)
@@ -99,7 +98,7 @@ def test_another_order_of_findings_is_refused(run, monkeypatch):
   other = (FINDINGS[1], FINDINGS[0], *FINDINGS[2:])
   monkeypatch.setattr(checkpoint, 'FINDINGS', other)
   with pytest.raises(ValueError, match=r"findings \(\['Atelectasis', 'Card"):
-    checkpoint.load_model(str(run), make_config())
+    inference.load_model(str(run), make_config())
 
 
 @pytest.mark.parametrize('damage', ['truncated', 'emptied', 'removed', 'noise'])
@@ -116,7 +115,7 @@ def test_a_damaged_checkpoint_is_named_and_the_way_back(run, damage):
       path.write_bytes(bytes(b ^ 0x55 for b in data))
     else:
       path.write_bytes(data[: len(data) // 2] if damage == 'truncated' else b'')
-  for read in (checkpoint.load_model, restore):
+  for read in (inference.load_model, restore):
     with pytest.raises(ValueError, match=r'checkpoints/7 cannot be read') as e:
       read(str(run), make_config())
     assert 'goes on from step 3' in str(e.value) and '\n' not in str(e.value)
@@ -125,7 +124,7 @@ def test_a_damaged_checkpoint_is_named_and_the_way_back(run, damage):
 def test_damaged_metrics_are_named(run):
   (run / 'checkpoints' / '7' / 'metrics' / 'metrics').write_text('{"val')
   with pytest.raises(ValueError, match='is damaged .* goes on from') as error:
-    checkpoint.load_model(str(run), make_config())
+    inference.load_model(str(run), make_config())
   assert str(run) in str(error.value) and '\n' not in str(error.value)
 
 

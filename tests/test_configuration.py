@@ -7,9 +7,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import baseline, default, densenet, robust
-from cxr import checkpoint, configuration, modes
+from cxr import configuration, modes, run_files
 
-FIELDS = checkpoint.flat(default.get_config())
+FIELDS = run_files.flat(default.get_config())
 # What no field takes: another type, no number, nothing, or out of any range.
 STRANGE = (
   None, [], {}, (), ('',), (None,), ((1.0,),), math.nan, math.inf, -math.inf,
@@ -107,7 +107,7 @@ def test_what_no_network_has_is_refused_before_films_are_read():
 
 def stored(tmp_path, overrides=None, change=lambda fields: None):
   config = default.get_config('smoke')
-  checkpoint.write_config(str(tmp_path), config)
+  run_files.write_config(str(tmp_path), config)
   path = tmp_path / 'config.json'
   fields = json.loads(path.read_text())
   change(fields)
@@ -167,4 +167,4 @@ def test_a_config_written_by_hand_is_checked_too(tmp_path, change, message):
 def test_a_damaged_config_is_named(tmp_path, text):
   (tmp_path / 'config.json').write_bytes(text.encode('latin-1'))
   with pytest.raises(ValueError, match=r'config\.json'):
-    checkpoint.read_config(str(tmp_path))
+    run_files.read_config(str(tmp_path))

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from configs import robust
-from cxr import checkpoint, data, sharding
+from cxr import data, inference, sharding
 from cxr.models import architectures
 from cxr.training import train
 from input_pipeline import phantom
@@ -90,7 +90,7 @@ def alone(fields, tmp_path_factory):
 
 
 def variables_of(workdir):
-  return checkpoint.load_model(str(workdir))[2:]
+  return inference.load_model(str(workdir))[2:]
 
 
 def losses_of(workdir):
@@ -329,14 +329,14 @@ def test_two_processes_are_one(pair, alone):
 def test_two_processes_evaluate_as_one(pair, fields):
   """Logits of predictions.csv, clean and attacked, against one device's."""
   workdir, _, _ = pair
-  config, model, variables, _ = checkpoint.load_model(str(workdir))
+  config, model, variables, _ = inference.load_model(str(workdir))
   split = data.load(config)['test']
   with open(workdir / 'predictions.csv') as f:
     rows = [r for r in csv.DictReader(f) if r['split'] == 'test']
   for num_devices in (1, 4):
     mesh = sharding.make_mesh(num_devices)
-    clean = train.predict_split(
-      train.make_predict(model, mesh),
+    clean = inference.predict_split(
+      inference.make_predict(model, mesh),
       sharding.replicate(mesh, variables),
       mesh,
       split,

@@ -21,8 +21,9 @@ from PIL import Image
 
 import main as main_module
 from configs import baseline, robust
-from cxr import checkpoint, files, modes
+from cxr import inference, modes, run_files
 from cxr.evaluation import evaluate
+from cxr.exporting import chexlocalize
 from cxr.training import train
 from input_pipeline.findings import FINDINGS
 
@@ -144,7 +145,7 @@ def test_report_is_made_from_the_csv_files_alone(runs):
 
 def test_report_of_what_an_older_version_left_is_a_sentence(runs, tmp_path):
   report = lambda: evaluate.summarize(
-    checkpoint.read_config(str(runs / 'baseline')), str(tmp_path)
+    run_files.read_config(str(runs / 'baseline')), str(tmp_path)
   )
   left = read_json(runs / 'baseline' / 'evaluation.json')
   del left['batch_stats']
@@ -197,7 +198,7 @@ def test_other_rules_fused_stages_and_files_for_other_tools(
   with np.load(folder / 'maps-layer_cam.npz') as stored:
     films = len(stored['name'])
     assert stored['maps'].shape == (films, 64, 64, 8)
-  names, _, hits = files.read_results(
+  names, _, hits = chexlocalize.read_results(
     str(folder / 'chexlocalize-layer_cam-hit.csv')
   )
   assert len(names) == films
@@ -334,9 +335,9 @@ def test_the_exported_program_gives_the_logits_of_predictions_csv(
 
 def params(workdir):
   """Of the latest checkpoint: the variables and the step."""
-  config = checkpoint.read_config(str(workdir))
+  config = run_files.read_config(str(workdir))
   config.evaluate.checkpoint = 'latest'
-  _, _, variables, step = checkpoint.load_model(str(workdir), config)
+  _, _, variables, step = inference.load_model(str(workdir), config)
   return variables, step
 
 
@@ -506,11 +507,11 @@ def test_a_workdir_of_another_run_is_not_written_over(runs, data_dir):
 
 
 def test_two_runs_do_not_share_a_workdir(tmp_path):
-  held = checkpoint.lock(str(tmp_path))
+  held = run_files.lock(str(tmp_path))
   with pytest.raises(ValueError, match='Another run is at work'):
-    checkpoint.lock(str(tmp_path))
+    run_files.lock(str(tmp_path))
   held.close()
-  checkpoint.lock(str(tmp_path)).close()
+  run_files.lock(str(tmp_path)).close()
 
 
 def test_a_batch_that_does_not_divide(data_dir, tmp_path):

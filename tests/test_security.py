@@ -8,10 +8,10 @@ import pathlib
 import numpy as np
 import pytest
 
-from cxr import checkpoint, files
+from cxr import files, inference
 from cxr.explaining import explain
-from tests.input_pipeline import test_chestxray14 as made
 from tests.explaining import test_explain, test_radiograph
+from tests.input_pipeline import test_chestxray14 as made
 
 ROOT = pathlib.Path(__file__).parents[1]
 SOURCES = sorted(
@@ -182,7 +182,7 @@ def test_dicom_text_never_reaches_an_output(
   (films / 'damaged.dcm').write_bytes(data.replace(b'LO', b'Zz', 3))
   (films / 'lateral.dcm').write_bytes(data.replace(b'PYFILM', b'LATERAL'))
   monkeypatch.setattr(
-    checkpoint, 'load_model', lambda workdir, config: (config, None, None, 7)
+    inference, 'load_model', lambda workdir, config: (config, None, None, 7)
   )
   monkeypatch.setattr(
     explain,

@@ -136,8 +136,8 @@ def zero_gradient(
 
 
 def black_box_wins(
-  white_box: Float[np.ndarray, 'n'],
-  black_box: Float[np.ndarray, 'n'],
+  white_box: Float[np.ndarray, ' n'],
+  black_box: Float[np.ndarray, ' n'],
   *,
   tolerance: float = 1e-3,
   limit: float = 0.05,
@@ -172,8 +172,8 @@ def not_converged(short: float, long: float, *, limit: float = 0.01) -> dict:
 
 
 def larger_epsilon_weaker(
-  epsilon: Float[np.ndarray, 'e'],
-  figure: Float[np.ndarray, 'e'],
+  epsilon: Float[np.ndarray, ' e'],
+  figure: Float[np.ndarray, ' e'],
   *,
   limit: float = 0.005,
 ) -> dict:

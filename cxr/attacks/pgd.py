@@ -145,7 +145,7 @@ def fgsm(
 
 def targeted_loss(
   finding: int | Num[Array, ''], direction: str, *, hold_weight: float = 1.0
-) -> Callable[[Float[Array, 'k'], Float[Array, 'k']], Scalar]:
+) -> Callable[[Float[Array, ' k'], Float[Array, ' k']], Scalar]:
   """Loss of an attack that hides or plants one finding and moves no other.
 
   Args:
@@ -177,7 +177,7 @@ METHODS = ('fgsm', 'pgd', 'apgd', 'square')
 
 def make_attack(
   apply_fn: Callable[[Any, Float[Array, 'b h w 1']], Float[Array, 'b k']],
-  loss_fn: Callable[[Float[Array, 'k'], Any], Scalar],
+  loss_fn: Callable[[Float[Array, ' k'], Any], Scalar],
   *,
   epsilon: float,
   method: str = 'pgd',
@@ -326,7 +326,7 @@ def make_attack(
   return attack
 
 
-def _keys(key: Key[Array, '...'], batch_size: int) -> Key[Array, 'b']:
+def _keys(key: Key[Array, '...'], batch_size: int) -> Key[Array, ' b']:
   if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
     raise ValueError('An attack takes typed keys; make them by jax.random.key.')
   if key.ndim == 0:
@@ -342,7 +342,7 @@ def _keys(key: Key[Array, '...'], batch_size: int) -> Key[Array, 'b']:
 def worst_case(
   attacks: Sequence[Attack],
   apply_fn: Callable[[Any, Float[Array, 'b h w 1']], Float[Array, 'b k']],
-  loss_fn: Callable[[Float[Array, 'k'], Any], Scalar],
+  loss_fn: Callable[[Float[Array, ' k'], Any], Scalar],
 ) -> Attack:
   """Returns the attack that gives each image the worst of `attacks`.
 

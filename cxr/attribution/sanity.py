@@ -23,7 +23,7 @@ Image = Float[Array, 'h w 1']
 
 def correlation(
   a: Maps, b: Maps, *, rank: bool = False
-) -> Float[np.ndarray, 'b *k']:
+) -> Float[np.ndarray, ' b *k']:
   """Pearson's, or Spearman's rank, correlation over the pixels of each map.
 
   Two constant maps agree (1); a constant and a varying one do not (0).
@@ -53,9 +53,9 @@ def ssim(
   a: Maps,
   b: Maps,
   *,
-  data_range: float | Float[np.ndarray, 'b *k'],
+  data_range: float | Float[np.ndarray, ' b *k'],
   sigma: float = 1.5,
-) -> Float[np.ndarray, 'b *k']:
+) -> Float[np.ndarray, ' b *k']:
   """Structural similarity of each pair of maps: Wang et al. 2004, equation 13.
 
   Means and covariances under a Gaussian of `sigma` pixels, cut at 3.5 sigma;
@@ -184,7 +184,7 @@ def perturbation_curve(
   *,
   num_steps: int = 20,
   chunk: int = 8,
-) -> Float[Array, 's']:
+) -> Float[Array, ' s']:
   """Scores on the way from one image to another, hottest pixels first.
 
   s = num_steps + 1 values, at equal shares of pixels; equal heat goes row by
@@ -213,7 +213,7 @@ def deletion(
   baseline: Image | float = 0.0,
   num_steps: int = 20,
   chunk: int = 8,
-) -> Float[Array, 's']:
+) -> Float[Array, ' s']:
   """Score as the hottest pixels turn to `baseline` (Petsiuk et al. 2018).
 
   With a probability for a score, the lower the `area`, the better the map.
@@ -232,7 +232,7 @@ def insertion(
   sigma: float = 0.05,
   num_steps: int = 20,
   chunk: int = 8,
-) -> Float[Array, 's']:
+) -> Float[Array, ' s']:
   """Score as the hottest pixels of a blurred film turn sharp.
 
   Petsiuk et al. 2018; `sigma` is the blur in image heights. The higher the
@@ -257,7 +257,7 @@ def stability(
   *,
   noise: float = 0.01,
   num_samples: int = 4,
-) -> Float[np.ndarray, 'b *k']:
+) -> Float[np.ndarray, ' b *k']:
   """Mean rank correlation of the map with the maps of noisy copies.
 
   The noise is Gaussian, of standard deviation `noise` in [0, 1] pixels, clipped
@@ -274,7 +274,7 @@ def stability(
   return np.mean(rows, 0)
 
 
-def sameness(maps: Maps) -> Float[np.ndarray, 'b *k']:
+def sameness(maps: Maps) -> Float[np.ndarray, ' b *k']:
   """Correlation of each film's map with the mean of all other films' maps.
 
   Near 1: one map for every film. Networks that never see a finding put its peak
@@ -317,7 +317,7 @@ def body_mask(
 
 def share_outside(
   maps: Maps, mask: Bool[np.ndarray, 'b h w']
-) -> Float[np.ndarray, 'b *k']:
+) -> Float[np.ndarray, ' b *k']:
   """Share of |map| that lies outside the mask.
 
   NaN for a map of zeros, and where the mask is empty: there is no such region.
@@ -331,7 +331,7 @@ def share_outside(
 
 def share_in_span(
   maps: Maps, basis: Float[np.ndarray, 'n h w']
-) -> Float[np.ndarray, 'b *k']:
+) -> Float[np.ndarray, ' b *k']:
   """Share of a map's energy, less its mean, that the basis images span.
 
   A map of white noise has n / (h w - 1) of it there; NaN for a constant map.
@@ -345,7 +345,7 @@ def share_in_span(
 
 def cause_attribution(
   gradient: Maps, difference: Float[Array, 'b h w 1']
-) -> Float[np.ndarray, 'b *k']:
+) -> Float[np.ndarray, ' b *k']:
   """<gradient, difference>: what a cause adds to the score, to first order.
 
   `difference` is the film minus the film without the cause (a lesion, a
@@ -360,10 +360,10 @@ def cause_attribution(
 
 
 def causal_effect(
-  logits_fn: Callable[[Float[Array, 'b h w 1']], Float[Array, 'b *k']],
+  logits_fn: Callable[[Float[Array, 'b h w 1']], Float[Array, ' b *k']],
   image: Float[Array, 'b h w 1'],
   without: Float[Array, 'b h w 1'],
-) -> Float[np.ndarray, 'b *k']:
+) -> Float[np.ndarray, ' b *k']:
   """What a cause adds to the score: score(film) - score(film without it)."""
   with_cause, no_cause = logits_fn(image), logits_fn(without)
   return np.asarray(with_cause, np.float64) - np.asarray(no_cause, np.float64)

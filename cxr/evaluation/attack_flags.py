@@ -15,9 +15,8 @@ from jaxtyping import Float
 from cxr import data, losses, sharding
 from cxr.attacks import checks
 from cxr.evaluation import named_attacks
-from cxr.inference import Subject
+from cxr.inference import Subject, by_index, make_predict, predict_split
 from cxr.statistics import bootstrap, metrics
-from cxr.training.train import by_index, make_predict, predict_split
 
 CALLS = 2  # of the model on the same films
 LONG_STEPS = 100  # of the PGD that the evaluation's own is held against

@@ -4,12 +4,11 @@ The first run is what the others are compared with: differences are theirs
 minus its.
 """
 
-import json
 import os
 
 from absl import logging
 
-from cxr import checkpoint, files
+from cxr import files, run_files
 from cxr.evaluation import paired_summary
 from cxr.reporting import pages
 
@@ -51,14 +50,14 @@ def check(workdirs: tuple[str, ...]) -> None:
     )
   hashes = {}
   for workdir in workdirs:
-    checkpoint.read_config(workdir)
+    run_files.read_config(workdir)
     for name in ('metrics.json', 'data.json', 'predictions.csv', 'boxes.csv'):
       if not os.path.exists(os.path.join(workdir, name)):
         raise FileNotFoundError(
           f'No {name} in {workdir}; run --mode=evaluate first.'
         )
-    with open(os.path.join(workdir, 'data.json')) as f:
-      hashes[workdir] = json.load(f)['splits']['test']['sha256']
+    splits = run_files.read(workdir, 'data.json', 'splits')['splits']
+    hashes[workdir] = splits['test']['sha256']
   if len(set(hashes.values())) > 1:
     raise ValueError(
       'The runs were tested on different films ('

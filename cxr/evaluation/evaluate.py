@@ -3,8 +3,8 @@ calibration.json.
 
 The device's work is stored part by part under <workdir>/evaluation/<key>, so
 that an interrupted evaluation goes on; `key` stands for everything that moves
-a figure. The csv files (cxr/evaluation/stored_rows.py, cxr/evaluation/measures.py) are written from
-the parts, and every figure from the csv files (cxr/evaluation/summary.py).
+a figure. The csv files (stored_rows.py, measures.py) are written from the
+parts, and every figure from the csv files (summary.py).
 """
 
 import hashlib
@@ -20,7 +20,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from cxr import checkpoint, data, files, inference, losses, sharding
+from cxr import data, files, inference, losses, run_files, sharding
 from cxr.evaluation import (
   attack_flags,
   localize,
@@ -32,10 +32,9 @@ from cxr.evaluation import (
   summary,
 )
 from cxr.exporting import boxes_and_masks
-from cxr.inference import Subject
+from cxr.inference import Subject, by_index, make_predict, predict_split
 from cxr.localization import regions
 from cxr.reporting import card, pages, tables
-from cxr.training.train import by_index, make_predict, predict_split
 from input_pipeline import workers
 from input_pipeline.findings import FINDINGS
 
@@ -62,7 +61,7 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
     ValueError: the config or the data do not fit.
   """
   mesh = sharding.make_mesh()
-  config, model, variables, step = checkpoint.load_model(workdir, config)
+  config, model, variables, step = inference.load_model(workdir, config)
   variables = sharding.replicate(mesh, variables)
   splits = data.load(config)
   described = data.write_summary(workdir, config, splits)
@@ -112,8 +111,8 @@ def summarize(config: ConfigDict, workdir: str) -> None:
     FileNotFoundError, ValueError: the workdir was not evaluated, or by a
       version that wrote less.
   """
-  described = _left(workdir, 'data.json', 'splits')
-  details = _left(
+  described = run_files.read(workdir, 'data.json', 'splits')
+  details = run_files.read(
     workdir, 'evaluation.json', 'step', 'batch_stats', 'audits', 'map_size'
   )
   figures = summary.summarize(
@@ -147,29 +146,6 @@ def summarize(config: ConfigDict, workdir: str) -> None:
     )
   card.write(workdir)
   pages.write(workdir)
-
-
-def _left(workdir: str, name: str, *fields: str) -> dict:
-  """A JSON file that an evaluation left in the workdir."""
-  path = os.path.join(workdir, name)
-  if not os.path.exists(path):
-    raise FileNotFoundError(
-      f'No {name} in {workdir}; run --mode=evaluate first.'
-    )
-  try:
-    with open(path) as f:
-      stored = json.load(f)
-  except ValueError as e:
-    raise ValueError(
-      f'{path} is damaged ({e}); run --mode=evaluate again.'
-    ) from e
-  missing = [field for field in fields if field not in stored]
-  if missing:
-    raise ValueError(
-      f'{path} has no {missing[0]!r}: an older version wrote it; run '
-      '--mode=evaluate again.'
-    )
-  return stored
 
 
 def versions() -> dict[str, str]:
@@ -222,16 +198,14 @@ def _stored(path: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
     return np.load(path, allow_pickle=False)
   value = compute()
   if jax.process_index() == 0:
-    temporary = path + '.tmp.npy'
-    np.save(temporary, value)
-    os.replace(temporary, path)
+    with files.replacing(path, '.npy') as temporary:
+      np.save(temporary, value)
   return value
 
 
 def _save_maps(path: str, name: np.ndarray, maps: np.ndarray) -> None:
-  temporary = path + '.tmp.npz'
-  np.savez_compressed(temporary, name=name, maps=maps)
-  os.replace(temporary, path)
+  with files.replacing(path, '.npz') as temporary:
+    np.savez_compressed(temporary, name=name, maps=maps)
 
 
 # Logits, clean and attacked.
@@ -366,8 +340,7 @@ def _boxes(
   # The rows say which films are examples, so every process needs them.
   sharding.wait_for_all('boxes')
   for _, path, _ in waiting:
-    with open(path) as f:
-      rows += localize.from_plain(json.load(f))
+    rows += localize.from_plain(files.read_json(path))
   return rows, grids
 
 
@@ -378,12 +351,12 @@ def _all_maps(
   chexlocalize = 'chexlocalize' in config.evaluate.export
 
   def done(name, *, of_model=False):
-    files = [f'boxes-{name}.json']
+    needed = [f'boxes-{name}.json']
     if of_model and config.evaluate.save_maps:
-      files.append(f'maps-{name}.npz')
+      needed.append(f'maps-{name}.npz')
     if of_model and chexlocalize:
-      files += boxes_and_masks.chexlocalize_files(name)
-    return all(os.path.exists(os.path.join(parts, f)) for f in files)
+      needed += boxes_and_masks.chexlocalize_files(name)
+    return all(os.path.exists(os.path.join(parts, f)) for f in needed)
 
   batch_size = sharding.round_up(mesh, config.evaluate.batch_size)
   key = jax.random.key(config.seed)
@@ -471,8 +444,7 @@ def _checks(of: Subject, parts: str) -> list[dict]:
       files.write_json(path, flags)
   if jax.process_index() or not films:
     return []  # the first process writes and reads
-  with open(path) as f:
-    flags = json.load(f)
+  flags = files.read_json(path)
   for flag in flags:
     if flag['raised']:
       logging.warning('%s: %s', flag['name'], flag['why'])

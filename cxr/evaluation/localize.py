@@ -5,7 +5,6 @@ of a finding can only earn false positives, and they count.
 """
 
 import functools
-import os
 import zlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -16,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
-from cxr import data, sharding
+from cxr import data, files, sharding
 from cxr.attribution import by_name, cam
 from cxr.localization import regions
 from cxr.models import architectures
@@ -36,9 +35,9 @@ CONTROLS = ('random', 'centre', 'mean_box')
 class BoxedFilms(NamedTuple):
   """The films with a box: row in the split, and the truth per finding."""
 
-  row: Int[np.ndarray, 'n']
+  row: Int[np.ndarray, ' n']
   name: np.ndarray
-  patient: Int[np.ndarray, 'n']
+  patient: Int[np.ndarray, ' n']
   truth: Float[np.ndarray, 'n 8 4']  # NaN where the film has no such box
 
 
@@ -211,7 +210,7 @@ def control_maps(
 def score(
   maps: Float[np.ndarray, 'n h w'],
   truth: Float[np.ndarray, 'n 4'],
-  patient: Int[np.ndarray, 'n'],
+  patient: Int[np.ndarray, ' n'],
   rules: Sequence[str],
 ) -> dict[str, list[dict]]:
   """`localization.score_finding`, at module level for the worker processes."""
@@ -291,9 +290,8 @@ def save_examples(
     )
     for method, of_film in maps.items()
   }
-  temporary = path + '.tmp.npz'
-  np.savez_compressed(temporary, **arrays)
-  os.replace(temporary, path)
+  with files.replacing(path, '.npz') as temporary:
+    np.savez_compressed(temporary, **arrays)
 
 
 def to_plain(rows: list[dict]) -> list[dict]:

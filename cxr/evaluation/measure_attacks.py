@@ -14,10 +14,9 @@ from cxr import data, sharding
 from cxr.attacks import pgd
 from cxr.attribution import by_name, saliency, sanity
 from cxr.evaluation import localize, measures, named_attacks
-from cxr.inference import Subject
+from cxr.inference import Subject, by_index, make_predict, predict_split
 from cxr.localization import regions
 from cxr.statistics import metrics
-from cxr.training.train import by_index, make_predict, predict_split
 from input_pipeline.findings import BOXED, FINDINGS
 
 
@@ -111,7 +110,7 @@ def targeted(of: Subject) -> list[measures.Measure]:
 def targeted_values(
   before: Float[np.ndarray, 'n k'],
   after: Float[np.ndarray, 'k n k'],
-  threshold: Float[np.ndarray, 'k'],
+  threshold: Float[np.ndarray, ' k'],
 ) -> dict[str, Float[np.ndarray, 'n k']]:
   """What attacks did; after[i] are the logits under that on finding i."""
   # float32 on both sides: a threshold is a film's own logit.
@@ -209,7 +208,7 @@ def under_attack(of: Subject) -> list[measures.Measure]:
 
 def similarity(
   a: Float[np.ndarray, 'p h w'], b: Float[np.ndarray, 'p h w']
-) -> dict[str, Float[np.ndarray, 'p']]:
+) -> dict[str, Float[np.ndarray, ' p']]:
   """Of each pair of maps, neither of which depends on the maps' scale.
 
   SSIM is of maps divided by their largest magnitude, which keeps sign and zero,

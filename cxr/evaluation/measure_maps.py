@@ -42,7 +42,7 @@ def _images(of: Subject, rows, split='test') -> Float[np.ndarray, 'n h w 1']:
 def _in_batches(
   of: Subject,
   fn: Callable,
-  rows: Int[np.ndarray, 'n'],
+  rows: Int[np.ndarray, ' n'],
   *arrays: np.ndarray,
   batch_size: int | None = None,
 ):
@@ -280,7 +280,7 @@ def _make_curves(of: Subject) -> Callable:
 
 def _spread(
   wanted: Bool[np.ndarray, 'n k'], count: int
-) -> tuple[Int[np.ndarray, 'm'], Int[np.ndarray, 'm']]:
+) -> tuple[Int[np.ndarray, ' m'], Int[np.ndarray, ' m']]:
   """(row, column) of some `count` wanted entries, as many of each column as
   there are, up to an equal share; 0: all."""
   share = max(1, count // wanted.shape[1]) if count else len(wanted)

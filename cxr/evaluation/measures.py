@@ -76,7 +76,7 @@ class Measure(NamedTuple):
 
   measure: str
   image: np.ndarray  # 'n' str
-  patient: Int[np.ndarray, 'n']
+  patient: Int[np.ndarray, ' n']
   value: Float[np.ndarray, 'n k']
   method: str = ''
   condition: str = ''

@@ -1,6 +1,5 @@
 """The attacks that config.evaluate names: made, labelled, audited."""
 
-import json
 import os
 from collections.abc import Callable
 
@@ -93,7 +92,6 @@ class Audit:
       files.write_json(path, merged)
     if not os.path.exists(path):
       return {}
-    with open(path) as f:
-      found = json.load(f)
+    found = files.read_json(path)
     logging.info(checks.told(found['audit']))
     return found

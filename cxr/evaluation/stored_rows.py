@@ -173,7 +173,7 @@ class Boxes(NamedTuple):
   box: np.ndarray  # 'sum(count) 4': predicted boxes, row after row
   score: np.ndarray  # 'n s', in the order of localization.SCORES
 
-  def rows(self, index: Int[np.ndarray, 'm']) -> 'Boxes':
+  def rows(self, index: Int[np.ndarray, ' m']) -> 'Boxes':
     """The rows of these numbers, in this order."""
     start = np.cumsum(self.count) - self.count
     box = [np.arange(start[i], start[i] + self.count[i]) for i in index]

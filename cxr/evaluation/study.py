@@ -22,7 +22,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float
 
-from cxr import checkpoint, files
+from cxr import files, run_files
 from cxr.evaluation import box_figures, compare, measures, stored_rows, summary
 from cxr.reporting import part_study, plots
 from cxr.statistics import bootstrap, ratios
@@ -33,7 +33,7 @@ class Sampled(NamedTuple):
 
   names: tuple[str, ...]  # 'mean' and findings
   films: tuple[str, ...]  # sorted
-  value: Float[np.ndarray, 'm']
+  value: Float[np.ndarray, ' m']
   samples: Float[np.ndarray, 'r m']
   counts: Sequence[Mapping]  # what stats.figure says of each
 
@@ -123,11 +123,9 @@ def group(workdirs: Sequence[str]) -> dict[str, list[str]]:
   for workdir in workdirs:
     fields = {
       name: value
-      for name, value in checkpoint.flat(
-        checkpoint.read_config(workdir)
-      ).items()
+      for name, value in run_files.flat(run_files.read_config(workdir)).items()
       if name not in ('seed', 'preset')
-      and not name.startswith(checkpoint.FREE_FIELDS)
+      and not name.startswith(run_files.FREE_FIELDS)
     }
     key = json.dumps(fields, sort_keys=True, default=str)
     keys.setdefault(key, []).append(workdir)
@@ -153,15 +151,13 @@ def _spelled(value) -> str:
 
 
 def _seed(workdir: str) -> int:
-  return checkpoint.read_config(workdir).seed
+  return run_files.read_config(workdir).seed
 
 
 def _made_with(workdir: str) -> dict:
   """What a figure's reader needs to find the run again."""
-  with open(os.path.join(workdir, 'data.json'), encoding='utf-8') as f:
-    data = json.load(f)
-  with open(os.path.join(workdir, 'metrics.json'), encoding='utf-8') as f:
-    evaluated = json.load(f)
+  data = run_files.read(workdir, 'data.json', 'splits')
+  evaluated = run_files.read(workdir, 'metrics.json')
   return {
     'run': workdir,
     'seed': _seed(workdir),

@@ -70,7 +70,7 @@ def _figures(names, values, samples, counts) -> dict[str, dict]:
 
 def sample_ranking(
   block: stored_rows.Predictions, make: Callable, **options
-) -> tuple[Float[np.ndarray, 'm'], Float[np.ndarray, 'r m']]:
+) -> tuple[Float[np.ndarray, ' m'], Float[np.ndarray, 'r m']]:
   """`make` (make_auroc, say) of the films: its mean over findings and each,
   and the same of every resample; `options`: num_resamples and seed."""
   unit, num_units = bootstrap.units(block.patient)

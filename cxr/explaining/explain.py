@@ -40,7 +40,7 @@ from ml_collections import ConfigDict
 from PIL import Image, ImageDraw, ImageFont
 from scipy import special
 
-from cxr import checkpoint, files
+from cxr import files, inference, run_files
 from cxr.attribution import by_name
 from cxr.evaluation import localize
 from cxr.explaining import radiograph
@@ -126,8 +126,8 @@ def explain(
     skipped['hidden'],
     skipped['other'],
   )
-  config, model, variables, step = checkpoint.load_model(workdir, config)
-  stored = checkpoint.read_calibration(
+  config, model, variables, step = inference.load_model(workdir, config)
+  stored = run_files.read_calibration(
     workdir, step, config.evaluate.batch_stats
   )
   if stored is None:
@@ -280,7 +280,7 @@ def explain_films(
           }
         )
   for method, rows in coco.items():
-    files.write_coco(
+    coco.write_coco(
       os.path.join(output_dir, f'coco_{method}.json'), sizes, rows, findings
     )
   return Explained(cases, len(sizes), errors)

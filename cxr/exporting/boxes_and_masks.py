@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from cxr import files
 from cxr.evaluation.localize import BoxedFilms
+from cxr.exporting import chexlocalize, coco
 from cxr.localization import regions
 from input_pipeline.findings import BOXED, FINDINGS
 
@@ -55,13 +55,13 @@ def write_chexlocalize(
       true = truth[name][finding] = regions.box_mask(box, size)
       mask = masks[name][finding] = heatmap > min(levels[i])
       scores[:, i, k] = (
-        files.chexlocalize_iou(true, mask),
-        files.chexlocalize_hit(true, heatmap),
+        chexlocalize.chexlocalize_iou(true, mask),
+        chexlocalize.chexlocalize_hit(true, heatmap),
       )
-  files.write_chexlocalize(path(_TRUTH), truth)
-  files.write_chexlocalize(path(f'chexlocalize-{method}.json'), masks)
+  chexlocalize.write_chexlocalize(path(_TRUTH), truth)
+  chexlocalize.write_chexlocalize(path(f'chexlocalize-{method}.json'), masks)
   for kind, score in zip(('iou', 'hit'), scores, strict=True):
-    files.write_results(
+    chexlocalize.write_results(
       path(f'chexlocalize-{method}-{kind}.csv'), list(truth), BOXED, score
     )
 
@@ -101,6 +101,6 @@ def write_coco(
           yield name, finding, box, 1 / (1 + np.exp(-logit))
 
   path = lambda of: os.path.join(folder, f'coco-{of}.json')
-  files.write_coco(path('truth'), images, true_boxes(), BOXED)
+  coco.write_coco(path('truth'), images, true_boxes(), BOXED)
   for method in dict.fromkeys(row['method'] for row in chosen):
-    files.write_coco(path(method), images, predicted(method), BOXED)
+    coco.write_coco(path(method), images, predicted(method), BOXED)

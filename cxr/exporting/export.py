@@ -23,7 +23,7 @@ from absl import logging
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from cxr import checkpoint
+from cxr import files, inference, run_files
 from cxr.attribution import cam
 from cxr.models import architectures, layers, pretrained, resnet
 from cxr.reporting import card
@@ -53,8 +53,8 @@ def export(config: ConfigDict, workdir: str, output_dir: str = '') -> str:
     FileNotFoundError: the workdir has no checkpoint.
   """
   output_dir = output_dir or os.path.join(workdir, 'export')
-  config, model, variables, step = checkpoint.load_model(workdir, config)
-  stored = checkpoint.read_calibration(
+  config, model, variables, step = inference.load_model(workdir, config)
+  stored = run_files.read_calibration(
     workdir, step, config.evaluate.batch_stats
   )
   fitted = None
@@ -174,7 +174,5 @@ def _torch(c) -> dict | None:
 
 
 def _write(path: str, content: bytes) -> None:
-  temporary = f'{path}.tmp'
-  with open(temporary, 'wb') as f:
+  with files.replacing(path) as temporary, open(temporary, 'wb') as f:
     f.write(content)
-  os.replace(temporary, path)

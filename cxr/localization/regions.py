@@ -134,7 +134,7 @@ def iobb(
 # A box on the pixel grid.
 
 
-def _cover(start: float, stop: float, size: int) -> Float[np.ndarray, 's']:
+def _cover(start: float, stop: float, size: int) -> Float[np.ndarray, ' s']:
   """The share of each of `size` cells of [0, 1] that [start, stop) covers."""
   edges = np.arange(size + 1) / size
   inside = np.minimum(edges[1:], stop) - np.maximum(edges[:-1], start)
@@ -332,7 +332,7 @@ def iou_by_fraction(
   truth: Float[np.ndarray, '4'],
   *,
   fractions: Sequence[float] = FRACTIONS,
-) -> Float[np.ndarray, 'l']:
+) -> Float[np.ndarray, ' l']:
   """The best box's IoU at each level."""
   heatmap = clean(heatmap)
   low, high = heatmap.min(), heatmap.max()
@@ -343,7 +343,7 @@ def iou_by_fraction(
   return best
 
 
-def has_box(truth: Float[np.ndarray, 'n 4']) -> Bool[np.ndarray, 'n']:
+def has_box(truth: Float[np.ndarray, 'n 4']) -> Bool[np.ndarray, ' n']:
   """A row of NaN stands for a film without a box of the finding."""
   return ~np.isnan(truth).any(axis=-1)
 
@@ -359,8 +359,8 @@ def make_iou_table(
 
 
 def patient_folds(
-  patient: Int[np.ndarray, 'n'], *, num_folds: int, seed: int
-) -> Int[np.ndarray, 'n']:
+  patient: Int[np.ndarray, ' n'], *, num_folds: int, seed: int
+) -> Int[np.ndarray, ' n']:
   """The fold of each row; a patient's rows share one."""
   _, index = np.unique(patient, return_inverse=True)
   count = index.max(initial=-1) + 1
@@ -370,12 +370,12 @@ def patient_folds(
 
 def tuned_fractions(
   iou_table: Float[np.ndarray, 'n l'],
-  patient: Int[np.ndarray, 'n'],
+  patient: Int[np.ndarray, ' n'],
   *,
   fractions: Sequence[float] = FRACTIONS,
   num_folds: int = 5,
   seed: int = 0,
-) -> Float[np.ndarray, 'n']:
+) -> Float[np.ndarray, ' n']:
   """For each film the level with the best mean IoU on OTHER patients' boxes.
 
   `iou_table` holds `iou_by_fraction` per film, NaN rows for films without
@@ -427,7 +427,7 @@ def finding_levels(
   rule: str,
   heatmaps: Sequence[Float[np.ndarray, 'h w']],
   truth: Float[np.ndarray, 'n 4'],
-  patient: Int[np.ndarray, 'n'],
+  patient: Int[np.ndarray, ' n'],
   *,
   iou_table: Float[np.ndarray, 'n l'] | None = None,
   seed: int = 0,
@@ -528,7 +528,7 @@ def score_map(
 def score_finding(
   heatmaps: Sequence[Float[np.ndarray, 'h w']],
   truth: Float[np.ndarray, 'n 4'],
-  patient: Int[np.ndarray, 'n'],
+  patient: Int[np.ndarray, ' n'],
   *,
   rules: Sequence[str] = ('wang',),
   seed: int = 0,
@@ -619,7 +619,7 @@ def centre_map(
 
 
 def mean_boxes(
-  truth: Float[np.ndarray, 'n 4'], patient: Int[np.ndarray, 'n']
+  truth: Float[np.ndarray, 'n 4'], patient: Int[np.ndarray, ' n']
 ) -> Float[np.ndarray, 'n 4']:
   """For each film the mean of the finding's boxes of all OTHER patients.
 

@@ -29,6 +29,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from cxr import files
 from input_pipeline import findings as findings_lib
 
 # What the weights' pixels were, in units of an image in [0, 1].
@@ -466,12 +467,6 @@ def save(
   fields = ('arch', 'num_stages', 'input_mean', 'input_std')
   metadata = {name: str(getattr(config_model, name)) for name in fields}
   metadata |= {'format': 'pt', 'findings': ','.join(findings)}
-  temporary = f'{os.fspath(path)}.{os.getpid()}.tmp'
-  try:
-    # Not save_file: what it writes none but its owner may read.
-    with open(temporary, 'wb') as f:
-      f.write(safetensors.numpy.save(to_torch(variables), metadata))
-    os.replace(temporary, path)
-  finally:
-    if os.path.exists(temporary):
-      os.remove(temporary)
+  # Not save_file: what it writes none but its owner may read.
+  with files.replacing(path) as temporary, open(temporary, 'wb') as f:
+    f.write(safetensors.numpy.save(to_torch(variables), metadata))

@@ -1,11 +1,11 @@
 """Texts beside a run: its model card, and how to load what it exports."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 
 import jinja2
 
+from cxr import files, run_files
 from cxr.reporting import part_answer, part_origin, tables
 
 TEMPLATES = os.path.join(os.path.dirname(__file__), 'templates')
@@ -19,14 +19,12 @@ def write(workdir: str) -> str:
     FileNotFoundError: the run was not evaluated.
   """
   config, data, metrics = (
-    _read(workdir, name)
+    run_files.read(workdir, name)
     for name in ('config.json', 'data.json', 'metrics.json')
   )
   text = render('model_card.md', **_context(config, data, metrics))
   path = os.path.join(workdir, NAME)
-  with open(f'{path}.tmp', 'w', encoding='utf-8') as f:
-    f.write(text)
-  os.replace(f'{path}.tmp', path)
+  files.replace_file(path, lambda f: f.write(text))
   return path
 
 
@@ -41,14 +39,6 @@ def render(template: str, **context) -> str:
     keep_trailing_newline=True,
   )
   return environment.get_template(template).render(**context)
-
-
-def _read(workdir, name):
-  path = os.path.join(workdir, name)
-  if not os.path.exists(path):
-    raise FileNotFoundError(f'No {name} in {workdir}; run --mode=evaluate.')
-  with open(path, encoding='utf-8') as f:
-    return json.load(f)
 
 
 def _context(config, data, metrics) -> dict:

@@ -92,7 +92,9 @@ def write(workdir) -> str:
       'calibration': part_classification.calibration(metrics),
       'robustness': part_robustness.robustness({'': metrics}),
       'measures': part_measures.measures(metrics),
-      'training': part_origin.training(_json_lines(workdir, 'train.jsonl')),
+      'training': part_origin.training(
+        files.read_json_lines(os.path.join(workdir, 'train.jsonl'))
+      ),
       'data': part_origin.data_part(data),
       'card': _unwrapped(_text(workdir, 'MODEL_CARD.md')),
       'configuration': part_origin.configuration(
@@ -258,10 +260,7 @@ def _called_cell(found):
 
 def _json(workdir, name):
   path = os.path.join(workdir, name)
-  if not os.path.exists(path):
-    return {}
-  with open(path, encoding='utf-8') as file:
-    return json.load(file)
+  return files.read_json(path) if os.path.exists(path) else {}
 
 
 def _text(workdir, name):
@@ -275,19 +274,6 @@ def _text(workdir, name):
 def _unwrapped(markdown):
   """A paragraph a line: a phone's lines end elsewhere. Tables stay."""
   return re.sub(r'(?<=[^\n|])\n *(?=[^\n |#*])', ' ', markdown)
-
-
-def _json_lines(workdir, name):
-  path, rows = os.path.join(workdir, name), []
-  if os.path.exists(path):
-    with open(path, encoding='utf-8') as file:
-      for line in file:
-        # A run that was killed may have left half a line.
-        try:
-          rows.append(json.loads(line))
-        except json.JSONDecodeError:
-          continue
-  return rows
 
 
 def _examples(workdir, rule):
@@ -374,7 +360,5 @@ def _render(template, path, *, sections, **context):
     **sections,
     **context,
   )
-  with open(f'{path}.tmp', 'w', encoding='utf-8') as file:
-    file.write(page)
-  os.replace(f'{path}.tmp', path)
+  files.replace_file(path, lambda f: f.write(page))
   return path

@@ -39,7 +39,7 @@ MAX_UNDEFINED = 0.05
 Statistic = Callable[[Float[np.ndarray, 'p r']], Float[np.ndarray, 'r m']]
 
 
-def units(patient: Int[np.ndarray, 'n']) -> tuple[Int[np.ndarray, 'n'], int]:
+def units(patient: Int[np.ndarray, ' n']) -> tuple[Int[np.ndarray, ' n'], int]:
   """(each row's patient as 0 … p - 1 in ascending order, p)."""
   names, index = np.unique(np.asarray(patient), return_inverse=True)
   return index, len(names)
@@ -71,7 +71,7 @@ def _stack(parts):
 def make_auroc(
   score: Float[np.ndarray, 'n k'],
   label: Float[np.ndarray, 'n k'],
-  unit: Int[np.ndarray, 'n'],
+  unit: Int[np.ndarray, ' n'],
   num_units: int,
 ) -> Statistic:
   """AUROC of each finding as a function of the patients' weights.
@@ -123,7 +123,7 @@ def make_auroc(
 def make_average_precision(
   score: Float[np.ndarray, 'n k'],
   label: Float[np.ndarray, 'n k'],
-  unit: Int[np.ndarray, 'n'],
+  unit: Int[np.ndarray, ' n'],
   num_units: int,
 ) -> Statistic:
   """Average precision of each finding as a function of patients' weights."""
@@ -162,7 +162,7 @@ def make_average_precision(
 def make_ratio(
   numerator: Float[np.ndarray, 'n m'],
   denominator: Float[np.ndarray, 'n m'],
-  unit: Int[np.ndarray, 'n'],
+  unit: Int[np.ndarray, ' n'],
   num_units: int,
 ) -> Statistic:
   """sum(numerator) / sum(denominator), both weighted, for m figures at once.
@@ -217,7 +217,7 @@ def resample_weights(
     )
 
 
-def value(statistic: Statistic, num_units: int) -> Float[np.ndarray, 'm']:
+def value(statistic: Statistic, num_units: int) -> Float[np.ndarray, ' m']:
   """The figures themselves: every patient counts once."""
   return statistic(np.ones((num_units, 1)))[0]
 
@@ -273,7 +273,7 @@ def bootstrap_mean(values, patient, **options):
 
 
 def interval(
-  samples: Float[np.ndarray, 'r'], *, level: float = 0.95
+  samples: Float[np.ndarray, ' r'], *, level: float = 0.95
 ) -> tuple[float, float]:
   """Percentile interval of the defined resamples; (NaN, NaN) if withheld."""
   defined = samples[~np.isnan(samples)]
@@ -285,7 +285,7 @@ def interval(
 
 def figure(
   point: float,
-  samples: Float[np.ndarray, 'r'],
+  samples: Float[np.ndarray, ' r'],
   *,
   images: int,
   patients: int,
@@ -315,7 +315,7 @@ def figure(
 
 
 def pair_units(
-  unit: Int[np.ndarray, 'n'], num_units: int
+  unit: Int[np.ndarray, ' n'], num_units: int
 ) -> Int[np.ndarray, '2n']:
   """Units of the rows of run A over those of run B: patient i of B is i + p."""
   return np.concatenate([unit, unit + num_units])
@@ -391,7 +391,7 @@ def paired_ranking(
   first: Float[np.ndarray, 'n k'],
   second: Float[np.ndarray, 'n k'],
   label: Float[np.ndarray, 'n k'],
-  patient: Int[np.ndarray, 'n'],
+  patient: Int[np.ndarray, ' n'],
   **options,
 ) -> dict[str, Float[np.ndarray, '...']]:
   """`paired_difference` of `make` (make_auroc or make_average_precision) for
@@ -412,7 +412,7 @@ def paired_ranking(
   )
 
 
-def holm(p: Float[np.ndarray, 'm']) -> Float[np.ndarray, 'm']:
+def holm(p: Float[np.ndarray, ' m']) -> Float[np.ndarray, ' m']:
   """Holm 1979: p-values adjusted for the tests of one family.
 
   Undefined tests (NaN) stay NaN and do not count.
@@ -475,8 +475,8 @@ def _placements(score, label):
 
 
 def delong(
-  score: Float[np.ndarray, 'n m'], label: Float[np.ndarray, 'n']
-) -> tuple[Float[np.ndarray, 'm'], Float[np.ndarray, 'm m']]:
+  score: Float[np.ndarray, 'n m'], label: Float[np.ndarray, ' n']
+) -> tuple[Float[np.ndarray, ' m'], Float[np.ndarray, 'm m']]:
   """AUROC of m scores of the same films, and their covariance.
 
   DeLong, DeLong, Clarke-Pearson 1988. Films count as independent: where
@@ -500,9 +500,9 @@ def delong(
 
 
 def delong_test(
-  first: Float[np.ndarray, 'n'],
-  second: Float[np.ndarray, 'n'],
-  label: Float[np.ndarray, 'n'],
+  first: Float[np.ndarray, ' n'],
+  second: Float[np.ndarray, ' n'],
+  label: Float[np.ndarray, ' n'],
 ) -> dict[str, float]:
   """Paired test of two scores' AUROC: second - first, se, z, p, 95 % interval.
 

@@ -28,12 +28,12 @@ TEMPERATURES = (1e-2, 1e2)
 BIAS = 30.0  # at the mean logit; odds beyond any count of films
 FIELDS = ('temperature', 'bias', 'threshold')
 
-Fitted = Mapping[str, Float[np.ndarray, 'k']]
+Fitted = Mapping[str, Float[np.ndarray, ' k']]
 
 
 def fit(
   logits: Float[np.ndarray, 'n k'], label: Float[np.ndarray, 'n k']
-) -> dict[str, Float[np.ndarray, 'k']]:
+) -> dict[str, Float[np.ndarray, ' k']]:
   """{'temperature', 'bias', 'threshold'}, each 'k'; see the module's top.
 
   Raises:

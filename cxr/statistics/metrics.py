@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 def known(
   score: Float[np.ndarray, 'n k'], label: Float[np.ndarray, 'n k']
-) -> list[tuple[Float[np.ndarray, 'm'], Float[np.ndarray, 'm']]]:
+) -> list[tuple[Float[np.ndarray, ' m'], Float[np.ndarray, ' m']]]:
   """Per finding the (score, label) of the films whose label is known.
 
   Raises:
@@ -55,9 +55,9 @@ def _per_finding(function, score, label):
 
 
 def roc_curve(
-  score: Float[np.ndarray, 'n'], label: Float[np.ndarray, 'n']
+  score: Float[np.ndarray, ' n'], label: Float[np.ndarray, ' n']
 ) -> tuple[
-  Float[np.ndarray, 't'], Float[np.ndarray, 't'], Float[np.ndarray, 't']
+  Float[np.ndarray, ' t'], Float[np.ndarray, ' t'], Float[np.ndarray, ' t']
 ]:
   """(false positive rate, sensitivity, threshold) for 'score >= threshold'.
 
@@ -76,7 +76,7 @@ def roc_curve(
 
 def auroc(
   score: Float[np.ndarray, 'n k'], label: Float[np.ndarray, 'n k']
-) -> Float[np.ndarray, 'k']:
+) -> Float[np.ndarray, ' k']:
   """Area under the ROC curve: P(positive > negative), ties counting half."""
 
   def one(score, label):
@@ -90,7 +90,7 @@ def auroc(
 
 def average_precision(
   score: Float[np.ndarray, 'n k'], label: Float[np.ndarray, 'n k']
-) -> Float[np.ndarray, 'k']:
+) -> Float[np.ndarray, ' k']:
   """Sum over distinct scores of precision x gain in recall (no interpolation);
   films with equal scores enter together."""
 
@@ -110,7 +110,7 @@ def operating_threshold(
   label: Float[np.ndarray, 'n k'],
   *,
   sensitivity: float | None = None,
-) -> Float[np.ndarray, 'k']:
+) -> Float[np.ndarray, ' k']:
   """The threshold per finding, to be chosen on validation films.
 
   With `sensitivity`, the highest threshold that reaches it; without, the one
@@ -134,8 +134,8 @@ def operating_threshold(
 def confusion(
   score: Float[np.ndarray, 'n k'],
   label: Float[np.ndarray, 'n k'],
-  threshold: Float[np.ndarray, 'k'],
-) -> dict[str, Float[np.ndarray, 'k']]:
+  threshold: Float[np.ndarray, ' k'],
+) -> dict[str, Float[np.ndarray, ' k']]:
   """Sensitivity, specificity and predictive values at a threshold each;
   NaN where nothing is counted."""
   score, label = np.asarray(score, np.float64), np.asarray(label, np.float64)
@@ -162,7 +162,7 @@ def confusion(
 
 def brier(
   probability: Float[np.ndarray, 'n k'], label: Float[np.ndarray, 'n k']
-) -> Float[np.ndarray, 'k']:
+) -> Float[np.ndarray, ' k']:
   """Mean squared error of the probabilities (Brier 1950)."""
   return _per_finding(lambda p, y: np.mean((p - y) ** 2), probability, label)
 
@@ -172,7 +172,7 @@ def calibration_error(
   label: Float[np.ndarray, 'n k'],
   *,
   num_bins: int = 15,
-) -> Float[np.ndarray, 'k']:
+) -> Float[np.ndarray, ' k']:
   """Expected calibration error (Naeini et al. 2015) over bins of equal width:
   mean over films of |mean label - mean probability| of the film's bin."""
 

@@ -42,7 +42,7 @@ def _make_statistic(ratios: Ratios, unit, num_units) -> bootstrap.Statistic:
 
 
 def sample(
-  ratios: Ratios, patient: Int[np.ndarray, 'n'], **options
+  ratios: Ratios, patient: Int[np.ndarray, ' n'], **options
 ) -> tuple[Float[np.ndarray, 's m'], Float[np.ndarray, 'r s m']]:
   """Each score's mean and findings: the figures, and those of every resample.
 
@@ -58,7 +58,7 @@ def sample(
 
 def figures(
   ratios: Ratios,
-  patient: Int[np.ndarray, 'n'],
+  patient: Int[np.ndarray, ' n'],
   counts: Sequence[Sequence[dict]],
   **options,
 ) -> list[dict[str, dict]]:
@@ -79,7 +79,7 @@ def figures(
 
 def paired(
   runs: Sequence[Ratios],
-  patient: Int[np.ndarray, 'n'],
+  patient: Int[np.ndarray, ' n'],
   counts: Sequence[Sequence[dict]],
   **options,
 ) -> list[dict[str, dict]]:

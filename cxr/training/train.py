@@ -21,11 +21,20 @@ from absl import logging
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from cxr import checkpoint, data, inference, losses, sharding
+from cxr import (
+  checkpoint,
+  data,
+  files,
+  inference,
+  losses,
+  run_files,
+  sharding,
+  train_state,
+)
 from cxr.attacks import pgd
 from cxr.models import architectures, pretrained
 from cxr.statistics import metrics
-from cxr.training import augment, train_state, train_step, writer
+from cxr.training import augment, train_step, writer
 from input_pipeline import memory, pipeline
 from input_pipeline.findings import FINDINGS
 
@@ -140,49 +149,6 @@ def make_step(
   )
 
 
-def make_predict(model, mesh) -> Callable:
-  """(variables, image uint8 or float 'b h w 1') -> logits 'b k', everywhere."""
-
-  def predict(variables, image):
-    return model.apply(variables, data.to_unit(image))[0]
-
-  return jax.jit(predict, out_shardings=sharding.replicated(mesh))
-
-
-def predict_split(
-  predict, variables, mesh, split, *, batch_size, index=None, attack=None
-) -> np.ndarray:
-  """Logits 'n k' of a split's films (or of `index`), each film once.
-
-  `attack(variables, index 'b', image, label) -> image` comes before the model.
-  """
-  rows = np.arange(len(split.label)) if index is None else np.asarray(index)
-  logits = np.full((len(rows), split.label.shape[1]), np.nan, np.float32)
-  place = np.zeros(len(split.label), np.int64)
-  place[rows] = np.arange(len(rows))
-  for batch in pipeline.eval_batches(
-    split, batch_size=batch_size, index=rows, **data.share()
-  ):
-    batch = sharding.shard(mesh, batch)
-    image = batch['image']
-    if attack is not None:
-      image = attack(variables, batch['index'], image, batch['label'])
-    mask = sharding.to_host(batch['mask'])
-    out = np.asarray(predict(variables, image))
-    logits[place[sharding.to_host(batch['index'])[mask]]] = out[mask]
-  return logits
-
-
-def by_index(attack: Callable, key, **options) -> Callable:
-  """(variables, index 'b', image, label) -> image: draws hang on the film."""
-
-  def attack_by_index(variables, index, image, label):
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
-    return attack(variables, keys, data.to_unit(image), label, **options)
-
-  return attack_by_index
-
-
 class Plan(NamedTuple):
   """How long a run is, in steps of one batch."""
 
@@ -221,7 +187,11 @@ def train(config: ConfigDict, workdir: str) -> None:
     field='config.train.batch_size',
     accumulate=config.train.accumulate,
   )
-  checkpoint.write_config(workdir, config)
+  run_files.check_config(workdir, config)
+  # Else one process would read what another has just replaced.
+  sharding.wait_for_all('config')
+  if jax.process_index() == 0:
+    run_files.write_config(workdir, config)
   splits = data.load(config)
   data.check_same_films(workdir, splits)
   data.write_summary(workdir, config, splits)
@@ -438,12 +408,12 @@ def make_validate(config: ConfigDict, model, mesh, split, key) -> Callable:
   at the epsilon it would have been trained with), so curves can be compared.
   """
   batch_size = sharding.round_up(mesh, config.evaluate.batch_size)
-  predict = make_predict(model, mesh)
+  predict = inference.make_predict(model, mesh)
   watched = inference.subset(split, config.train.robust_films)
   epsilon = config.attack.epsilon / 255
   attack = None
   if len(watched) and epsilon:
-    attack = by_index(
+    attack = inference.by_index(
       pgd.make_attack(
         lambda variables, image: model.apply(variables, image)[0],
         losses.sigmoid_cross_entropy,
@@ -457,12 +427,12 @@ def make_validate(config: ConfigDict, model, mesh, split, key) -> Callable:
 
   def validate(state) -> dict[str, float]:
     variables = train_state.variables(state)
-    logits = predict_split(
+    logits = inference.predict_split(
       predict, variables, mesh, split, batch_size=batch_size
     )
     values = _aurocs('val/auroc', logits, split.label)
     if attack is not None:
-      logits = predict_split(
+      logits = inference.predict_split(
         predict,
         variables,
         mesh,
@@ -501,7 +471,7 @@ class CollapseGuard:
   def __init__(self, tolerance: float, log_path: str, *, step=math.inf):
     self.best = -math.inf
     self._tolerance = tolerance
-    for record in writer.read(log_path):
+    for record in files.read_json_lines(log_path):
       # Lines behind it may be there: of several processes one drops them.
       if record['step'] <= step:
         self.best = max(self.best, record.get('val/robust_auroc') or -math.inf)
@@ -582,8 +552,8 @@ def blame(config, model, mesh, films, state, step_fn, step: int) -> str:
     for _, batch in zip(range(start, step - 1), batches, strict=False):
       state, _ = step_fn(state, batch)
   row = np.unique(next(rows))
-  logits = predict_split(
-    make_predict(model, mesh),
+  logits = inference.predict_split(
+    inference.make_predict(model, mesh),
     {'params': state.params, 'batch_stats': state.batch_stats},
     mesh,
     films,

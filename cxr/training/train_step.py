@@ -26,8 +26,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from cxr import losses
-from cxr.training import train_state
+from cxr import losses, train_state
 
 
 def unweighted(label: Float[Array, 'b k']) -> dict:

@@ -10,27 +10,14 @@ from absl import logging
 from tensorboardX import event_file_writer, summary
 from tensorboardX.proto import event_pb2
 
-
-def read(path: str) -> list[dict]:
-  """The records of a train.jsonl, as far as they are whole."""
-  records = []
-  if os.path.exists(path):
-    with open(path) as f:
-      for line in f:
-        try:
-          records.append(json.loads(line))
-        except ValueError:
-          break  # a line cut short by a kill
-  return records
+from cxr import files
 
 
 def truncate(path: str, step: int) -> None:
   """Drops the lines after `step`: a continued run writes them again."""
-  kept = [record for record in read(path) if record['step'] <= step]
-  temporary = path + '.tmp'
-  with open(temporary, 'w') as f:
-    f.writelines(json.dumps(record) + '\n' for record in kept)
-  os.replace(temporary, path)
+  kept = [r for r in files.read_json_lines(path) if r['step'] <= step]
+  lines = [json.dumps(record) + '\n' for record in kept]
+  files.replace_file(path, lambda f: f.writelines(lines))
 
 
 class Writer:

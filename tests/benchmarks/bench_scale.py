@@ -19,6 +19,8 @@ import time
 import numpy as np
 from absl import app, flags
 
+from cxr import inference
+
 _DEVICES = flags.DEFINE_multi_integer('devices', [1, 2, 4], 'Virtual devices.')
 _TIMES = flags.DEFINE_multi_integer('times', [1, 4, 16], 'Times --films.')
 _FILMS = flags.DEFINE_integer('films', 1000, 'Films at 1x.')
@@ -56,9 +58,9 @@ def _work(pipe, cache, devices, films, size, steps):
   jax.config.update('jax_num_cpu_devices', devices)
 
   from configs import robust
-  from cxr import data, sharding
+  from cxr import data, sharding, train_state
   from cxr.models import architectures
-  from cxr.training import train, train_state
+  from cxr.training import train
 
   config = robust.get_config('smoke')
   config.data.cache = cache
@@ -72,7 +74,7 @@ def _work(pipe, cache, devices, films, size, steps):
   key = jax.random.key(0)
   state = train.initial_state(config, model, tx, key, mesh)
   step_fn = train.make_jit_step(config, model, tx, split, plan, key, mesh)
-  predict = train.make_predict(model, mesh)
+  predict = inference.make_predict(model, mesh)
   batches = data.train_batches(config, split, mesh, start_step=0)
   few = np.arange(steps * _BATCH)
 
@@ -84,7 +86,7 @@ def _work(pipe, cache, devices, films, size, steps):
     jax.block_until_ready(state)
     trained = time.perf_counter()
     variables = train_state.variables(state)
-    train.predict_split(
+    inference.predict_split(
       predict, variables, mesh, split, batch_size=_BATCH, index=few
     )
     predicted = time.perf_counter()

@@ -13,7 +13,8 @@ from PIL import Image
 from scipy import special
 
 from configs import default
-from cxr import checkpoint, files
+from cxr import inference
+from cxr.attribution import by_name
 from cxr.explaining import explain, radiograph
 from cxr.localization import regions
 from cxr.reporting import pages
@@ -174,7 +175,7 @@ class TestFilms:
       'height': shape[0],
       'width': shape[1],
     }
-    images, empty = files.read_coco(str(output / 'coco_flat.json'))
+    images, empty = coco.read_coco(str(output / 'coco_flat.json'))
     assert images == {'film.png': shape} and empty == []
 
   def test_boxes_in_the_padding_are_no_boxes(self, films, output):
@@ -271,8 +272,8 @@ class TestFilms:
     overlays = {row['overlay'] for row in table}
     assert set(os.listdir(output / 'overlays')) == overlays
     assert len(overlays) == 2
-    for root, _, files in os.walk(output):
-      for file in files:
+    for root, _, names in os.walk(output):
+      for file in names:
         with open(os.path.join(root, file), 'rb') as f:
           assert str(films).encode() not in f.read()
 
@@ -412,7 +413,7 @@ def untrained():
 def model(monkeypatch, untrained):
   """A model that was never trained, in place of a checkpoint's."""
   monkeypatch.setattr(
-    checkpoint, 'load_model', lambda workdir, config: (config, *untrained, 7)
+    inference, 'load_model', lambda workdir, config: (config, *untrained, 7)
   )
   return tiny_config(), *untrained
 
@@ -421,7 +422,7 @@ def model(monkeypatch, untrained):
 def no_model(monkeypatch):
   """Functions of known answers in place of a checkpoint's."""
   monkeypatch.setattr(
-    checkpoint, 'load_model', lambda workdir, config: (config, None, None, 7)
+    inference, 'load_model', lambda workdir, config: (config, None, None, 7)
   )
   many = lambda image: np.tile(predict(image)[:, :1], (1, 14))
   monkeypatch.setattr(explain, '_make_predict', lambda model, variables: many)

@@ -5,9 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from cxr import files
 from cxr.evaluation import localize
-from cxr.exporting import boxes_and_masks
+from cxr.exporting import boxes_and_masks, chexlocalize, coco
 from cxr.localization import regions
 from input_pipeline.findings import BOXED, FINDINGS
 
@@ -52,11 +51,11 @@ def test_chexlocalize_scores_the_files_as_we_score_the_maps(
   assert sorted(p.name for p in tmp_path.iterdir()) == sorted(names)
   # The files alone, by that tool's definitions: mean over films with a truth.
   truth, masks = (
-    files.read_chexlocalize(str(tmp_path / f'chexlocalize-{of}.json'))
+    chexlocalize.read_chexlocalize(str(tmp_path / f'chexlocalize-{of}.json'))
     for of in ('truth', 'cam')
   )
-  hits = files.read_results(str(tmp_path / 'chexlocalize-cam-hit.csv'))
-  ious = files.read_results(str(tmp_path / 'chexlocalize-cam-iou.csv'))
+  hits = chexlocalize.read_results(str(tmp_path / 'chexlocalize-cam-hit.csv'))
+  ious = chexlocalize.read_results(str(tmp_path / 'chexlocalize-cam-iou.csv'))
   assert hits[:2] == ious[:2] == (films.name.tolist(), list(BOXED))
   for k, finding in enumerate(BOXED):
     ours = [r for r in rows(films, maps, rule) if r['finding'] == finding]
@@ -84,13 +83,13 @@ def test_coco_files_hold_the_true_and_the_predicted_boxes(
   every = rows(films, maps, 'wang') + rows(films, maps, 'otsu')
   logits = np.random.default_rng(2).normal(size=(N + 3, len(FINDINGS)))
   boxes_and_masks.write_coco(tmp_path, films, every, logits, rule='otsu')
-  images, boxes = files.read_coco(str(tmp_path / 'coco-truth.json'))
+  images, boxes = coco.read_coco(str(tmp_path / 'coco-truth.json'))
   assert images == dict.fromkeys(films.name.tolist(), (1024, 1024))
   assert len(boxes) == regions.has_box(films.truth).sum()
   for name, finding, box in boxes:
     place = films.name.tolist().index(name), BOXED.index(finding)
     np.testing.assert_allclose(box, films.truth[place])
-  _, boxes = files.read_coco(str(tmp_path / 'coco-cam.json'))
+  _, boxes = coco.read_coco(str(tmp_path / 'coco-cam.json'))
   chosen = [r for r in every if r['rule'] == 'otsu']
   assert len(boxes) == sum(len(r['boxes']) for r in chosen)
   name, finding, box, score = boxes[0]

@@ -59,7 +59,7 @@ def exported(folder, monkeypatch, config, stored=None):
   model = architectures.make_model(config.model, 14)
   variables = variables_of(model)
   monkeypatch.setattr(
-    export.checkpoint,
+    export.inference,
     'load_model',
     lambda workdir, config: (config, model, variables, 7),
   )

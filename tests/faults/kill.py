@@ -33,7 +33,7 @@ import jax
 import numpy as np
 from absl import app, flags, logging
 
-from cxr import checkpoint
+from cxr import inference
 
 ROOT = pathlib.Path(__file__).parents[2]
 _JOB = flags.DEFINE_enum(
@@ -195,7 +195,7 @@ def results(folder: pathlib.Path) -> dict[str, object]:
     for p in folder.rglob('*')
     if p.is_file() and 'checkpoints' not in p.parts and 'events' not in p.name
   }
-  _, _, variables, step = checkpoint.load_model(str(folder))
+  _, _, variables, step = inference.load_model(str(folder))
   return (
     names
     | {name: (folder / name).read_bytes() for name in _RESULTS}

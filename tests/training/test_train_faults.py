@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs import default
-from cxr import checkpoint
+from cxr import checkpoint, inference
 from cxr.training import train
 from input_pipeline import phantom
 
@@ -155,7 +155,7 @@ def test_the_step_the_film_and_the_last_sound_checkpoint_are_named(
   assert step == plan.validate_every
   config = config.copy_and_resolve_references()
   config.evaluate.checkpoint = 'latest'
-  _, _, variables, _ = checkpoint.load_model(str(tmp_path), config)
+  _, _, variables, _ = inference.load_model(str(tmp_path), config)
   assert all(
     np.isfinite(x).all() for x in train.jax.tree.leaves(variables['params'])
   )

@@ -6,10 +6,10 @@ import pytest
 from flax import linen as nn
 
 from configs import baseline
-from cxr import losses, sharding
+from cxr import losses, sharding, train_state
 from cxr.attacks import pgd
 from cxr.models import architectures
-from cxr.training import train_state, train_step
+from cxr.training import train_step
 
 
 class Linear(nn.Module):
