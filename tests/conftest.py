@@ -1,4 +1,4 @@
-"""Strict JAX settings for every test; virtual CPU devices for sharding."""
+"""Strict JAX settings, checked types and virtual CPU devices for every test."""
 
 import os
 
@@ -6,7 +6,11 @@ import os
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 import jax
+import jaxtyping
 import pytest
+
+# Before any module of ours is imported: every call checks its annotations.
+jaxtyping.install_import_hook(['cxr', 'input_pipeline'], 'beartype.beartype')
 
 jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
