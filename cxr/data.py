@@ -5,14 +5,18 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from absl import logging
+from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
 from cxr import files, sharding
 from input_pipeline import phantom, pipeline
+from input_pipeline.findings import BOXED
 
 # Renderings of the same test films; phantoms have them, real films do not.
 COUNTERFACTUALS = ('test_without_shortcut', 'test_without_lesions')
@@ -168,3 +172,21 @@ def train_batches(
         yield sharding.shard(
           mesh, {'image': batch['image'], 'label': batch['label']}
         )
+
+
+class BoxedFilms(NamedTuple):
+  """The films of a split that have a true box of at least one finding."""
+
+  row: Int[np.ndarray, ' n']  # index in the split
+  name: np.ndarray
+  patient: Int[np.ndarray, ' n']
+  truth: Float[np.ndarray, 'n 8 4']  # NaN where the film has no such box
+
+
+def boxed_films(split: pipeline.Split) -> BoxedFilms:
+  """The split's boxed films, in its order; one box per film and finding."""
+  rows = np.unique(split.box_image)
+  truth = np.full((len(rows), len(BOXED), 4), np.nan)
+  place = np.searchsorted(rows, split.box_image)
+  truth[place, split.box_finding] = split.box
+  return BoxedFilms(rows, split.image_name[rows], split.patient[rows], truth)

@@ -86,7 +86,7 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
     _write_results(config, workdir, blocks, rows, measured, details)
     if 'coco' in config.evaluate.export:
       rule = regions.main_rule(config.evaluate.rules)
-      films = localize.boxed_films(test)
+      films = data.boxed_films(test)
       boxes_and_masks.write_coco(parts, films, rows, logits, rule=rule)
     if config.evaluate.export:
       logging.info('Files for other tools: %s', parts)
@@ -299,7 +299,7 @@ def _boxes(
   config, model, variables, mesh, split, parts
 ) -> tuple[list[dict], dict[str, tuple[int, int]]]:
   """Rows of boxes.csv, and the native grid of each method's maps."""
-  films = localize.boxed_films(split)
+  films = data.boxed_films(split)
   if not len(films.row):
     logging.warning('No test film has a box: localization is left out.')
     return [], {}
@@ -457,7 +457,7 @@ def _checks(of: Subject, parts: str) -> list[dict]:
 def _examples(
   config, model, variables, mesh, split, rows, logits, workdir
 ) -> None:
-  films = localize.boxed_films(split)
+  films = data.boxed_films(split)
   path = os.path.join(workdir, 'examples.npz')
   if not len(films.row):
     return

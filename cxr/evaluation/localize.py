@@ -7,7 +7,6 @@ of a finding can only earn false positives, and they count.
 import functools
 import zlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,23 +29,6 @@ BY_MAGNITUDE = (
   'integrated_gradients',
 )
 CONTROLS = ('random', 'centre', 'mean_box')
-
-
-class BoxedFilms(NamedTuple):
-  """The films with a box: row in the split, and the truth per finding."""
-
-  row: Int[np.ndarray, ' n']
-  name: np.ndarray
-  patient: Int[np.ndarray, ' n']
-  truth: Float[np.ndarray, 'n 8 4']  # NaN where the film has no such box
-
-
-def boxed_films(split: pipeline.Split) -> BoxedFilms:
-  rows = np.unique(split.box_image)
-  truth = np.full((len(rows), len(BOXED), 4), np.nan)
-  place = np.searchsorted(rows, split.box_image)
-  truth[place, split.box_finding] = split.box
-  return BoxedFilms(rows, split.image_name[rows], split.patient[rows], truth)
 
 
 def options(config: ConfigDict, method: str) -> dict:
@@ -171,7 +153,7 @@ def _seed_of(image: str, finding: int, seed: int) -> tuple[int, ...]:
 
 def moved_maps(
   maps: Float[np.ndarray, 'n h w'],
-  films: BoxedFilms,
+  films: data.BoxedFilms,
   finding: int,
   *,
   seed: int,
@@ -186,7 +168,7 @@ def moved_maps(
 
 
 def control_maps(
-  name: str, films: BoxedFilms, finding: int, *, grid, size, seed: int
+  name: str, films: data.BoxedFilms, finding: int, *, grid, size, seed: int
 ) -> Float[np.ndarray, 'n h w']:
   """What a score is worth without looking at the film."""
   if name == 'random':
@@ -218,7 +200,9 @@ def score(
 
 
 def rows_of(
-  films: BoxedFilms, method: str, by_finding: Sequence[dict[str, list[dict]]]
+  films: data.BoxedFilms,
+  method: str,
+  by_finding: Sequence[dict[str, list[dict]]],
 ) -> list[dict]:
   """Rows of boxes.csv."""
   return [
@@ -241,7 +225,7 @@ KINDS = ('best', 'median', 'worst', 'typical')
 
 
 def choose_examples(
-  films: BoxedFilms, ious: Float[np.ndarray, 'n 8']
+  films: data.BoxedFilms, ious: Float[np.ndarray, 'n 8']
 ) -> list[tuple[int, int, str]]:
   """(film, finding, kind) by rule, none by hand.
 
@@ -268,7 +252,7 @@ def choose_examples(
 
 def save_examples(
   path: str,
-  films: BoxedFilms,
+  films: data.BoxedFilms,
   split,
   chosen,
   maps: dict[str, dict[int, np.ndarray]],

@@ -178,7 +178,7 @@ def under_attack(of: Subject) -> list[measures.Measure]:
   The attack raises the film's whole loss, as in the sweep. Boxes are drawn by
   the main rule of config.evaluate.rules.
   """
-  films = localize.boxed_films(of.test)
+  films = data.boxed_films(of.test)
   if not len(films.row):
     return []
   film, finding = np.nonzero(regions.has_box(films.truth))

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from cxr.evaluation.localize import BoxedFilms
+from cxr import data
 from cxr.exporting import chexlocalize, coco
 from cxr.localization import regions
 from input_pipeline.findings import BOXED, FINDINGS
@@ -29,7 +29,7 @@ def chexlocalize_files(method: str) -> list[str]:
 def write_chexlocalize(
   folder: str,
   method: str,
-  films: BoxedFilms,
+  films: data.BoxedFilms,
   maps: Float[np.ndarray, 'n h w 8'],
   *,
   rule: str,
@@ -68,7 +68,7 @@ def write_chexlocalize(
 
 def write_coco(
   folder: str,
-  films: BoxedFilms,
+  films: data.BoxedFilms,
   rows: Sequence[Mapping],
   logits: Float[np.ndarray, 'n k'],
   *,

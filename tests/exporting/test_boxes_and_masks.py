@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from cxr import data
 from cxr.evaluation import localize
 from cxr.exporting import boxes_and_masks, chexlocalize, coco
 from cxr.localization import regions
@@ -23,7 +24,7 @@ def films():
   truth = np.concatenate([corner, corner + side], axis=-1) / SIZE
   truth[0, BOXED.index('Mass')] = truth[:, BOXED.index('Nodule')] = np.nan
   name = np.array([f'{i}.png' for i in range(N)])
-  return localize.BoxedFilms(np.arange(N) + 3, name, np.arange(N) // 2, truth)
+  return data.BoxedFilms(np.arange(N) + 3, name, np.arange(N) // 2, truth)
 
 
 @pytest.fixture(scope='module')
