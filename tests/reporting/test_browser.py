@@ -393,8 +393,8 @@ def test_map_is_painted_in_inferno(visit, paths):
 
 def test_comparison_shows_run_above_run(visit):
   browser = visit('compare')
-  card = _all(browser, '.card')[0]
-  names = card.find_elements('css selector', '.run-name')
+  shown = _all(browser, '.card')[0]
+  names = shown.find_elements('css selector', '.run-name')
   assert [n.text.split(',')[0] for n in names] == ['baseline', 'robust']
   tops = [n.location['y'] for n in names]
   assert tops[0] < tops[1]
