@@ -31,8 +31,12 @@ EMPTY_SHAPE = (64, 64)
 # Levels searched by 'tuned' and 'oracle', as fractions of a map's range.
 FRACTIONS = np.linspace(0.05, 0.95, 19)
 
+Heatmaps = Float[np.ndarray, 'n h w'] | Sequence[Float[np.ndarray, '_ _']]
+# A numpy scalar where no axis is left.
+PerBox = Float[np.ndarray, '...'] | np.floating
 
-def clean(heatmap: Float[np.ndarray, 'h w']) -> Float[np.ndarray, 'h w']:
+
+def clean(heatmap: Float[np.ndarray, '...']) -> Float[np.ndarray, 'u v']:
   """The map in float64 with every pixel finite (rules above)."""
   heatmap = np.asarray(heatmap, np.float64)
   if heatmap.ndim != 2:
@@ -49,7 +53,7 @@ def clean(heatmap: Float[np.ndarray, 'h w']) -> Float[np.ndarray, 'h w']:
   return np.where(finite, heatmap, lowest)
 
 
-def scale_255(heatmap: Float[np.ndarray, 'h w']) -> Float[np.ndarray, 'h w']:
+def scale_255(heatmap: Float[np.ndarray, 'h w']) -> Float[np.ndarray, 'u v']:
   """Min-max scaling to [0, 255], as Wang et al. 2017; a constant map is 0."""
   heatmap = clean(heatmap)
   low, high = heatmap.min(), heatmap.max()
@@ -88,7 +92,7 @@ def levels_to_boxes(
   return np.concatenate([np.zeros((0, 4)), *boxes])
 
 
-def area(box: Float[np.ndarray, '... 4']) -> Float[np.ndarray, '...']:
+def area(box: Float[np.ndarray, '... 4']) -> PerBox:
   """Area as a share of the film; 0 for an inverted box."""
   box = np.asarray(box, np.float64)
   sides = np.maximum(box[..., 2:] - box[..., :2], 0.0)
@@ -96,8 +100,8 @@ def area(box: Float[np.ndarray, '... 4']) -> Float[np.ndarray, '...']:
 
 
 def intersection(
-  a: Float[np.ndarray, '... 4'], b: Float[np.ndarray, '... 4']
-) -> Float[np.ndarray, '...']:
+  a: Float[np.ndarray, '*#n 4'], b: Float[np.ndarray, '*#n 4']
+) -> PerBox:
   """Area of the overlap of two boxes, broadcast."""
   a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
   return area(
@@ -115,17 +119,15 @@ def _share(part, whole):
   return np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)
 
 
-def iou(
-  a: Float[np.ndarray, '... 4'], b: Float[np.ndarray, '... 4']
-) -> Float[np.ndarray, '...']:
+def iou(a: Float[np.ndarray, '*#n 4'], b: Float[np.ndarray, '*#n 4']) -> PerBox:
   """Intersection over union of two boxes, broadcast; 0 if both are empty."""
   overlap = intersection(a, b)
   return _share(overlap, np.asarray(area(a) + area(b) - overlap))
 
 
 def iobb(
-  predicted: Float[np.ndarray, '... 4'], truth: Float[np.ndarray, '... 4']
-) -> Float[np.ndarray, '...']:
+  predicted: Float[np.ndarray, '*#n 4'], truth: Float[np.ndarray, '*#n 4']
+) -> PerBox:
   """Intersection over the PREDICTED box's area (Wang et al. 2017)."""
   overlap = intersection(predicted, truth)
   return _share(overlap, area(predicted) + np.zeros_like(overlap))
@@ -331,7 +333,7 @@ def iou_by_fraction(
   heatmap: Float[np.ndarray, 'h w'],
   truth: Float[np.ndarray, '4'],
   *,
-  fractions: Sequence[float] = FRACTIONS,
+  fractions: Sequence[float] | Float[np.ndarray, ' l'] = FRACTIONS,
 ) -> Float[np.ndarray, ' l']:
   """The best box's IoU at each level."""
   heatmap = clean(heatmap)
@@ -349,7 +351,7 @@ def has_box(truth: Float[np.ndarray, 'n 4']) -> Bool[np.ndarray, ' n']:
 
 
 def make_iou_table(
-  heatmaps: Sequence[Float[np.ndarray, 'h w']], truth: Float[np.ndarray, 'n 4']
+  heatmaps: Heatmaps, truth: Float[np.ndarray, 'n 4']
 ) -> Float[np.ndarray, 'n l']:
   """`iou_by_fraction` per film; NaN rows for films without a box."""
   table = np.full((len(truth), len(FRACTIONS)), np.nan)
@@ -372,7 +374,7 @@ def tuned_fractions(
   iou_table: Float[np.ndarray, 'n l'],
   patient: Int[np.ndarray, ' n'],
   *,
-  fractions: Sequence[float] = FRACTIONS,
+  fractions: Sequence[float] | Float[np.ndarray, ' l'] = FRACTIONS,
   num_folds: int = 5,
   seed: int = 0,
 ) -> Float[np.ndarray, ' n']:
@@ -408,7 +410,7 @@ def max_box_accuracy(
 def oracle_fraction(
   iou_table: Float[np.ndarray, 'n l'],
   *,
-  fractions: Sequence[float] = FRACTIONS,
+  fractions: Sequence[float] | Float[np.ndarray, ' l'] = FRACTIONS,
   thresholds: Sequence[float] = (0.3, 0.5, 0.7),
 ) -> float:
   """The one level with the best mean accuracy on the SCORED boxes themselves.
@@ -425,7 +427,7 @@ def oracle_fraction(
 
 def finding_levels(
   rule: str,
-  heatmaps: Sequence[Float[np.ndarray, 'h w']],
+  heatmaps: Heatmaps,
   truth: Float[np.ndarray, 'n 4'],
   patient: Int[np.ndarray, ' n'],
   *,
@@ -526,7 +528,7 @@ def score_map(
 
 
 def score_finding(
-  heatmaps: Sequence[Float[np.ndarray, 'h w']],
+  heatmaps: Heatmaps,
   truth: Float[np.ndarray, 'n 4'],
   patient: Int[np.ndarray, ' n'],
   *,

@@ -284,11 +284,11 @@ def interval(
 
 
 def figure(
-  point: float,
+  point: float | Float[np.ndarray, ''],
   samples: Float[np.ndarray, ' r'],
   *,
-  images: int,
-  patients: int,
+  images: int | np.integer,
+  patients: int | np.integer,
   why: str = 'undefined: nothing to count',
 ) -> dict:
   """A figure with its interval; None and `why` where it is undefined."""
@@ -316,7 +316,7 @@ def figure(
 
 def pair_units(
   unit: Int[np.ndarray, ' n'], num_units: int
-) -> Int[np.ndarray, '2n']:
+) -> Int[np.ndarray, ' 2*n']:
   """Units of the rows of run A over those of run B: patient i of B is i + p."""
   return np.concatenate([unit, unit + num_units])
 

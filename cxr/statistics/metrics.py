@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 
 def known(
-  score: Float[np.ndarray, 'n k'], label: Float[np.ndarray, 'n k']
+  score: Float[np.ndarray, '*a'], label: Float[np.ndarray, '*b']
 ) -> list[tuple[Float[np.ndarray, ' m'], Float[np.ndarray, ' m']]]:
   """Per finding the (score, label) of the films whose label is known.
 

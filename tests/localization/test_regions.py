@@ -50,7 +50,7 @@ def test_iou_of_half_overlapping_boxes_is_a_third():
 
 
 def test_iobb_divides_by_the_predicted_box():
-  small, large = np.array([0.4, 0.4, 0.5, 0.5]), np.array([0, 0, 1, 1])
+  small, large = np.array([0.4, 0.4, 0.5, 0.5]), np.array([0.0, 0, 1, 1])
   assert regions.iobb(small, large) == pytest.approx(1.0)
   assert regions.iobb(large, small) == pytest.approx(0.01)
 
@@ -160,7 +160,7 @@ def test_map_auroc_against_scikit_learn():
     mask = regions.box_mask(box, heatmap.shape)
     expected = metrics.roc_auc_score(mask.ravel(), heatmap.ravel())
     assert regions.map_auroc(heatmap, box) == pytest.approx(expected)
-  assert math.isnan(regions.map_auroc(heatmap, np.array([0, 0, 1, 1])))
+  assert math.isnan(regions.map_auroc(heatmap, np.array([0.0, 0, 1, 1])))
 
 
 # Rules.
@@ -183,7 +183,7 @@ def test_wang_levels_are_60_and_180_of_255():
 def test_fixed_and_percentile_levels():
   heatmap = np.arange(101.0).reshape(1, 101) - 50
   assert regions.fixed_levels(heatmap, fraction=0.3) == (-20.0,)
-  assert regions.percentile_levels(heatmap, percentile=90) == (40.0,)
+  assert regions.percentile_levels(heatmap, percentile=90.0) == (40.0,)
 
 
 def test_otsu_splits_two_modes():
@@ -301,7 +301,7 @@ def test_oracle_is_an_upper_bound_of_every_fixed_level():
 
 def test_an_unknown_rule_lists_the_known():
   with pytest.raises(ValueError, match=r"'best'.*wang.*oracle"):
-    regions.finding_levels('best', [], np.zeros((0, 4)), np.zeros(0))
+    regions.finding_levels('best', [], np.zeros((0, 4)), np.zeros(0, int))
 
 
 def test_a_row_scores_the_best_box():

@@ -77,7 +77,7 @@ def test_infinite_scores_rank_and_nan_scores_are_refused():
   with pytest.raises(ValueError, match='1 of 3 scores are NaN'):
     metrics.auroc(np.array([[np.nan], [0], [1]]), label)
   with pytest.raises(ValueError, match='one shape'):
-    metrics.auroc(np.zeros(3), np.zeros(3))
+    metrics.known(np.zeros(3), np.zeros(3))
   with pytest.raises(ValueError, match='0, 1 or NaN'):
     metrics.auroc(np.zeros((3, 1)), label * 2)
 
