@@ -44,6 +44,7 @@ from cxr import files, inference, run_files
 from cxr.attribution import by_name
 from cxr.evaluation import localize
 from cxr.explaining import radiograph
+from cxr.exporting import coco
 from cxr.localization import regions
 from cxr.reporting import pages, plots
 from cxr.statistics import calibration
@@ -216,7 +217,7 @@ def explain_films(
   """
   os.makedirs(os.path.join(output_dir, 'overlays'), exist_ok=True)
   cases, errors, sizes = [], {}, {}
-  coco = {method: [] for method in methods}
+  predicted = {method: [] for method in methods}
   interpreted = _interpret(
     predict_fn,
     maps_fn,
@@ -264,7 +265,9 @@ def explain_films(
       for one, method, pixels in _film_boxes(film, found):
         box_rows.writerow(_box_row(name, one, method, rule, pixels))
         box = pixels / np.tile(sizes[name], 2)
-        coco[method].append((name, one['finding'], box, one['probability']))
+        predicted[method].append(
+          (name, one['finding'], box, one['probability'])
+        )
       image = np.round(film.image[..., 0] * 255).astype(np.uint8)
       # Four times as quick as the default, for a file a seventh larger.
       _draw(image, found).save(
@@ -279,7 +282,7 @@ def explain_films(
             'findings': found,
           }
         )
-  for method, rows in coco.items():
+  for method, rows in predicted.items():
     coco.write_coco(
       os.path.join(output_dir, f'coco_{method}.json'), sizes, rows, findings
     )

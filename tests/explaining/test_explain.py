@@ -16,6 +16,7 @@ from configs import default
 from cxr import inference
 from cxr.attribution import by_name
 from cxr.explaining import explain, radiograph
+from cxr.exporting import coco
 from cxr.localization import regions
 from cxr.reporting import pages
 
@@ -161,15 +162,15 @@ class TestFilms:
       fit,
     )
     with open(output / 'coco_film.json') as f:
-      coco = json.load(f)
+      written = json.load(f)
     ymin, xmin, ymax, xmax = box
     np.testing.assert_allclose(
-      coco['annotations'][0]['bbox'],
+      written['annotations'][0]['bbox'],
       [xmin, ymin, xmax - xmin, ymax - ymin],
       atol=0.01,
     )
-    assert coco['annotations'][0]['score'] == 0.5
-    assert coco['images'][0] | {'id': 0} == {
+    assert written['annotations'][0]['score'] == 0.5
+    assert written['images'][0] | {'id': 0} == {
       'id': 0,
       'file_name': 'film.png',
       'height': shape[0],
@@ -378,7 +379,7 @@ class TestOverlay:
     edge = sheet[top + side // 4, side + side // 2 : 2 * side]
     assert len(np.unique(edge, axis=0)) == 2
 
-  @pytest.mark.parametrize('value', [0, -3, np.nan])
+  @pytest.mark.parametrize('value', [0.0, -3.0, np.nan])
   def test_map_without_range(self, value):
     self.picture(np.full((64, 64), value), [])
 

@@ -45,6 +45,3 @@ def test_coco_names_what_is_wrong(tmp_path):
   (tmp_path / 'boxes.json').write_text('no')
   with pytest.raises(ValueError, match='not a JSON file'):
     coco.read_coco(path)
-
-
-# Run lengths.
