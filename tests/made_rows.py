@@ -5,7 +5,7 @@ Used by the tests of everything that reads them.
 
 import numpy as np
 
-from cxr.evaluation import stored_rows
+from cxr import stored_rows
 from cxr.localization import regions
 
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cxr.evaluation import stored_rows
+from cxr import stored_rows
 from cxr.localization import regions
 from cxr.statistics import ratios
 from input_pipeline.findings import FINDINGS

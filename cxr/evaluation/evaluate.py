@@ -20,7 +20,16 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from cxr import data, files, inference, losses, run_files, sharding
+from cxr import (
+  data,
+  files,
+  heatmaps,
+  inference,
+  losses,
+  run_files,
+  sharding,
+  stored_rows,
+)
 from cxr.evaluation import (
   attack_flags,
   localize,
@@ -28,7 +37,6 @@ from cxr.evaluation import (
   measure_maps,
   measures,
   named_attacks,
-  stored_rows,
   summary,
 )
 from cxr.exporting import boxes_and_masks
@@ -303,7 +311,7 @@ def _boxes(
   if not len(films.row):
     logging.warning('No test film has a box: localization is left out.')
     return [], {}
-  grids = localize.map_sizes(config, model, variables)
+  grids = heatmaps.map_sizes(config, model, variables)
   size = (config.data.image_size,) * 2
   rows = []
   # They score maps while the device makes the next ones.
@@ -372,8 +380,8 @@ def _all_maps(
         yield from ((which, None) for which in (name, moved) if which)
         continue
       logging.info('Maps of %d boxed films: %s.', len(films.row), name)
-      maps = localize.compute_maps(
-        localize.make_maps(config, model, method),
+      maps = heatmaps.compute_maps(
+        heatmaps.make_maps(config, model, method),
         of,
         key,
         mesh,
@@ -472,8 +480,8 @@ def _examples(
   shown = np.unique([film for film, _, _ in chosen])
   maps = {}
   for method in config.evaluate.methods:
-    some = localize.compute_maps(
-      localize.make_maps(config, model, method),
+    some = heatmaps.compute_maps(
+      heatmaps.make_maps(config, model, method),
       variables,
       jax.random.key(config.seed),
       mesh,

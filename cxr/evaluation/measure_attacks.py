@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from cxr import data, sharding
+from cxr import data, heatmaps, sharding
 from cxr.attacks import pgd
 from cxr.attribution import by_name, saliency, sanity
-from cxr.evaluation import localize, measures, named_attacks
+from cxr.evaluation import measures, named_attacks
 from cxr.inference import Subject, by_index, make_predict, predict_split
 from cxr.localization import regions
 from cxr.statistics import metrics
@@ -41,7 +41,7 @@ def alignment(of: Subject) -> list[measures.Measure]:
     found = compute(image, gradients(variables, keys, image))
     return jnp.stack(found, axis=-2)  # 'b 2 k'
 
-  values = localize.compute_maps(
+  values = heatmaps.compute_maps(
     both,
     of.variables,
     jax.random.key(of.config.seed),
@@ -240,7 +240,7 @@ def _maps_of_pairs(of, films, film, finding) -> dict[str, dict]:
   size = config.data.image_size
   conditions = 'clean', _condition(of)
   maps_fns = {
-    method: localize.make_maps(config, of.model, method)
+    method: heatmaps.make_maps(config, of.model, method)
     for method in config.evaluate.methods
   }
   shown = {

@@ -15,7 +15,7 @@ from jax import numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Bool, Float, Int
 
-from cxr import data, sharding
+from cxr import data, heatmaps, sharding
 from cxr.attribution import sanity
 from cxr.evaluation import localize
 from cxr.evaluation.measures import Measure
@@ -72,7 +72,7 @@ def _in_batches(
 
 def _make_map_fn(of: Subject, method: str, rows, *, raw=True) -> Callable:
   """(variables, image 'n h w 1') of these rows -> their maps 'n h w 8'."""
-  maps_fn = localize.make_maps(of.config, of.model, method, raw=raw)
+  maps_fn = heatmaps.make_maps(of.config, of.model, method, raw=raw)
   return lambda variables, image: _in_batches(
     of, Partial(maps_fn, variables), rows, image
   )
@@ -215,7 +215,7 @@ def faithfulness(of: Subject) -> list[Measure]:
   rows, place = np.unique(film, return_inverse=True)
   image = _images(of, rows)
   size = image.shape[1:3]
-  grids = localize.map_sizes(of.config, of.model, of.variables)
+  grids = heatmaps.map_sizes(of.config, of.model, of.variables)
   random = [
     localize.film_noise(
       str(of.test.image_name[i]),
@@ -226,7 +226,7 @@ def faithfulness(of: Subject) -> list[Measure]:
     )
     for i, k in zip(film, finding, strict=True)
   ]
-  heatmaps = {
+  of_method = {
     method: _make_map_fn(of, method, rows, raw=False)(of.variables, image)[
       place, ..., finding
     ]
@@ -234,7 +234,7 @@ def faithfulness(of: Subject) -> list[Measure]:
   } | {'random': np.float32(random)}
   curves = Partial(_make_curves(of), of.variables)
   found = []
-  for method, heatmap in heatmaps.items():
+  for method, heatmap in of_method.items():
     inserted, deleted = _in_batches(
       of,
       curves,

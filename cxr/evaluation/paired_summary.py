@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cxr.evaluation import box_figures, measures, stored_rows, summary
+from cxr import stored_rows
+from cxr.evaluation import box_figures, measures, summary
 from cxr.statistics import bootstrap, ratios
 
 

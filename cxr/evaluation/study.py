@@ -22,8 +22,8 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float
 
-from cxr import files, run_files
-from cxr.evaluation import box_figures, compare, measures, stored_rows, summary
+from cxr import files, run_files, stored_rows
+from cxr.evaluation import box_figures, compare, measures, summary
 from cxr.reporting import part_study, plots
 from cxr.statistics import bootstrap, ratios
 

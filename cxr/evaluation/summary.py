@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy import special
 
-from cxr.evaluation import box_figures, measures, stored_rows
+from cxr import stored_rows
+from cxr.evaluation import box_figures, measures
 from cxr.statistics import bootstrap, calibration, metrics
 from input_pipeline.findings import FINDINGS
 

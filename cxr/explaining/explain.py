@@ -40,9 +40,8 @@ from ml_collections import ConfigDict
 from PIL import Image, ImageDraw, ImageFont
 from scipy import special
 
-from cxr import files, inference, run_files
+from cxr import files, heatmaps, inference, run_files
 from cxr.attribution import by_name
-from cxr.evaluation import localize
 from cxr.explaining import radiograph
 from cxr.exporting import coco
 from cxr.localization import regions
@@ -138,7 +137,7 @@ def explain(
     _make_maps(
       model,
       variables,
-      {m: localize.options(config, m) for m in options.methods},
+      {m: heatmaps.options(config, m) for m in options.methods},
       smooth=config.evaluate.smooth,
     ),
     _make_boxes(options.rule),
@@ -442,7 +441,7 @@ def _make_maps(
     for method, attribute in attributions.items():
       maps[method] = select(attribute(variables, keys, image), finding)
       # As where the maps were scored.
-      if method in localize.BY_MAGNITUDE:
+      if method in heatmaps.BY_MAGNITUDE:
         maps[method] = by_name.magnitude(maps[method], sigma=smooth)
     return maps
 

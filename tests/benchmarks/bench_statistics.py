@@ -16,7 +16,8 @@ import time
 import numpy as np
 from sklearn import metrics as sklearn_metrics
 
-from cxr.evaluation import box_figures, stored_rows
+from cxr import stored_rows
+from cxr.evaluation import box_figures
 from cxr.localization import regions
 from cxr.statistics import bootstrap
 from input_pipeline.findings import BOXED, FINDINGS

@@ -9,9 +9,9 @@ from flax import linen as nn
 from jax import numpy as jnp
 
 from configs import default
-from cxr import sharding
+from cxr import heatmaps, sharding
 from cxr.attribution import by_name, sanity
-from cxr.evaluation import localize, measure_maps, measures
+from cxr.evaluation import measure_maps, measures
 from cxr.inference import Subject
 from cxr.models import resnet
 from input_pipeline import phantom, pipeline
@@ -164,7 +164,7 @@ def test_completeness_gap_of_integrated_gradients(steps, complete):
 def test_the_config_bounds_every_method(method):
   config = default.get_config()
   config.evaluate.chunk, config.evaluate.integration_steps = 3, 5
-  options = localize.options(config, method)
+  options = heatmaps.options(config, method)
   # What it has no option for is refused.
   model = Linear()
   if method == by_name.DENSE_CAM:
@@ -176,7 +176,7 @@ def test_the_config_bounds_every_method(method):
   if method in by_name.CAM_METHODS and method not in whole:
     assert options == {'stage': 'features'}
     config.evaluate.stages = ('stage1', 'features')
-    assert localize.options(config, method) == {'stage': ('stage1', 'features')}
+    assert heatmaps.options(config, method) == {'stage': ('stage1', 'features')}
   steps = options.get('num_steps')
   assert steps == (5 if method == 'integrated_gradients' else None)
 

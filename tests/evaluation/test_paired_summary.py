@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from cxr.evaluation import paired_summary, stored_rows, summary
+from cxr import stored_rows
+from cxr.evaluation import paired_summary, summary
 from cxr.statistics import bootstrap
 from input_pipeline.findings import BOXED, FINDINGS
 from tests import made_rows

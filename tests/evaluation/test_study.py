@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from configs import baseline, robust
-from cxr.evaluation import measures, paired_summary, stored_rows, study
+from cxr import stored_rows
+from cxr.evaluation import measures, paired_summary, study
 from cxr.reporting import part_study, plots
 from input_pipeline.findings import BOXED
 from tests import made_rows

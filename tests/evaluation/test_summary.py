@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from cxr.evaluation import stored_rows, summary
+from cxr import stored_rows
+from cxr.evaluation import summary
 from cxr.statistics import calibration, metrics
 from input_pipeline.findings import FINDINGS
 from tests import made_rows

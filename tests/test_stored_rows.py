@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cxr.evaluation import stored_rows, summary
+from cxr import stored_rows
+from cxr.evaluation import summary
 from cxr.localization import regions
 from input_pipeline.findings import FINDINGS
 from tests import made_rows
