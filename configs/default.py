@@ -119,7 +119,7 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
     'cam',
     'gradient',
   )  # cxr/attribution/by_name.py lists them
-  config.evaluate.rules = ('wang',)  # cxr/localization/regions.py lists them
+  config.evaluate.rules = ('wang',)  # cxr/localization/thresholds.py lists them
   # Endpoints whose maps the CAM methods but 'cam' take ('stage1', ...,
   # 'features'); of several the maps are fused.
   config.evaluate.stages = ('features',)

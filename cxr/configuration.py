@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from cxr import run_files
 from cxr.attribution import by_name
 from cxr.evaluation import evaluate, named_attacks
-from cxr.localization import regions
+from cxr.localization import thresholds
 from cxr.models import architectures
 from input_pipeline import phantom
 from input_pipeline.findings import FINDINGS
@@ -156,7 +156,7 @@ def _rules():
     'evaluate.attack_films': _whole(0),
     'evaluate.methods': methods,
     'evaluate.rules': _all(
-      _one_of(*regions.RULES, *regions.CROSS_FITTED_RULES)
+      _one_of(*thresholds.RULES, *thresholds.CROSS_FITTED_RULES)
     ),
     'evaluate.measures': _each(_one_of(*evaluate.MEASURES)),
     'evaluate.measure_films': _whole(0),
@@ -172,7 +172,7 @@ def _rules():
     'evaluate.num_resamples': _whole(10),
     'evaluate.save_maps': _SWITCH,
     'explain.methods': methods,
-    'explain.rule': _one_of(*regions.RULES),
+    'explain.rule': _one_of(*thresholds.RULES),
     'explain.top_findings': _whole(1, 14),
     'explain.page_films': _whole(0),
     'explain.batch_size': _whole(1),

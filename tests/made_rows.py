@@ -6,7 +6,7 @@ Used by the tests of everything that reads them.
 import numpy as np
 
 from cxr import stored_rows
-from cxr.localization import regions
+from cxr.localization import overlap
 
 
 def predictions(seed=0, n=60, data_seed=0, skill=1.0):
@@ -32,12 +32,12 @@ def predictions(seed=0, n=60, data_seed=0, skill=1.0):
 def row(image, finding, truth, boxes, *, patient=None, method='cam', **scores):
   """A row of boxes.csv as localization.score_map makes it."""
   boxes = np.array(boxes, float).reshape(-1, 4)
-  row = dict.fromkeys(regions.SCORES, float('nan'))
+  row = dict.fromkeys(scores.SCORES, float('nan'))
   if truth is not None:
     truth = np.array(truth, float)
-    row |= dict.fromkeys(regions.SCORES, 0.5)
-    row['iou'] = regions.iou(boxes, truth).max(initial=0.0)
-    row['iobb'] = regions.iobb(boxes, truth).max(initial=0.0)
+    row |= dict.fromkeys(scores.SCORES, 0.5)
+    row['iou'] = overlap.iou(boxes, truth).max(initial=0.0)
+    row['iobb'] = overlap.iobb(boxes, truth).max(initial=0.0)
   return row | {
     'split': 'test',
     'image': image,

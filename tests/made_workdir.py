@@ -9,7 +9,7 @@ import os
 
 import numpy as np
 
-from cxr.localization import regions
+from cxr.localization import controls
 from input_pipeline.findings import BOXED, FINDINGS
 
 METHODS = ('cam', 'cam_random_weights', 'gradient', 'random', 'mean_box')
@@ -302,7 +302,7 @@ def write(
   pictures = [film(films, size) for _ in cases]
   maps = {
     'cam': [
-      regions.resize_bilinear(blob(rng, 8, c[3], level), (size, size))
+      controls.resize_bilinear(blob(rng, 8, c[3], level), (size, size))
       for c in cases
     ],
     'gradient': [np.abs(blob(rng, size, c[3], level)) for c in cases],

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cxr import stored_rows
-from cxr.localization import regions
+from cxr.localization import overlap, scores
 from cxr.statistics import ratios
 from input_pipeline.findings import FINDINGS
 
@@ -54,7 +54,7 @@ def ratios_of(rows: stored_rows.Boxes) -> ratios.Ratios:
   findings = _ordered(rows.finding, FINDINGS)
   column = np.array([findings.index(f) for f in rows.finding.tolist()], int)
   row = np.arange(len(column))
-  boxed = regions.has_box(rows.truth)
+  boxed = overlap.has_box(rows.truth)
   place = {name: i for i, name in enumerate(score_names())}
   numerator = np.zeros((len(row), len(place), len(findings)))
   denominator = np.zeros_like(numerator)
@@ -76,19 +76,19 @@ def ratios_of(rows: stored_rows.Boxes) -> ratios.Ratios:
   box_row = np.repeat(row, rows.count)
   slot = start[first[key[box_row]]] + np.arange(len(box_row)) - start[box_row]
   is_first = np.isin(row, first)[box_row]
-  for kind, overlap, thresholds in (
-    ('iou', regions.iou, IOU_THRESHOLDS),
-    ('iobb', regions.iobb, IOBB_THRESHOLDS),
+  for kind, overlap_of, levels in (
+    ('iou', overlap.iou, IOU_THRESHOLDS),
+    ('iobb', overlap.iobb, IOBB_THRESHOLDS),
   ):
     score = np.zeros(len(box_row))
     with_truth = boxed[box_row]
-    score[with_truth] = overlap(
+    score[with_truth] = overlap_of(
       rows.box[with_truth], rows.truth[box_row[with_truth]]
     )
     best_of_row, best_of_box = np.zeros(len(row)), np.zeros(len(box_row))
     np.maximum.at(best_of_row, box_row, score)
     np.maximum.at(best_of_box, slot, score)
-    for t in thresholds:
+    for t in levels:
       s = place[f'{kind}@{t:g}']
       numerator[row, s, column] = boxed & (best_of_row > t)
       denominator[row, s, column] = boxed
@@ -97,7 +97,7 @@ def ratios_of(rows: stored_rows.Boxes) -> ratios.Ratios:
       numerator[row, s, column] = np.bincount(wrong, minlength=len(row))
       denominator[:, s, :] = boxed[:, None] & complete
   for source, name in MEANS.items():
-    value = rows.score[:, regions.SCORES.index(source)]
+    value = rows.score[:, scores.SCORES.index(source)]
     defined = boxed & ~np.isnan(value)
     numerator[row, place[name], column] = np.where(defined, value, 0.0)
     denominator[row, place[name], column] = defined
@@ -178,7 +178,7 @@ def figures(rows: stored_rows.Boxes, **options) -> dict:
   for method, rule, of_rule in methods_and_rules(rows):
     methods.setdefault(method, {})[rule] = rule_figures(of_rule, **options)
     if not count:
-      boxed = regions.has_box(of_rule.truth)
+      boxed = overlap.has_box(of_rule.truth)
       count = {
         f: int(boxed[of_rule.finding == f].sum())
         for f in _ordered(of_rule.finding, FINDINGS)

@@ -41,7 +41,7 @@ from cxr.evaluation import (
 )
 from cxr.exporting import boxes_and_masks
 from cxr.inference import Subject, by_index, make_predict, predict_split
-from cxr.localization import regions
+from cxr.localization import thresholds
 from cxr.reporting import card, pages, tables
 from input_pipeline import workers
 from input_pipeline.findings import FINDINGS
@@ -93,7 +93,7 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
     }
     _write_results(config, workdir, blocks, rows, measured, details)
     if 'coco' in config.evaluate.export:
-      rule = regions.main_rule(config.evaluate.rules)
+      rule = thresholds.main_rule(config.evaluate.rules)
       films = data.boxed_films(test)
       boxes_and_masks.write_coco(parts, films, rows, logits, rule=rule)
     if config.evaluate.export:
@@ -393,7 +393,7 @@ def _all_maps(
         if config.evaluate.save_maps:
           _save_maps(os.path.join(parts, f'maps-{name}.npz'), films.name, maps)
         if chexlocalize:
-          rule = regions.main_rule(config.evaluate.rules)
+          rule = thresholds.main_rule(config.evaluate.rules)
           boxes_and_masks.write_chexlocalize(
             parts, name, films, maps, rule=rule
           )
@@ -469,7 +469,7 @@ def _examples(
   path = os.path.join(workdir, 'examples.npz')
   if not len(films.row):
     return
-  rule = regions.main_rule(config.evaluate.rules)
+  rule = thresholds.main_rule(config.evaluate.rules)
   first = config.evaluate.methods[0], rule
   ious = np.full(films.truth.shape[:2], np.nan)
   place = {name: i for i, name in enumerate(films.name)}

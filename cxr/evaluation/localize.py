@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cxr import data, files
-from cxr.localization import regions
+from cxr.localization import controls, overlap, scores
 from input_pipeline.findings import BOXED
 
 CONTROLS = ('random', 'centre', 'mean_box')
@@ -21,7 +21,7 @@ def film_noise(
   image: str, finding: int, *, grid, size, seed: int
 ) -> Float[np.ndarray, 'h w']:
   """The random map of a film: the same whichever films are scored."""
-  return regions.random_map(
+  return controls.random_map(
     _seed_of(image, finding, seed), grid=grid, size=size
   )
 
@@ -40,7 +40,7 @@ def moved_maps(
   """What a map's scores are worth without where it points."""
   return np.stack(
     [
-      regions.moved_map(_seed_of(str(image), finding, seed), heatmap)
+      controls.moved_map(_seed_of(str(image), finding, seed), heatmap)
       for image, heatmap in zip(films.name, maps, strict=True)
     ]
   )
@@ -58,11 +58,11 @@ def control_maps(
       ]
     )
   if name == 'centre':
-    return np.broadcast_to(regions.centre_map(size), (len(films.name), *size))
-  boxes = regions.mean_boxes(films.truth[:, finding], films.patient)
+    return np.broadcast_to(controls.centre_map(size), (len(films.name), *size))
+  boxes = controls.mean_boxes(films.truth[:, finding], films.patient)
   return np.stack(
     [
-      np.zeros(size) if np.isnan(box).any() else regions.box_cover(box, size)
+      np.zeros(size) if np.isnan(box).any() else overlap.box_cover(box, size)
       for box in boxes
     ]
   )
@@ -75,7 +75,7 @@ def score(
   rules: Sequence[str],
 ) -> dict[str, list[dict]]:
   """`localization.score_finding`, at module level for the worker processes."""
-  return regions.score_finding(maps, truth, patient, rules=tuple(rules))
+  return scores.score_finding(maps, truth, patient, rules=tuple(rules))
 
 
 def rows_of(
@@ -113,10 +113,10 @@ def choose_examples(
   """
   chosen = []
   for finding in range(len(BOXED)):
-    boxed = np.flatnonzero(regions.has_box(films.truth[:, finding]))
+    boxed = np.flatnonzero(overlap.has_box(films.truth[:, finding]))
     if not len(boxed):
       continue
-    area = regions.area(films.truth[boxed, finding])
+    area = overlap.area(films.truth[boxed, finding])
     # Ties go by name, so that the choice does not hang on the order of films.
     by_iou = boxed[np.lexsort((films.name[boxed], ious[boxed, finding]))]
     by_area = boxed[np.lexsort((films.name[boxed], area))]
@@ -174,7 +174,7 @@ def from_plain(rows: list[dict]) -> list[dict]:
   """The inverse of `to_plain`."""
   for row in rows:
     row['boxes'] = np.asarray(row['boxes'], np.float64).reshape(-1, 4)
-    for name in regions.SCORES:
+    for name in scores.SCORES:
       row[name] = np.nan if row[name] is None else row[name]
     if row['truth'] is not None:
       row['truth'] = np.asarray(row['truth'], np.float64)

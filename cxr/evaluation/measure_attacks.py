@@ -15,7 +15,7 @@ from cxr.attacks import pgd
 from cxr.attribution import by_name, saliency, sanity
 from cxr.evaluation import measures, named_attacks
 from cxr.inference import Subject, by_index, make_predict, predict_split
-from cxr.localization import regions
+from cxr.localization import overlap, scores, thresholds
 from cxr.statistics import metrics
 from input_pipeline.findings import BOXED, FINDINGS
 
@@ -181,7 +181,7 @@ def under_attack(of: Subject) -> list[measures.Measure]:
   films = data.boxed_films(of.test)
   if not len(films.row):
     return []
-  film, finding = np.nonzero(regions.has_box(films.truth))
+  film, finding = np.nonzero(overlap.has_box(films.truth))
   shown = _maps_of_pairs(of, films, film, finding)
   found = []
 
@@ -266,11 +266,11 @@ def _maps_of_pairs(of, films, film, finding) -> dict[str, dict]:
 def _scores(of, films, film, finding, maps) -> dict[str, np.ndarray]:
   """{'iou', 'pointing'} of each pair."""
   # Not an upper bound: it would be one of another map in every condition.
-  rule = regions.main_rule(of.config.evaluate.rules)
+  rule = thresholds.main_rule(of.config.evaluate.rules)
   found = {name: np.full(len(film), np.nan) for name in ('iou', 'pointing')}
   for k in np.unique(finding):
     pair = np.flatnonzero(finding == k)
-    rows = regions.score_finding(
+    rows = scores.score_finding(
       maps[pair],
       films.truth[film[pair], k],
       films.patient[film[pair]],

@@ -44,7 +44,7 @@ from cxr import files, heatmaps, inference, run_files
 from cxr.attribution import by_name
 from cxr.explaining import radiograph
 from cxr.exporting import coco
-from cxr.localization import regions
+from cxr.localization import overlap, regions, thresholds
 from cxr.reporting import pages, plots
 from cxr.statistics import calibration
 from input_pipeline.findings import FINDINGS
@@ -363,7 +363,7 @@ def _plain(value) -> float | None:
 
 def _on_film(film, boxes):
   """Without those that lie in the padding beside the film."""
-  area = regions.area(film.to_film_pixels(boxes))
+  area = overlap.area(film.to_film_pixels(boxes))
   return list(np.asarray(boxes)[area > 0])
 
 
@@ -449,7 +449,7 @@ def _make_maps(
 
 
 def _make_boxes(rule: str) -> BoxesFn:
-  levels_fn = regions.RULES[rule]
+  levels_fn = thresholds.RULES[rule]
   return lambda heatmap: regions.levels_to_boxes(heatmap, levels_fn(heatmap))
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from cxr import data
 from cxr.exporting import chexlocalize, coco
-from cxr.localization import regions
+from cxr.localization import overlap, regions, thresholds
 from input_pipeline.findings import BOXED, FINDINGS
 
 # Side of the films in BBox_List_2017.csv, the phantom's too.
@@ -46,13 +46,13 @@ def write_chexlocalize(
   scores = np.full((2, len(truth), len(BOXED)), np.nan)
   for k, finding in enumerate(BOXED):
     heatmaps = maps[..., k]
-    levels = regions.finding_levels(
+    levels = thresholds.finding_levels(
       rule, heatmaps, films.truth[:, k], films.patient
     )
     for i, name in enumerate(truth):
       heatmap = regions.clean(heatmaps[i])
       box = np.nan_to_num(films.truth[i, k])  # no box: one of no area
-      true = truth[name][finding] = regions.box_mask(box, size)
+      true = truth[name][finding] = overlap.box_mask(box, size)
       mask = masks[name][finding] = heatmap > min(levels[i])
       scores[:, i, k] = (
         chexlocalize.chexlocalize_iou(true, mask),
@@ -89,7 +89,7 @@ def write_coco(
   chosen = [row for row in rows if row['rule'] == rule]
 
   def true_boxes() -> Iterator[tuple]:
-    for i, k in zip(*np.nonzero(regions.has_box(films.truth)), strict=True):
+    for i, k in zip(*np.nonzero(overlap.has_box(films.truth)), strict=True):
       yield str(films.name[i]), BOXED[k], films.truth[i, k]
 
   def predicted(method) -> Iterator[tuple]:

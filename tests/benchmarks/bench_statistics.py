@@ -18,7 +18,7 @@ from sklearn import metrics as sklearn_metrics
 
 from cxr import stored_rows
 from cxr.evaluation import box_figures
-from cxr.localization import regions
+from cxr.localization import controls, regions, scores, thresholds
 from cxr.statistics import bootstrap
 from input_pipeline.findings import BOXED, FINDINGS
 
@@ -39,7 +39,7 @@ def _timed(what, function):
 
 def _maps(num_maps):
   maps = [
-    regions.random_map(i, grid=(28, 28), size=(224, 224))
+    controls.random_map(i, grid=(28, 28), size=(224, 224))
     for i in range(num_maps)
   ]
   rng = np.random.default_rng(0)
@@ -50,16 +50,18 @@ def _maps(num_maps):
   patient = np.arange(num_maps) // 2
   _timed(
     f'{num_maps} maps of 224 px to Wang boxes',
-    lambda: [regions.levels_to_boxes(m, regions.wang_levels(m)) for m in maps],
+    lambda: [
+      regions.levels_to_boxes(m, thresholds.wang_levels(m)) for m in maps
+    ],
   )
   for rules in (
     ('wang',),
-    tuple(regions.RULES),
-    regions.CROSS_FITTED_RULES,
+    tuple(thresholds.RULES),
+    thresholds.CROSS_FITTED_RULES,
   ):
     _timed(
       f'{num_maps} maps to boxes and all scores: {", ".join(rules)}',
-      lambda rules=rules: regions.score_finding(
+      lambda rules=rules: scores.score_finding(
         maps, truth, patient, rules=rules
       ),
     )
@@ -128,8 +130,8 @@ def _bootstrap(films, patients):
 
 def _box_rows(films):
   rng = np.random.default_rng(0)
-  nothing = dict.fromkeys(regions.SCORES, float('nan'))
-  something = dict.fromkeys(regions.SCORES, 0.5)
+  nothing = dict.fromkeys(scores.SCORES, float('nan'))
+  something = dict.fromkeys(scores.SCORES, 0.5)
   rows = []
   for i in range(films):
     own = i % len(BOXED)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cxr.evaluation import box_figures, summary
-from cxr.localization import regions
+from cxr.localization import overlap, scores
 from tests import made_rows
 from tests.made_rows import LEFT, QUARTER, RIGHT
 
@@ -47,7 +47,7 @@ def test_wang_s_protocol_equals_a_hand_count(tmp_path):
 def test_from_made_maps_to_the_hand_count(tmp_path):
   # Bright squares on a dark ground: both levels of Wang give the same box.
   def square(box):
-    return regions.box_cover(np.array(box), (8, 8))
+    return overlap.box_cover(np.array(box), (8, 8))
 
   maps = {
     'Mass': [square(LEFT), square(QUARTER), np.zeros((8, 8))],
@@ -59,7 +59,7 @@ def test_from_made_maps_to_the_hand_count(tmp_path):
   }
   rows = []
   for finding, heatmaps in maps.items():
-    scored = regions.score_finding(
+    scored = scores.score_finding(
       heatmaps, np.array(truth[finding], float), np.arange(3)
     )['wang']
     for i, row in enumerate(scored):

@@ -8,7 +8,7 @@ import pytest
 from cxr import data
 from cxr.evaluation import localize
 from cxr.exporting import boxes_and_masks, chexlocalize, coco
-from cxr.localization import regions
+from cxr.localization import overlap, thresholds
 from input_pipeline.findings import BOXED, FINDINGS
 
 SIZE = 16
@@ -86,7 +86,7 @@ def test_coco_files_hold_the_true_and_the_predicted_boxes(
   boxes_and_masks.write_coco(tmp_path, films, every, logits, rule='otsu')
   images, boxes = coco.read_coco(str(tmp_path / 'coco-truth.json'))
   assert images == dict.fromkeys(films.name.tolist(), (1024, 1024))
-  assert len(boxes) == regions.has_box(films.truth).sum()
+  assert len(boxes) == overlap.has_box(films.truth).sum()
   for name, finding, box in boxes:
     place = films.name.tolist().index(name), BOXED.index(finding)
     np.testing.assert_allclose(box, films.truth[place])
@@ -102,5 +102,5 @@ def test_coco_files_hold_the_true_and_the_predicted_boxes(
 
 
 def test_the_main_rule_is_never_the_upper_bound():
-  assert regions.main_rule(('oracle', 'otsu', 'wang')) == 'wang'
-  assert regions.main_rule(('oracle', 'tuned', 'otsu')) == 'tuned'
+  assert thresholds.main_rule(('oracle', 'otsu', 'wang')) == 'wang'
+  assert thresholds.main_rule(('oracle', 'tuned', 'otsu')) == 'tuned'

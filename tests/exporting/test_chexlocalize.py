@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
 from cxr.exporting import chexlocalize
-from cxr.localization import regions
+from cxr.localization import overlap, scores
 
 
 def test_run_lengths_of_published_empty_masks():
@@ -103,12 +103,12 @@ def test_iou_and_hit_rate_as_chexlocalize_counts_them(true_positives_only):
 def test_their_scores_of_a_box_s_mask_are_ours():
   heatmap = np.random.default_rng(0).normal(size=(16, 16))
   box = np.array([0.25, 0.125, 0.75, 0.5])  # on the pixel grid
-  truth = regions.box_mask(box, heatmap.shape)
+  truth = overlap.box_mask(box, heatmap.shape)
   mask = heatmap > 0
   assert chexlocalize.chexlocalize_iou(truth, mask) == pytest.approx(
-    regions.mask_iou(mask, box)
+    scores.mask_iou(mask, box)
   )
-  assert chexlocalize.chexlocalize_hit(truth, heatmap) == regions.pointing(
+  assert chexlocalize.chexlocalize_hit(truth, heatmap) == scores.pointing(
     heatmap, box
   )
 

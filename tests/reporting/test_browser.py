@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs import robust
-from cxr.localization import regions
+from cxr.localization import controls, overlap, regions
 from cxr.reporting import card, gallery, pages
 from tests import made_workdir
 
@@ -313,7 +313,7 @@ def test_slider_draws_the_boxes_of_localization(visit, paths, level, method):
     low + np.round((heatmap - low) / (high - low) * 255) * (high - low) / 255
   )
   heatmap = regions.scale_255(
-    regions.resize_bilinear(heatmap, case['image'].shape)
+    controls.resize_bilinear(heatmap, case['image'].shape)
   )
   expected = regions.heatmap_to_boxes(heatmap, threshold=level + 1e-3)
   drawn = _boxes(browser, method)
@@ -321,8 +321,8 @@ def test_slider_draws_the_boxes_of_localization(visit, paths, level, method):
   order = lambda boxes: np.array(sorted(boxes.tolist()))
   np.testing.assert_allclose(order(drawn), order(expected), atol=1e-6)
   truth = np.array(case['findings'][0]['truth'][0])
-  iou = regions.iou(expected, truth).max()
-  iobb = regions.iobb(expected, truth).max()
+  iou = overlap.iou(expected, truth).max()
+  iobb = overlap.iobb(expected, truth).max()
   assert _scores(browser, method) == f'IoU {iou:.2f} · IoBB {iobb:.2f}'
 
 
@@ -379,7 +379,7 @@ def test_map_is_painted_in_inferno(visit, paths):
   )
   case = paths['cases'][0]
   pixels = np.reshape(rgb, (*case['image'].shape, 4))[..., :3]
-  heatmap = regions.resize_bilinear(
+  heatmap = controls.resize_bilinear(
     np.asarray(case['findings'][0]['maps']['cam'], np.float64),
     case['image'].shape,
   )
