@@ -11,8 +11,8 @@ from cxr.attribution import by_name
 from cxr.evaluation import evaluate, named_attacks
 from cxr.localization import thresholds
 from cxr.models import architectures
-from input_pipeline import phantom
 from input_pipeline.findings import FINDINGS
+from input_pipeline.phantom import draw
 
 
 def _one_of(*values):
@@ -200,7 +200,7 @@ def validate(config: ConfigDict) -> None:
     *config.explain.methods,
   ):
     architectures.dense(model)
-  smallest = phantom.MIN_IMAGE_SIZE
+  smallest = draw.MIN_IMAGE_SIZE
   drawn = config.data.source == 'phantom' and not config.data.dir
   if drawn and config.data.image_size < smallest:
     raise ValueError(

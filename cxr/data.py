@@ -15,8 +15,9 @@ from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
 from cxr import files, sharding
-from input_pipeline import phantom, pipeline
+from input_pipeline import pipeline
 from input_pipeline.findings import BOXED
+from input_pipeline.phantom import write
 
 # Renderings of the same test films; phantoms have them, real films do not.
 COUNTERFACTUALS = ('test_without_shortcut', 'test_without_lesions')
@@ -35,7 +36,7 @@ def folder(config: ConfigDict) -> str:
       path = os.path.join('data', f'phantom-{digest.hexdigest()[:8]}')
     if not os.path.isdir(path) and jax.process_index() == 0:
       logging.info('Drawing %d phantom films into %s', spec['num_films'], path)
-      phantom.write(path, workers=config.data.workers, **spec)
+      write.write_phantom(path, workers=config.data.workers, **spec)
     sharding.wait_for_all('phantom')
   if not path:
     raise ValueError(

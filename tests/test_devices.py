@@ -21,8 +21,8 @@ from configs import robust
 from cxr import data, inference, sharding
 from cxr.models import architectures
 from cxr.training import train
-from input_pipeline import phantom
 from input_pipeline.findings import FINDINGS
+from input_pipeline.phantom import write
 
 ROOT = pathlib.Path(__file__).parents[1]
 FIELDS = {
@@ -57,7 +57,7 @@ def kept_programs(tmp_path_factory):
 def fields(tmp_path_factory):
   folder = tmp_path_factory.mktemp('data')
   # The smallest that can be drawn; prepared smaller.
-  phantom.write(
+  write.write_phantom(
     folder / 'phantom', num_films=120, image_size=48, workers=1, progress=False
   )
   return FIELDS | {

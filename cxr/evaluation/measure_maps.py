@@ -20,8 +20,8 @@ from cxr.attribution import sanity
 from cxr.evaluation import localize
 from cxr.evaluation.measures import Measure
 from cxr.inference import Subject
-from input_pipeline import phantom
 from input_pipeline.findings import BOXED, FINDINGS
+from input_pipeline.phantom import draw
 
 # The control: a map that is the same everywhere.
 UNIFORM = 'uniform'
@@ -379,7 +379,7 @@ def _maps_on_causes(of, rows, finding, image, difference) -> list[Measure]:
   size = image.shape[1]
   gratings = {
     k: np.stack(
-      [phantom.grating(FINDINGS[k], size, phase=p) for p in (0.0, np.pi / 2)]
+      [draw.grating(FINDINGS[k], size, phase=p) for p in (0.0, np.pi / 2)]
     )
     for k in set(finding.tolist())
   }

@@ -8,7 +8,7 @@ from jax import numpy as jnp
 from scipy import stats
 
 from cxr.attribution import saliency, sanity
-from input_pipeline import phantom
+from input_pipeline.phantom import draw, plan
 
 RNG = np.random.default_rng(0)
 
@@ -298,9 +298,9 @@ def test_body_mask_fills_the_lungs_and_leaves_markers_out():
 
 @pytest.mark.parametrize('view', ['PA', 'AP'])
 def test_body_mask_of_drawn_films(view):
-  entries = [e for e in phantom.plan(60) if e.view == view and e.findings][:4]
+  entries = [e for e in plan.make_plan(60) if e.view == view and e.findings][:4]
   for entry in entries:
-    film = phantom.draw(entry, image_size=64, renderings=False)
+    film = draw.draw_film(entry, image_size=64, renderings=False)
     mask = sanity.body_mask(film.image[..., None] / 255)
     # Above the shoulders is air, all that has a box is body.
     assert not mask[:3, [0, 1, 2, -3, -2, -1]].any()

@@ -14,8 +14,9 @@ from cxr.attribution import by_name, sanity
 from cxr.evaluation import measure_maps, measures
 from cxr.inference import Subject
 from cxr.models import resnet
-from input_pipeline import phantom, pipeline
+from input_pipeline import pipeline
 from input_pipeline.findings import BOXED, FINDINGS
+from input_pipeline.phantom import draw
 
 SIZE = 48
 N = 9
@@ -251,10 +252,7 @@ def caused():
   lesion = np.zeros_like(base)
   lesion[:, 5:15, 20:30] = 40
   grating = np.stack(
-    [
-      np.rint(20 * phantom.grating(FINDINGS[k], SIZE, phase=1.0))
-      for k in finding
-    ]
+    [np.rint(20 * draw.grating(FINDINGS[k], SIZE, phase=1.0)) for k in finding]
   )[..., None]
   label = labels(*finding, 3, 4)
   label[4, 5] = 1  # two findings: left out
@@ -304,7 +302,7 @@ def test_effects_of_known_causes(caused):
 
 def test_maps_on_the_lesion_and_on_the_shortcut(caused):
   kernel = weights()
-  kernel[..., 0] = 3 * phantom.grating(FINDINGS[0], SIZE, phase=0.3)
+  kernel[..., 0] = 3 * draw.grating(FINDINGS[0], SIZE, phase=0.3)
   kernel[..., 1] = 0
   kernel[5:15, 20:30, 1], kernel[0, 0, 1] = 1, 25
   found = by_key(measure_maps.causes(subject(kernel, caused.splits)))

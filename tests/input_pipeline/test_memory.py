@@ -10,7 +10,8 @@ import pytest
 from configs import default
 from cxr import data, modes
 from cxr.training import train
-from input_pipeline import memory, phantom
+from input_pipeline import memory
+from input_pipeline.phantom import write as phantom_write
 
 MB = 1_000_000
 
@@ -109,7 +110,7 @@ def test_a_cache_and_a_step_are_refused(monkeypatch, tmp_path):
   config = default.get_config('smoke')
   config.data.dir = str(tmp_path / 'phantom')
   config.data.prepared_dir = str(tmp_path / 'prepared')
-  phantom.write(
+  phantom_write.write_phantom(
     tmp_path / 'phantom', num_films=60, image_size=64, workers=1, progress=False
   )
   data.load(config)

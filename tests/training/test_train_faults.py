@@ -8,7 +8,7 @@ import pytest
 from configs import default
 from cxr import checkpoint, inference
 from cxr.training import train
-from input_pipeline import phantom
+from input_pipeline.phantom import write
 
 PLAN = train.Plan(
   num_steps=16, steps_per_epoch=8, validate_every=8, log_every=100, batch_size=4
@@ -86,7 +86,7 @@ def test_a_signal_saves_no_unsound_weights():
 def config(tmp_path_factory):
   """The smallest network on the fewest films that train at all."""
   folder = tmp_path_factory.mktemp('data')
-  phantom.write(
+  write.write_phantom(
     folder / 'phantom', num_films=60, image_size=48, workers=1, progress=False
   )
   config = default.get_config('smoke')
@@ -168,7 +168,7 @@ def test_a_run_does_not_go_on_with_other_films(config, tmp_path):
   train.data.check_same_films(workdir, splits)
   train.data.write_summary(workdir, config, splits)
   train.data.check_same_films(workdir, splits)
-  phantom.write(
+  write.write_phantom(
     tmp_path / 'other',
     num_films=60,
     image_size=48,
