@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Int
 
 from cxr import files
-from cxr.localization import scores
+from cxr.localization import scoring
 from input_pipeline.findings import FINDINGS
 
 CLEAN = 'clean'
@@ -187,7 +187,7 @@ class Boxes(NamedTuple):
 
 
 _TEXT = ('split', 'image', 'patient', 'finding', 'method', 'rule')
-_BOX_COLUMNS = (*_TEXT, 'truth', 'boxes', *scores.SCORES)
+_BOX_COLUMNS = (*_TEXT, 'truth', 'boxes', *scoring.SCORES)
 
 
 def write_boxes(path: str, rows: Iterable[Mapping]) -> None:
@@ -207,7 +207,7 @@ def write_boxes(path: str, rows: Iterable[Mapping]) -> None:
           json.dumps(boxes.tolist()),
           *[
             '' if math.isnan(row[name]) else repr(float(row[name]))
-            for name in scores.SCORES
+            for name in scoring.SCORES
           ],
         ]
       )
@@ -251,7 +251,7 @@ def read_boxes(path: str) -> Boxes:
         box=np.array(
           list(itertools.chain.from_iterable(boxes)), np.float64
         ).reshape(-1, 4),
-        score=score.reshape(len(rows), len(scores.SCORES)),
+        score=score.reshape(len(rows), len(scoring.SCORES)),
       )
     except (IndexError, TypeError, ValueError) as error:
       raise ValueError(

@@ -6,7 +6,7 @@ Used by the tests of everything that reads them.
 import numpy as np
 
 from cxr import stored_rows
-from cxr.localization import overlap
+from cxr.localization import overlap, scoring
 
 
 def predictions(seed=0, n=60, data_seed=0, skill=1.0):
@@ -32,10 +32,10 @@ def predictions(seed=0, n=60, data_seed=0, skill=1.0):
 def row(image, finding, truth, boxes, *, patient=None, method='cam', **scores):
   """A row of boxes.csv as localization.score_map makes it."""
   boxes = np.array(boxes, float).reshape(-1, 4)
-  row = dict.fromkeys(scores.SCORES, float('nan'))
+  row = dict.fromkeys(scoring.SCORES, float('nan'))
   if truth is not None:
     truth = np.array(truth, float)
-    row |= dict.fromkeys(scores.SCORES, 0.5)
+    row |= dict.fromkeys(scoring.SCORES, 0.5)
     row['iou'] = overlap.iou(boxes, truth).max(initial=0.0)
     row['iobb'] = overlap.iobb(boxes, truth).max(initial=0.0)
   return row | {

@@ -5,7 +5,7 @@ import pytest
 
 from cxr import stored_rows
 from cxr.evaluation import summary
-from cxr.localization import scores
+from cxr.localization import scoring
 from input_pipeline.findings import FINDINGS
 from tests import made_rows
 from tests.made_rows import LEFT
@@ -55,7 +55,7 @@ def test_boxes_come_back_even_thousands_in_a_cell(tmp_path):
     back.rows(np.array([5, 1])).box, rows[1]['boxes']
   )
   np.testing.assert_array_equal(
-    back.score, [[row[name] for name in scores.SCORES] for row in rows]
+    back.score, [[row[name] for name in scoring.SCORES] for row in rows]
   )
 
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cxr import stored_rows
-from cxr.localization import overlap, scores
+from cxr.localization import overlap, scoring
 from cxr.statistics import ratios
 from input_pipeline.findings import FINDINGS
 
@@ -97,7 +97,7 @@ def ratios_of(rows: stored_rows.Boxes) -> ratios.Ratios:
       numerator[row, s, column] = np.bincount(wrong, minlength=len(row))
       denominator[:, s, :] = boxed[:, None] & complete
   for source, name in MEANS.items():
-    value = rows.score[:, scores.SCORES.index(source)]
+    value = rows.score[:, scoring.SCORES.index(source)]
     defined = boxed & ~np.isnan(value)
     numerator[row, place[name], column] = np.where(defined, value, 0.0)
     denominator[row, place[name], column] = defined

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cxr import data, files
-from cxr.localization import controls, overlap, scores
+from cxr.localization import controls, overlap, scoring
 from input_pipeline.findings import BOXED
 
 CONTROLS = ('random', 'centre', 'mean_box')
@@ -75,7 +75,7 @@ def score(
   rules: Sequence[str],
 ) -> dict[str, list[dict]]:
   """`localization.score_finding`, at module level for the worker processes."""
-  return scores.score_finding(maps, truth, patient, rules=tuple(rules))
+  return scoring.score_finding(maps, truth, patient, rules=tuple(rules))
 
 
 def rows_of(
@@ -174,7 +174,7 @@ def from_plain(rows: list[dict]) -> list[dict]:
   """The inverse of `to_plain`."""
   for row in rows:
     row['boxes'] = np.asarray(row['boxes'], np.float64).reshape(-1, 4)
-    for name in scores.SCORES:
+    for name in scoring.SCORES:
       row[name] = np.nan if row[name] is None else row[name]
     if row['truth'] is not None:
       row['truth'] = np.asarray(row['truth'], np.float64)

@@ -15,7 +15,7 @@ from cxr.attacks import pgd
 from cxr.attribution import by_name, saliency, sanity
 from cxr.evaluation import measures, named_attacks
 from cxr.inference import Subject, by_index, make_predict, predict_split
-from cxr.localization import overlap, scores, thresholds
+from cxr.localization import overlap, scoring, thresholds
 from cxr.statistics import metrics
 from input_pipeline.findings import BOXED, FINDINGS
 
@@ -270,7 +270,7 @@ def _scores(of, films, film, finding, maps) -> dict[str, np.ndarray]:
   found = {name: np.full(len(film), np.nan) for name in ('iou', 'pointing')}
   for k in np.unique(finding):
     pair = np.flatnonzero(finding == k)
-    rows = scores.score_finding(
+    rows = scoring.score_finding(
       maps[pair],
       films.truth[film[pair], k],
       films.patient[film[pair]],

@@ -18,7 +18,7 @@ from sklearn import metrics as sklearn_metrics
 
 from cxr import stored_rows
 from cxr.evaluation import box_figures
-from cxr.localization import controls, regions, scores, thresholds
+from cxr.localization import controls, regions, scoring, thresholds
 from cxr.statistics import bootstrap
 from input_pipeline.findings import BOXED, FINDINGS
 
@@ -61,7 +61,7 @@ def _maps(num_maps):
   ):
     _timed(
       f'{num_maps} maps to boxes and all scores: {", ".join(rules)}',
-      lambda rules=rules: scores.score_finding(
+      lambda rules=rules: scoring.score_finding(
         maps, truth, patient, rules=rules
       ),
     )
@@ -130,8 +130,8 @@ def _bootstrap(films, patients):
 
 def _box_rows(films):
   rng = np.random.default_rng(0)
-  nothing = dict.fromkeys(scores.SCORES, float('nan'))
-  something = dict.fromkeys(scores.SCORES, 0.5)
+  nothing = dict.fromkeys(scoring.SCORES, float('nan'))
+  something = dict.fromkeys(scoring.SCORES, 0.5)
   rows = []
   for i in range(films):
     own = i % len(BOXED)

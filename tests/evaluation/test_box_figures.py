@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cxr.evaluation import box_figures, summary
-from cxr.localization import overlap, scores
+from cxr.localization import overlap, scoring
 from tests import made_rows
 from tests.made_rows import LEFT, QUARTER, RIGHT
 
@@ -59,7 +59,7 @@ def test_from_made_maps_to_the_hand_count(tmp_path):
   }
   rows = []
   for finding, heatmaps in maps.items():
-    scored = scores.score_finding(
+    scored = scoring.score_finding(
       heatmaps, np.array(truth[finding], float), np.arange(3)
     )['wang']
     for i, row in enumerate(scored):

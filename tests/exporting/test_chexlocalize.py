@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
 from cxr.exporting import chexlocalize
-from cxr.localization import overlap, scores
+from cxr.localization import overlap, scoring
 
 
 def test_run_lengths_of_published_empty_masks():
@@ -106,9 +106,9 @@ def test_their_scores_of_a_box_s_mask_are_ours():
   truth = overlap.box_mask(box, heatmap.shape)
   mask = heatmap > 0
   assert chexlocalize.chexlocalize_iou(truth, mask) == pytest.approx(
-    scores.mask_iou(mask, box)
+    scoring.mask_iou(mask, box)
   )
-  assert chexlocalize.chexlocalize_hit(truth, heatmap) == scores.pointing(
+  assert chexlocalize.chexlocalize_hit(truth, heatmap) == scoring.pointing(
     heatmap, box
   )
 

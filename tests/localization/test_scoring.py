@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from cxr.localization import overlap, regions, scores, thresholds
+from cxr.localization import overlap, regions, scoring, thresholds
 
 BOX = np.array([0.25, 0.25, 0.75, 0.75])
 
@@ -27,26 +27,26 @@ DEGENERATE = {
 def test_mask_scores_by_hand():
   mask = np.zeros((4, 4), bool)
   mask[0:2, 0:2] = True  # 4 pixels, the box has 4, one shared
-  assert scores.ior(mask, BOX) == pytest.approx(1 / 4)
-  assert scores.mask_iou(mask, BOX) == pytest.approx(1 / 7)
-  assert scores.ior(np.zeros((4, 4), bool), BOX) == 0
+  assert scoring.ior(mask, BOX) == pytest.approx(1 / 4)
+  assert scoring.mask_iou(mask, BOX) == pytest.approx(1 / 7)
+  assert scoring.ior(np.zeros((4, 4), bool), BOX) == 0
 
 
 def test_pointing_game_ties_and_tolerance():
   heatmap = np.zeros((4, 4))
   heatmap[1, 1] = heatmap[0, 0] = heatmap[3, 3] = heatmap[2, 2] = 5.0
-  assert scores.pointing(heatmap, BOX) == 0.5
+  assert scoring.pointing(heatmap, BOX) == 0.5
   heatmap[0, 0] = 6.0
-  assert scores.pointing(heatmap, BOX) == 0
-  assert scores.pointing(heatmap, BOX, tolerance=0.25) == 1
-  assert scores.pointing(np.ones((4, 4)), BOX) == 4 / 16
+  assert scoring.pointing(heatmap, BOX) == 0
+  assert scoring.pointing(heatmap, BOX, tolerance=0.25) == 1
+  assert scoring.pointing(np.ones((4, 4)), BOX) == 4 / 16
 
 
 def test_energy_counts_positive_attribution_alone():
   heatmap = np.full((4, 4), -7.0)
   heatmap[1, 1], heatmap[0, 3] = 3.0, 1.0
-  assert scores.energy(heatmap, BOX) == pytest.approx(0.75)
-  assert scores.energy(1e-300 * heatmap, BOX) == pytest.approx(0.75)
+  assert scoring.energy(heatmap, BOX) == pytest.approx(0.75)
+  assert scoring.energy(1e-300 * heatmap, BOX) == pytest.approx(0.75)
 
 
 def test_map_auroc_against_scikit_learn():
@@ -58,8 +58,8 @@ def test_map_auroc_against_scikit_learn():
     box = np.array([0.2, 0.1, 0.7, 0.6])
     mask = overlap.box_mask(box, heatmap.shape)
     expected = metrics.roc_auc_score(mask.ravel(), heatmap.ravel())
-    assert scores.map_auroc(heatmap, box) == pytest.approx(expected)
-  assert math.isnan(scores.map_auroc(heatmap, np.array([0.0, 0, 1, 1])))
+    assert scoring.map_auroc(heatmap, box) == pytest.approx(expected)
+  assert math.isnan(scoring.map_auroc(heatmap, np.array([0.0, 0, 1, 1])))
 
 
 @pytest.mark.parametrize('name', DEGENERATE)
@@ -70,11 +70,11 @@ def test_degenerate_maps_have_defined_rows(name, rule):
   heatmap = DEGENERATE[name]
   truth = np.stack([BOX, np.full(4, np.nan), [0.5, 0.5, 0.5, 0.5]])
   with np.errstate(all='raise', under='ignore'):
-    rows = scores.score_finding(
+    rows = scoring.score_finding(
       [heatmap] * 3, truth, np.arange(3), rules=[rule]
     )[rule]
   boxed, without, point = rows
-  for score in scores.SCORES:
+  for score in scoring.SCORES:
     # One pixel is all in the box: nothing outside to rank it against.
     undefined = name == 'one_pixel' and score == 'map_auroc'
     assert undefined == math.isnan(boxed[score])
@@ -98,11 +98,11 @@ def test_a_row_scores_the_best_box():
   heatmap[1:3, 1:3], heatmap[0, 0] = 2.0, 1.0
   levels = (0.5, 1.5)
   boxes = regions.levels_to_boxes(heatmap, levels)
-  row = scores.score_map(heatmap, BOX, boxes, level=levels[0])
+  row = scoring.score_map(heatmap, BOX, boxes, level=levels[0])
   assert row['iou'] == row['iobb'] == 1.0
   assert row['ior'] == pytest.approx(4 / 5)
   assert row['mask_iou'] == pytest.approx(4 / 5)
   assert row['energy'] == pytest.approx(8 / 9)
   assert row['pointing'] == 1.0
   assert row['map_auroc'] == 1.0
-  assert set(row) == {'truth', 'boxes', *scores.SCORES}
+  assert set(row) == {'truth', 'boxes', *scoring.SCORES}
