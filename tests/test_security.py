@@ -10,7 +10,7 @@ import pytest
 
 from cxr import files, inference
 from cxr.explaining import explain
-from tests.explaining import test_explain, test_radiograph
+from tests.explaining import made_films, test_explain
 from tests.input_pipeline import test_chestxray14 as made
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -148,7 +148,7 @@ PLANTED = 'Zzyzx'
 def planted_dicom(path):
   """A film whose every text element names a patient."""
   values = np.random.default_rng(0).integers(0, 4096, (32, 32))
-  film = test_radiograph.dicom(values)
+  film = made_films.dicom(values)
   for keyword, text in (
     ('PatientName', f'{PLANTED}^Ann'), ('PatientID', f'{PLANTED}1'),
     ('PatientBirthDate', '19010203'), ('PatientAddress', f'{PLANTED} street'),
@@ -166,7 +166,7 @@ def planted_dicom(path):
     setattr(film, keyword, text)
   film.add_new(0x00091010, 'LO', PLANTED)
   film.add_new(0x00104000, 'LT', f'=cmd|{PLANTED}')
-  path.write_bytes(test_radiograph._bytes(film))
+  path.write_bytes(made_films.film_bytes(film))
 
 
 @pytest.mark.filterwarnings('ignore')

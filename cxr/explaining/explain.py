@@ -30,22 +30,20 @@ from concurrent import futures
 from typing import NamedTuple
 
 import jax
-import matplotlib
 import numpy as np
 import tqdm
 from absl import logging
 from jax import numpy as jnp
 from jaxtyping import Float, Int
 from ml_collections import ConfigDict
-from PIL import Image, ImageDraw, ImageFont
 from scipy import special
 
 from cxr import files, heatmaps, inference, run_files
 from cxr.attribution import by_name
-from cxr.explaining import radiograph
+from cxr.explaining import overlays, radiograph
 from cxr.exporting import coco
 from cxr.localization import overlap, regions, thresholds
-from cxr.reporting import pages, plots
+from cxr.reporting import pages
 from cxr.statistics import calibration
 from input_pipeline.findings import FINDINGS
 
@@ -269,7 +267,7 @@ def explain_films(
         )
       image = np.round(film.image[..., 0] * 255).astype(np.uint8)
       # Four times as quick as the default, for a file a seventh larger.
-      _draw(image, found).save(
+      overlays.draw(image, found).save(
         os.path.join(output_dir, 'overlays', overlay), compress_level=1
       )
       if len(cases) < page_films:
@@ -531,62 +529,3 @@ def _table(folder: str, name: str):
   path = os.path.join(folder, name)
   with open(path, 'w', newline='', encoding='utf-8') as f:
     yield csv.writer(f, lineterminator='\n')
-
-
-# Overlays. plots.gallery_figure draws the same in a second a film, which is
-# too long for a thousand; here it takes some hundredths.
-
-_PANEL = 256  # pixels, at least
-_TITLE = 24
-_OPACITY = 0.45
-
-
-def _draw(image: np.ndarray, found: Sequence[Mapping]) -> Image.Image:
-  """A row per finding: the film, then each map over it with its boxes."""
-  methods = list(found[0]['maps'])
-  side = max(_PANEL, len(image))
-  height = len(found) * (_TITLE + side) + 2 * _TITLE
-  sheet = Image.new('RGB', ((1 + len(methods)) * side, height), 'white')
-  draw = ImageDraw.Draw(sheet)
-  font = ImageFont.load_default(14)
-  lut = np.uint8(
-    255 * matplotlib.colormaps[plots.COLORMAP](np.arange(256))[:, :3] + 0.5
-  )
-  film = Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
-  film = film.convert('RGB')
-  for row, one in enumerate(found):
-    top = row * (_TITLE + side)
-    title = f'{one["finding"]}  {one["probability"]:.3f}'
-    draw.text((4, top + 4), title, 'black', font)
-    sheet.paste(film, (0, top + _TITLE))
-    for column, method in enumerate(methods, start=1):
-      draw.text((column * side + 4, top + 4), method, 'black', font)
-      cells = np.uint8(regions.scale_255(one['maps'][method]))
-      cells = Image.fromarray(cells).resize(
-        (side, side), Image.Resampling.BILINEAR
-      )
-      colours = Image.fromarray(lut[np.asarray(cells)])
-      corner = column * side, top + _TITLE
-      sheet.paste(Image.blend(film, colours, _OPACITY), corner)
-      for box in one['boxes'][method]:
-        _draw_dashed(draw, np.asarray(box) * (side - 1), corner)
-  bar = Image.fromarray(np.tile(lut, (10, 1, 1))).resize((200, 10))
-  sheet.paste(bar, (8, height - _TITLE))
-  note = "each map's minimum to maximum; predicted boxes dashed"
-  draw.text((216, height - _TITLE - 4), note, 'black', font)
-  return sheet
-
-
-def _draw_dashed(draw, box, corner, *, dash: int = 6):
-  ymin, xmin, ymax, xmax = np.round(box).astype(int)
-  x, y = corner
-  outline = (x + xmin, y + ymin, x + xmax, y + ymax)
-  draw.rectangle(outline, outline='black')
-  for start in range(xmin, xmax, 2 * dash):
-    end = min(start + dash, xmax)
-    for row in (ymin, ymax):
-      draw.line((x + start, y + row, x + end, y + row), plots.PREDICTION, 2)
-  for start in range(ymin, ymax, 2 * dash):
-    end = min(start + dash, ymax)
-    for col in (xmin, xmax):
-      draw.line((x + col, y + start, x + col, y + end), plots.PREDICTION, 2)

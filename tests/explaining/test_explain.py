@@ -341,49 +341,6 @@ class TestFilms:
     assert len(explained.cases[0]['findings']) == 3
 
 
-class TestOverlay:
-  def picture(self, heatmap, found):
-    finding = {
-      'finding': 'Mass',
-      'probability': 0.5,
-      'maps': {'cam': heatmap},
-      'boxes': {'cam': found},
-    }
-    return np.asarray(
-      explain._draw(np.full((64, 64), 128, np.uint8), [finding])
-    )
-
-  def test_film_stands_beside_its_map(self):
-    heatmap = np.zeros((64, 64))
-    heatmap[:, 32:] = 1
-    sheet = self.picture(heatmap, [])
-    side, top = explain._PANEL, explain._TITLE
-    assert (sheet[top : top + side, :side] == 128).all()
-    shown = sheet[top : top + side, side : 2 * side].astype(float).sum(axis=-1)
-    assert shown[:, : side // 2 - 8].mean() < shown[:, side // 2 + 8 :].mean()
-
-  def test_box_is_dashed_where_it_is(self):
-    plain = self.picture(np.zeros((64, 64)), [])
-    sheet = self.picture(np.zeros((64, 64)), [[0.25, 0.5, 0.75, 1.0]])
-    rows_, columns = np.nonzero((sheet != plain).any(axis=-1))
-    side, top = explain._PANEL, explain._TITLE
-    box = np.array(
-      [
-        rows_.min() - top,
-        columns.min() - side,
-        rows_.max() - top,
-        columns.max() - side,
-      ]
-    )
-    np.testing.assert_allclose(box / side, [0.25, 0.5, 0.75, 1], atol=0.01)
-    edge = sheet[top + side // 4, side + side // 2 : 2 * side]
-    assert len(np.unique(edge, axis=0)) == 2
-
-  @pytest.mark.parametrize('value', [0.0, -3.0, np.nan])
-  def test_map_without_range(self, value):
-    self.picture(np.full((64, 64), value), [])
-
-
 def tiny_config() -> ConfigDict:
   config = default.get_config('smoke')
   config.data.image_size = 32

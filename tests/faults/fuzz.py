@@ -104,9 +104,9 @@ def seeds(reader: str) -> list[bytes]:
   if reader in SEEDS:
     return SEEDS[reader]
   if reader == 'dicom':
-    from tests.explaining import test_radiograph
+    from tests.explaining import made_films
 
-    return test_radiograph.SAMPLES
+    return made_films.SAMPLES
   files = []
   for mode, kind in (
     ('L', 'PNG'),

@@ -1,0 +1,117 @@
+"""Films made for the tests: DICOM and PNG files whose pixels are known."""
+
+import io
+
+import numpy as np
+from PIL import Image
+from pydicom import uid
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence
+
+from cxr.explaining import radiograph
+
+SECRET = 'Doe^Jane'
+
+
+def dicom(pixels, *, syntax=uid.ExplicitVRLittleEndian, dtype=None, **elements):
+  """A DX film of the values given, with a patient in it."""
+  pixels = np.asarray(pixels)
+  film = Dataset()
+  film.file_meta = FileMetaDataset()
+  film.file_meta.TransferSyntaxUID = syntax
+  film.SOPClassUID = uid.DigitalXRayImageStorageForPresentation
+  film.SOPInstanceUID = uid.generate_uid()
+  film.PatientName = SECRET
+  film.PatientID = '4711'
+  film.Modality = 'DX'
+  film.Rows, film.Columns = pixels.shape[-2:]
+  film.SamplesPerPixel = 1
+  film.PhotometricInterpretation = 'MONOCHROME2'
+  film.BitsAllocated = 16
+  film.BitsStored = 12
+  film.PixelRepresentation = 0
+  for name in ('BitsAllocated', 'BitsStored', 'PixelRepresentation'):
+    if name in elements:
+      setattr(film, name, elements.pop(name))
+  film.HighBit = film.BitsStored - 1
+  for name, value in elements.items():
+    setattr(film, name, value)
+  order = '>' if syntax == uid.ExplicitVRBigEndian else '<'
+  kind = 'i' if film.PixelRepresentation else 'u'
+  dtype = dtype or f'{order}{kind}{film.BitsAllocated // 8}'
+  film.PixelData = pixels.astype(dtype).tobytes()
+  film['PixelData'].VR = 'OB' if film.BitsAllocated == 8 else 'OW'
+  return film
+
+
+def table(entries, *, first=0, bits=16, vr='US', data=None):
+  item = Dataset()
+  signed = first < 0
+  item.add_new(
+    'LUTDescriptor',
+    'SS' if signed else 'US',
+    [len(entries), first, bits],
+  )
+  item.add_new('LUTData', vr, entries if data is None else data)
+  return Sequence([item])
+
+
+def save(film, path):
+  if isinstance(film, Dataset):
+    film.save_as(path, enforce_file_format=True)
+  else:
+    film.save(path, format='PNG')
+  return path
+
+
+def gray(path, **options):
+  """The film's pixels, unscaled where it is a square of `size`."""
+  return radiograph.read(path, **options).image[..., 0]
+
+
+def near(actual, expected):
+  # Steps of 1/255: half a step of rounding.
+  np.testing.assert_allclose(actual, expected, atol=0.5 / 255 + 1e-6)
+
+
+RAMP = [[0, 1000], [2000, 4000]]
+
+
+def png(array, mode=None):
+  return Image.fromarray(np.asarray(array), mode=mode)
+
+
+GRAY = np.array([[0, 51], [102, 255]], np.uint8)
+
+
+def film_bytes(film):
+  out = io.BytesIO()
+  film.save_as(out, enforce_file_format=True)
+  return out.getvalue()
+
+
+def _samples():
+  values = np.random.default_rng(0).integers(0, 4096, (12, 9))
+  pictures = io.BytesIO(), io.BytesIO()
+  picture = png((values // 16).astype(np.uint8))
+  picture.save(pictures[0], 'PNG')
+  picture.save(pictures[1], 'JPEG')
+  film = dicom(
+    values,
+    WindowCenter=[2000, 1],
+    WindowWidth=[4000, 1],
+    PixelPaddingValue=0,
+    ModalityLUTSequence=table(list(range(40)), first=5),
+    VOILUTSequence=table(list(range(40)), first=5, bits=8),
+  )
+  packed = dicom(values, RescaleSlope=1.5, RescaleIntercept=-1)
+  packed.compress(uid.RLELossless)
+  return [
+    film_bytes(film),
+    film_bytes(dicom(values, syntax=uid.ImplicitVRLittleEndian)),
+    film_bytes(packed),
+    *(p.getvalue() for p in pictures),
+  ]
+
+
+SAMPLES = _samples()
