@@ -359,7 +359,10 @@ class TestDicom:
       ({'ViewPosition': 'LATERAL'}, 'lateral'),
       ({'ViewPosition': 'LL'}, 'lateral'),
       ({'ViewPosition': 'RL'}, 'lateral'),
-      ({'VOILUTFunction': SECRET, 'WindowCenter': 1, 'WindowWidth': 2}, 'VOI'),
+      (
+        {'VOILUTFunction': 'DOE_JANE', 'WindowCenter': 1, 'WindowWidth': 2},
+        'VOI',
+      ),
       ({'Rows': 50_000, 'Columns': 50_000}, 'claims'),
       ({'Rows': 0}, 'claims'),
       ({'Rows': 3}, 'damaged'),
