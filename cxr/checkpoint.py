@@ -1,13 +1,17 @@
-"""TrainState <-> disk, and the workdir's config and lock.
+"""The training state on disk: checkpoints/ in a workdir, written by Orbax.
 
-A workdir holds one run: config.json says which, checkpoints/ how far it is.
+checkpoints = checkpoint.open_folder(workdir, config)
+state = checkpoint.read(checkpoints, checkpoint.step_of(checkpoints, 'best'))
 """
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import jax
+from jax.sharding import SingleDeviceSharding
 from ml_collections import ConfigDict
 from orbax.checkpoint import v1 as ocp
 
@@ -15,13 +19,30 @@ from cxr import run_files, train_state
 from input_pipeline.findings import FINDINGS
 
 
-def checkpointer(
-  workdir: str, *, best_metric: str, writes: bool = False
-) -> ocp.training.Checkpointer:
-  """Keeps the latest checkpoint and the one whose `best_metric` is highest.
+class Checkpoints(NamedTuple):
+  """The checkpoints of a workdir; `saver.close()` ends their use."""
 
-  Only who `writes` may sweep out half-written checkpoints: they could be those
-  of a run that is at work.
+  saver: ocp.training.Checkpointer
+  workdir: str
+  config: ConfigDict
+
+
+def open_folder(
+  workdir: str, config: ConfigDict, *, writes: bool = False
+) -> Checkpoints:
+  """Opens a workdir's checkpoints.
+
+  Of those written, the latest is kept and the one with the highest
+  config.train.best_metric.
+
+  Args:
+    workdir: of the run.
+    config: of the run.
+    writes: only a process that writes may delete half-written checkpoints:
+      they could be those of a run that is at work.
+
+  Raises:
+    ValueError: the metrics of a checkpoint are damaged.
   """
   folder = os.path.abspath(os.path.join(workdir, 'checkpoints'))
   policies = ocp.training.preservation_policies
@@ -29,14 +50,14 @@ def checkpointer(
     [
       policies.LatestN(1),
       policies.BestN(
-        get_metric_fn=lambda metrics: _rank(metrics, best_metric),
+        get_metric_fn=lambda metrics: _rank(metrics, config),
         n=1,
         keep_checkpoints_without_metrics=False,
       ),
     ]
   )
   try:
-    return ocp.training.Checkpointer(
+    saver = ocp.training.Checkpointer(
       folder, preservation_policy=keep, cleanup_tmp_directories=writes
     )
   except ValueError as e:
@@ -45,30 +66,43 @@ def checkpointer(
       f'A checkpoint in {folder} is damaged ({e}); delete its folder, the '
       'newest as a rule, and --mode=train goes on from the one before it.'
     ) from e
+  return Checkpoints(saver, workdir, config)
 
 
-def _rank(metrics, name: str) -> float:
-  value = (metrics or {}).get(name)
+def _rank(metrics, config: ConfigDict) -> float:
+  value = (metrics or {}).get(config.train.best_metric)
   return float('-inf') if value is None else value
 
 
+def step_of(checkpoints: Checkpoints, which: str) -> int | None:
+  """The step of the 'best' or 'latest' checkpoint; None where there is none."""
+  stored = list(checkpoints.saver.checkpoints)
+  if not stored:
+    return None
+  if which == 'latest':
+    return max(c.step for c in stored)
+  # Ties go to the earlier one: a plateau's later half is the more overfitted.
+  rank = lambda c: (_rank(c.metrics, checkpoints.config), -c.step)
+  return max(stored, key=rank).step
+
+
 def save(
-  saver,
+  checkpoints: Checkpoints,
   state: train_state.TrainState,
   metrics: dict[str, float],
-  config: ConfigDict,
-):
-  """Writes the state under its step; NaN metrics do not rank.
+) -> None:
+  """Writes the state under its step, with the metrics that rank it.
 
   Raises:
-    OSError: it could not be written; those before it stay as they are.
+    OSError: it could not be written; the checkpoints before it are kept.
   """
   try:
-    saver.save(
+    checkpoints.saver.save(
       int(state.step),
       state,
+      # A NaN does not rank.
       metrics={k: float(v) for k, v in metrics.items() if v == v},
-      custom_metadata=_made_for(config),
+      custom_metadata=_made_for(checkpoints.config),
       force=True,
       overwrite=True,
     )
@@ -83,8 +117,44 @@ def save(
     ) from e
 
 
-def _made_for(config: ConfigDict) -> dict:
-  """What the arrays do not say of themselves."""
+def restore(
+  checkpoints: Checkpoints, step: int, like: train_state.TrainState
+) -> train_state.TrainState:
+  """The state of `step`, on the devices where the arrays of `like` are.
+
+  Raises:
+    ValueError: the checkpoint is damaged or of another model.
+  """
+  _check_made_for(checkpoints, step)
+  abstract = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+    like,
+  )
+  with _damage_named(checkpoints, step):
+    return checkpoints.saver.load(step, abstract)
+
+
+def read(checkpoints: Checkpoints, step: int) -> train_state.TrainState:
+  """The state of `step` as it was saved, on one device of this process.
+
+  Raises:
+    ValueError: the checkpoint is damaged or of another model.
+  """
+  _check_made_for(checkpoints, step)
+  # The devices that it was saved from may be others.
+  device = SingleDeviceSharding(jax.local_devices()[0])
+  with _damage_named(checkpoints, step):
+    abstract = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device),
+      checkpoints.saver.metadata(step).metadata,
+    )
+    stored = checkpoints.saver.load(step, abstract)
+  names = [field.name for field in dataclasses.fields(train_state.TrainState)]
+  return train_state.TrainState(**{name: stored.get(name) for name in names})
+
+
+def _made_for(config: ConfigDict) -> dict[str, Any]:
+  """What a checkpoint's arrays do not say: the model, film size, findings."""
   fields = run_files.flat(config)
   names = [n for n in fields if n.startswith('model.')]
   return {n: fields[n] for n in (*names, 'data.image_size')} | {
@@ -92,66 +162,37 @@ def _made_for(config: ConfigDict) -> dict:
   }
 
 
-def _check_made_for(saver, step: int, config: ConfigDict, workdir: str):
-  """Raises ValueError where a checkpoint is of another model or other films."""
-  with _told(saver, step, workdir):
-    there = saver.metadata(step).custom_metadata or {}
-  here = _made_for(config)
+def _check_made_for(checkpoints: Checkpoints, step: int) -> None:
+  """Raises ValueError where a checkpoint is not of the config's model."""
+  with _damage_named(checkpoints, step):
+    stored = checkpoints.saver.metadata(step).custom_metadata or {}
+  wanted = _made_for(checkpoints.config)
   differ = [
-    f'{name} ({there[name]!r} there, {here.get(name)!r} here)'
-    for name in there
-    if there[name] != here.get(name)
+    f'{name} ({stored[name]!r} there, {wanted.get(name)!r} here)'
+    for name in stored
+    if stored[name] != wanted.get(name)
   ]
   if differ:
     raise ValueError(
-      f'The checkpoint of step {step} in {workdir} is of another model: '
-      f'{"; ".join(differ)}.'
+      f'The checkpoint of step {step} in {checkpoints.workdir} is of another '
+      f'model: {"; ".join(differ)}.'
     )
 
 
-def step_of(saver, which: str, *, best_metric: str) -> int | None:
-  """The step of the 'best' or 'latest' checkpoint; None where there is none."""
-  found = list(saver.checkpoints)
-  if not found:
-    return None
-  if which == 'latest':
-    return max(c.step for c in found)
-  # Ties go to the earlier one: a plateau's later half is the more overfitted.
-  return max(found, key=lambda c: (_rank(c.metrics, best_metric), -c.step)).step
-
-
-def restore(
-  saver,
-  step: int,
-  like: train_state.TrainState,
-  config: ConfigDict,
-  workdir: str,
-):
-  """The state of `step`, laid out over devices as `like` is.
-
-  Raises:
-    ValueError: it is another model's.
-  """
-  _check_made_for(saver, step, config, workdir)
-  abstract = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
-    like,
-  )
-  with _told(saver, step, workdir):
-    return saver.load(step, abstract)
-
-
 @contextlib.contextmanager
-def _told(saver, step: int, workdir: str) -> Iterator[None]:
-  """Orbax raises nearly anything on a damaged checkpoint; we say what it is."""
+def _damage_named(checkpoints: Checkpoints, step: int) -> Iterator[None]:
+  """Turns what Orbax raises on a damaged checkpoint, nearly anything, into
+  a ValueError that names the folder and the way back."""
   try:
     yield
   except Exception as e:
-    others = [c.step for c in saver.checkpoints if c.step < step]
-    before = f'from step {max(others)}' if others else 'from the start'
-    folder = os.path.join(workdir, 'checkpoints', str(step))
+    steps = [c.step for c in checkpoints.saver.checkpoints]
+    earlier = [other for other in steps if other < step]
+    before = f'from step {max(earlier)}' if earlier else 'from the start'
+    folder = os.path.join(checkpoints.workdir, 'checkpoints', str(step))
+    reason = str(e).strip().splitlines()[:1] or ['']
     raise ValueError(
-      f'The checkpoint in {folder} cannot be read '
-      f'({type(e).__name__}: {str(e).strip().splitlines()[0][:200]}); delete '
-      f'that folder and --mode=train goes on {before}.'
+      f'The checkpoint in {folder} cannot be read ({type(e).__name__}: '
+      f'{reason[0][:200]}); delete that folder and --mode=train goes on '
+      f'{before}.'
     ) from e

@@ -1,13 +1,12 @@
-"""What an evaluation is about: a trained model and the films it is shown."""
+"""A trained model over films: predictions batch by batch, on every device."""
 
-import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from flax import linen as nn
-from jax.sharding import SingleDeviceSharding
 from ml_collections import ConfigDict
 
 from cxr import checkpoint, data, run_files, sharding, train_state
@@ -17,11 +16,14 @@ from input_pipeline.findings import FINDINGS
 
 
 class Subject(NamedTuple):
-  """Closed over by every measurement; `variables` lie on all of `mesh`."""
+  """A model and the films that it is shown.
+
+  Whatever predicts, attacks or measures takes this one object.
+  """
 
   config: ConfigDict
   model: nn.Module
-  variables: Any
+  variables: Any  # replicated over `mesh`
   mesh: jax.sharding.Mesh
   splits: Mapping[str, pipeline.Split]
 
@@ -31,36 +33,47 @@ class Subject(NamedTuple):
 
   @property
   def batch_size(self) -> int:
+    """config.evaluate.batch_size, rounded up so that the mesh divides it."""
     return sharding.round_up(self.mesh, self.config.evaluate.batch_size)
 
   def films(self, num_films: int) -> np.ndarray:
-    """Rows of the test split: `num_films` evenly spread over it; 0: all."""
+    """Indices of `num_films` test films, evenly spread; 0 asks for all."""
     return subset(self.test, num_films or len(self.test.label))
 
   def batches(
-    self, rows: np.ndarray, batch_size: int
+    self, index: np.ndarray, batch_size: int | None = None, split: str = 'test'
   ) -> Iterator[tuple[np.ndarray, np.ndarray, dict]]:
-    """(places in `rows`, mask, batch on the mesh) of ascending test `rows`.
+    """Batches of the films of an ascending `index` into a split.
 
-    What is computed of the batch, host[mask], belongs to rows[places].
+    Yields (place, mask, batch): the batch lies on the mesh, its last films may
+    be padding, and `mask` is False for these. Of anything computed for the
+    batch, computed[mask] belongs to the films index[place].
     """
     for batch in pipeline.eval_batches(
-      self.test, batch_size=batch_size, index=rows, **data.share()
+      self.splits[split],
+      batch_size=batch_size or self.batch_size,
+      index=index,
+      **data.share(),
     ):
       batch = sharding.shard(self.mesh, batch)
       mask = sharding.to_host(batch['mask'])
-      index = sharding.to_host(batch['index'])[mask]
-      yield np.searchsorted(rows, index), mask, batch
+      shown = sharding.to_host(batch['index'])[mask]
+      yield np.searchsorted(index, shown), mask, batch
 
 
 def subset(split: pipeline.Split, num_films: int) -> np.ndarray:
-  """Rows of a fixed subset, evenly spread over the split's order."""
+  """Indices of at most `num_films` films, evenly spread over the split."""
   n = len(split.label)
   return np.unique(np.linspace(0, n - 1, min(num_films, n)).astype(np.int64))
 
 
-def make_predict(model, mesh) -> Callable:
-  """(variables, image uint8 or float 'b h w 1') -> logits 'b k', everywhere."""
+# A model and a mesh have one program, whoever asks for it.
+@functools.lru_cache(maxsize=8)
+def make_predict(model: nn.Module, mesh: jax.sharding.Mesh) -> Callable:
+  """Returns predict(variables, image 'b h w 1') -> logits 'b k'.
+
+  The image is uint8, or float in [0, 1]; every device gets all logits.
+  """
 
   def predict(variables, image):
     return model.apply(variables, data.to_unit(image))[0]
@@ -69,31 +82,46 @@ def make_predict(model, mesh) -> Callable:
 
 
 def predict_split(
-  predict, variables, mesh, split, *, batch_size, index=None, attack=None
+  subject: Subject,
+  split: str = 'test',
+  *,
+  index: np.ndarray | None = None,
+  attack: Callable | None = None,
+  batch_size: int | None = None,
 ) -> np.ndarray:
-  """Logits 'n k' of a split's films (or of `index`), each film once.
+  """Predicts each film of a split once.
 
-  `attack(variables, index 'b', image, label) -> image` comes before the model.
+  Args:
+    subject: the model and its splits.
+    split: the name of one of them.
+    index: which of its films, ascending; None for all.
+    attack: (variables, index 'b', image, label) -> image, which the model is
+      shown in the place of the film; see `by_index`.
+    batch_size: by default that of the subject.
+
+  Returns:
+    Logits 'n k', float32, in the order of the index.
   """
-  rows = np.arange(len(split.label)) if index is None else np.asarray(index)
-  logits = np.full((len(rows), split.label.shape[1]), np.nan, np.float32)
-  place = np.zeros(len(split.label), np.int64)
-  place[rows] = np.arange(len(rows))
-  for batch in pipeline.eval_batches(
-    split, batch_size=batch_size, index=rows, **data.share()
-  ):
-    batch = sharding.shard(mesh, batch)
+  label = subject.splits[split].label
+  index = np.arange(len(label)) if index is None else np.asarray(index)
+  predict = make_predict(subject.model, subject.mesh)
+  logits = np.full((len(index), label.shape[1]), np.nan, np.float32)
+  for place, mask, batch in subject.batches(index, batch_size, split):
     image = batch['image']
     if attack is not None:
-      image = attack(variables, batch['index'], image, batch['label'])
-    mask = sharding.to_host(batch['mask'])
-    out = np.asarray(predict(variables, image))
-    logits[place[sharding.to_host(batch['index'])[mask]]] = out[mask]
+      image = attack(subject.variables, batch['index'], image, batch['label'])
+    logits[place] = np.asarray(predict(subject.variables, image))[mask]
   return logits
 
 
-def by_index(attack: Callable, key, **options) -> Callable:
-  """(variables, index 'b', image, label) -> image: draws hang on the film."""
+def by_index(attack: Callable, key: jax.Array, **options) -> Callable:
+  """Makes an attack's random draws a function of the film's index.
+
+  So a film is attacked alike in whatever batch and on whatever device it is.
+
+  Returns:
+    (variables, index 'b', image, label) -> image.
+  """
 
   def attack_by_index(variables, index, image, label):
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
@@ -102,37 +130,30 @@ def by_index(attack: Callable, key, **options) -> Callable:
   return attack_by_index
 
 
-def load_model(workdir: str, config: ConfigDict | None = None):
-  """A trained model: (config, model, variables, step).
+def load_model(
+  workdir: str, config: ConfigDict | None = None
+) -> tuple[ConfigDict, nn.Module, Any, int]:
+  """Reads a trained model: (config, model, variables, step).
 
-  Raises FileNotFoundError where the workdir has no run or no checkpoint.
+  Args:
+    workdir: of the run.
+    config: by default the one that is stored there. Its evaluate.checkpoint
+      and evaluate.batch_stats say which weights and statistics are read.
+
+  Raises:
+    FileNotFoundError: the workdir has no run or no checkpoint.
+    ValueError: the checkpoint is damaged or of another model.
   """
   config = config or run_files.read_config(workdir)
   model = architectures.make_model(config.model, num_findings=len(FINDINGS))
-  saver = checkpoint.checkpointer(workdir, best_metric=config.train.best_metric)
-  step = checkpoint.step_of(
-    saver, config.evaluate.checkpoint, best_metric=config.train.best_metric
-  )
+  checkpoints = checkpoint.open_folder(workdir, config)
+  step = checkpoint.step_of(checkpoints, config.evaluate.checkpoint)
   if step is None:
     raise FileNotFoundError(
       f'No checkpoint in {workdir}; run --mode=train first.'
     )
-  checkpoint._check_made_for(saver, step, config, workdir)
-  # As it was saved, but here: the devices it came from may be others.
-  here = SingleDeviceSharding(jax.local_devices()[0])
-  with checkpoint._told(saver, step, workdir):
-    abstract = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
-      saver.metadata(step).metadata,
-    )
-    stored = saver.load(step, abstract)
-  saver.close()
-  state = train_state.TrainState(
-    **{
-      f.name: stored.get(f.name)
-      for f in dataclasses.fields(train_state.TrainState)
-    }
-  )
+  state = checkpoint.read(checkpoints, step)
+  checkpoints.saver.close()
   variables = train_state.variables(
     state, batch_stats=config.evaluate.batch_stats
   )

@@ -10,7 +10,7 @@ import jaxtyping
 import pytest
 
 # Before any module of ours is imported: every call checks its annotations.
-jaxtyping.install_import_hook(['cxr', 'input_pipeline'], 'beartype.beartype')
+jaxtyping.install_import_hook(['cxr', 'input_pipeline'], 'tests.checked.check')
 
 jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
@@ -25,3 +25,31 @@ def nih_dir():
   if not os.path.isdir(NIH):
     pytest.skip(f'real films are not at {os.path.normpath(NIH)}')
   return os.path.normpath(NIH)
+
+
+@pytest.fixture(scope='session')
+def tiny_config(tmp_path_factory):
+  """The smallest network on the fewest films that train at all; copy it to
+  change it."""
+  from configs import default
+  from input_pipeline.phantom import write
+
+  folder = tmp_path_factory.mktemp('tiny')
+  write.write_phantom(
+    folder / 'phantom', num_films=60, image_size=48, workers=1, progress=False
+  )
+  config = default.get_config('smoke')
+  config.data.image_size = 48
+  config.data.dir = str(folder / 'phantom')
+  config.data.prepared_dir = str(folder / 'prepared')
+  config.data.workers = 1
+  config.model.num_filters = 2
+  config.model.num_stages = 1
+  config.model.output_stride = 4
+  for name in config.augment:
+    config.augment[name] = type(config.augment[name])(0)
+  config.train.batch_size = 8
+  config.train.robust_films = 0
+  config.train.validate_every = 0.5
+  config.train.num_epochs = 2.0
+  return config

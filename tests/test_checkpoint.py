@@ -42,14 +42,12 @@ def make_state(step):
 
 def write(workdir, config, steps=(3, 7)):
   run_files.write_config(str(workdir), config)
-  saver = checkpoint.checkpointer(
-    str(workdir), best_metric='val/auroc', writes=True
-  )
+  checkpoints = checkpoint.open_folder(str(workdir), config, writes=True)
   for k, step in enumerate(steps):
     # The first is the best: both are kept.
     metrics = {'val/auroc': 0.9 - 0.1 * k, 'val/robust_auroc': float('nan')}
-    checkpoint.save(saver, make_state(step), metrics, config)
-  saver.close()
+    checkpoint.save(checkpoints, make_state(step), metrics)
+  checkpoints.saver.close()
 
 
 @pytest.fixture
@@ -59,10 +57,9 @@ def run(tmp_path):
 
 
 def restore(workdir, config):
-  saver = checkpoint.checkpointer(str(workdir), best_metric='val/auroc')
-  step = checkpoint.step_of(saver, 'latest', best_metric='val/auroc')
-  like = make_state(step)
-  return checkpoint.restore(saver, step, like, config, str(workdir))
+  checkpoints = checkpoint.open_folder(workdir, config)
+  step = checkpoint.step_of(checkpoints, 'latest')
+  return checkpoint.restore(checkpoints, step, make_state(step))
 
 
 def test_latest_and_best_come_back(run):
@@ -73,7 +70,7 @@ def test_latest_and_best_come_back(run):
     assert found == step
     expected = train_state.variables(make_state(step))
     jax.tree.map(np.testing.assert_array_equal, variables, expected)
-  assert restore(run, config).step == 7
+  assert restore(str(run), config).step == 7
 
 
 @pytest.mark.parametrize(
@@ -132,11 +129,9 @@ def test_a_half_written_checkpoint_is_swept_out_by_its_own_run_alone(run):
   half = run / 'checkpoints' / '9.orbax-checkpoint-tmp'
   half.mkdir()
   for writes in (False, True):
-    saver = checkpoint.checkpointer(
-      str(run), best_metric='val/auroc', writes=writes
-    )
-    assert checkpoint.step_of(saver, 'latest', best_metric='val/auroc') == 7
-    saver.close()
+    checkpoints = checkpoint.open_folder(str(run), make_config(), writes=writes)
+    assert checkpoint.step_of(checkpoints, 'latest') == 7
+    checkpoints.saver.close()
     # It is swept by a thread, which close does not wait for.
     deadline = time.monotonic() + (30 if writes else 0)
     while half.exists() and time.monotonic() < deadline:

@@ -8,12 +8,20 @@ import numpy as np
 import pytest
 
 from cxr import configuration, sharding
-from cxr.training import train
+from cxr.training import configured_step, setup
+from input_pipeline import pipeline
 from tests.training.test_train_step import MODEL as LINEAR
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(
   p.stem for p in (ROOT / 'configs').glob('*.py') if p.stem != '__init__'
+)
+NOTHING = np.zeros(0, np.int64)
+FILMS = pipeline.Split(
+  'train',
+  np.zeros((8, 4, 4, 1), np.uint8),
+  np.zeros((8, 3), np.float32),
+  *[NOTHING] * 8,
 )
 OBJECTIVES = ('mixed', 'trades', 'fgsm', 'free', 'separate_bn', 'l2', 'robust')
 
@@ -86,15 +94,20 @@ def test_objective_takes_a_step(name):
     'image': rng.integers(0, 256, (8, 4, 4, 1)).astype(np.uint8),
     'label': (rng.random((8, 3)) < 0.5).astype(np.float32),
   }
-  plan = train.make_plan(config.train, 8)
-  tx = train.make_optimizer(config, plan)
+  plan = setup.make_plan(config.train, 8)
   # A small model: what the config asks for is in the step around it.
-  state = train.initial_state(
-    config, LINEAR, tx, jax.random.key(0), sharding.make_mesh(1)
+  made = setup.Setup(
+    config,
+    LINEAR,
+    setup.make_optimizer(config, plan),
+    plan,
+    FILMS._replace(label=batch['label']),
+    sharding.make_mesh(1),
   )
+  state = setup.initial_state(made, jax.random.key(0))
   before = jax.tree.map(np.array, state.params)
   step = jax.jit(
-    train.make_step(config, LINEAR, tx, plan, batch['label']),
+    configured_step.make_step(made),
     compiler_options={'xla_backend_optimization_level': 0},
   )
   # The first update's learning rate may be 0: the warm-up begins there.
@@ -117,7 +130,7 @@ def test_free_training_in_another_norm_is_refused():
 def test_fgsm_steps_past_epsilon_from_its_random_start():
   attack = get('fgsm', 'phantom').attack
   assert attack.random_start and attack.num_steps == 1
-  assert train.step_size(attack) == 1.25 * attack.epsilon
+  assert configured_step.step_size(attack) == 1.25 * attack.epsilon
 
 
 @pytest.mark.parametrize(('preset', 'epsilon'), [('phantom', 32), ('nih', 112)])

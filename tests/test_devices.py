@@ -19,8 +19,7 @@ import pytest
 
 from configs import robust
 from cxr import data, inference, sharding
-from cxr.models import architectures
-from cxr.training import train
+from cxr.training import configured_step, setup, signals, train
 from input_pipeline.findings import FINDINGS
 from input_pipeline.phantom import write
 
@@ -129,7 +128,7 @@ class Halt(Exception):
 
 def halted(fields, workdir, num_devices, step, how, **options):
   """A run that ends at `step`: by SIGTERM, or between two lines of code."""
-  make = train.make_jit_step
+  make = configured_step.make_jit_step
 
   def make_halting(*args):
     step_fn = make(*args)
@@ -145,8 +144,8 @@ def halted(fields, workdir, num_devices, step, how, **options):
     return counted
 
   with pytest.MonkeyPatch.context() as monkeypatch:
-    monkeypatch.setattr(train, 'make_jit_step', make_halting)
-    with pytest.raises((train.Stopped, Halt)):
+    monkeypatch.setattr(configured_step, 'make_jit_step', make_halting)
+    with pytest.raises((signals.Stopped, Halt)):
       trained(fields, workdir, num_devices, **options)
   return workdir
 
@@ -175,59 +174,17 @@ def test_a_step_takes_its_state(fields):
   """In half precision as well, what is kept stays float32."""
   config = config_of(fields, **{'model.dtype': 'bfloat16'})
   films = data.load(config)['train']
-  plan = train.make_plan(config.train, len(films.label))
-  model = architectures.make_model(config.model, num_findings=len(FINDINGS))
-  tx = train.make_optimizer(config, plan)
-  mesh = sharding.make_mesh(1)
+  made = setup.make_setup(config, films, sharding.make_mesh(1))
   key = jax.random.key(0)
-  state = train.initial_state(config, model, tx, key, mesh)
-  step_fn = train.make_jit_step(config, model, tx, films, plan, key, mesh)
-  batch = next(data.train_batches(config, films, mesh, start_step=0))
+  state = setup.initial_state(made, key)
+  step_fn = configured_step.make_jit_step(made, key)
+  batch = next(data.train_batches(config, films, made.mesh, start_step=0))
   old = jax.tree.leaves(state)
   state, metrics = step_fn(state, batch)
   assert all(leaf.is_deleted() for leaf in old)
   kept = state.params, state.batch_stats
   assert {x.dtype for x in jax.tree.leaves(kept)} == {np.dtype('float32')}
   assert np.isfinite(float(metrics['train/loss']))
-
-
-def test_metrics_are_read_one_log_step_late(monkeypatch):
-  plan = train.Plan(
-    num_steps=12,
-    steps_per_epoch=6,
-    validate_every=8,
-    log_every=3,
-    batch_size=2,
-  )
-  given, read = [], []
-
-  def step_fn(state, batch):
-    given.append(batch)
-    return state, {'train/loss': 0.0, 'train/grad_norm': 0.0}
-
-  class Log:
-    advance = scalars = lambda *args: None
-
-  # What is read, and how many steps the device had been given by then.
-  monkeypatch.setattr(
-    train,
-    'write_metrics',
-    lambda log, step, metrics, extra: read.append((step, len(given))),
-  )
-  train.fit(
-    None,
-    step_fn,
-    range(100),
-    plan,
-    start=0,
-    validate=lambda state: {},
-    guard=train.CollapseGuard(0, ''),
-    save=lambda *args: None,
-    log=Log(),
-    stopped=lambda step: False,
-  )
-  # At a validation, which waits in any case, nothing is left over.
-  assert read == [(3, 6), (6, 8), (9, 12), (12, 12)]
 
 
 def test_goes_on_with_another_number_of_devices(fields, alone, tmp_path):
@@ -330,24 +287,21 @@ def test_two_processes_evaluate_as_one(pair, fields):
   """Logits of predictions.csv, clean and attacked, against one device's."""
   workdir, _, _ = pair
   config, model, variables, _ = inference.load_model(str(workdir))
-  split = data.load(config)['test']
+  splits = data.load(config)
   with open(workdir / 'predictions.csv') as f:
     rows = [r for r in csv.DictReader(f) if r['split'] == 'test']
   for num_devices in (1, 4):
     mesh = sharding.make_mesh(num_devices)
-    clean = inference.predict_split(
-      inference.make_predict(model, mesh),
-      sharding.replicate(mesh, variables),
-      mesh,
-      split,
-      batch_size=12,
+    subject = inference.Subject(
+      config, model, sharding.replicate(mesh, variables), mesh, splits
     )
+    clean = inference.predict_split(subject, batch_size=12)
     theirs = {
       row['image']: [float(row[f'logit_{name}']) for name in FINDINGS]
       for row in rows
       if row['attack'] == 'clean'
     }
-    assert list(theirs) == split.image_name.tolist()
+    assert list(theirs) == splits['test'].image_name.tolist()
     np.testing.assert_allclose(clean, list(theirs.values()), atol=1e-6)
 
 

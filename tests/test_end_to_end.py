@@ -24,7 +24,7 @@ from configs import baseline, robust
 from cxr import inference, modes, run_files
 from cxr.evaluation import evaluate
 from cxr.exporting import chexlocalize
-from cxr.training import train
+from cxr.training import loop, signals, train
 from input_pipeline.findings import FINDINGS
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -358,8 +358,8 @@ def test_stopped_by_a_signal_a_run_goes_on_to_the_same_bits(
     if len(calls) == 2:
       os.kill(os.getpid(), signal.SIGTERM)
 
-  monkeypatch.setattr(train, 'write_metrics', write)
-  with pytest.raises(train.Stopped, match='same command') as stop:
+  monkeypatch.setattr(loop, 'write_metrics', write)
+  with pytest.raises(signals.Stopped, match='same command') as stop:
     train.train(config, str(tmp_path))
   assert stop.value.number == signal.SIGTERM
   monkeypatch.undo()

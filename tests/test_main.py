@@ -11,7 +11,7 @@ import sys
 import pytest
 
 import main
-from cxr.training import train
+from cxr.training import signals
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -148,7 +148,7 @@ def test_a_signal_is_a_sentence_and_the_shells_code(
   assert at_once == (number == signal.SIGTERM)
 
   def stop(argv):
-    raise train.Stopped('Stopped at step 3.', number)
+    raise signals.Stopped('Stopped at step 3.', number)
 
   monkeypatch.setattr(main, 'main', stop)
   assert main.run([]) == code

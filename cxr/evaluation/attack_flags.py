@@ -15,7 +15,7 @@ from jaxtyping import Float
 from cxr import data, losses, sharding
 from cxr.attacks import checks
 from cxr.evaluation import named_attacks
-from cxr.inference import Subject, by_index, make_predict, predict_split
+from cxr.inference import Subject, by_index, predict_split
 from cxr.statistics import bootstrap, metrics
 
 CALLS = 2  # of the model on the same films
@@ -35,17 +35,10 @@ def run(of: Subject) -> list[dict]:
   rows = of.films(config.evaluate.check_films)
   label = of.test.label[rows]
   epsilon = named_attacks.middle_epsilon(config)
-  predict = make_predict(of.model, of.mesh)
 
   def logits(**options):
     return predict_split(
-      predict,
-      of.variables,
-      of.mesh,
-      of.test,
-      batch_size=_batch_size(of, rows),
-      index=rows,
-      **options,
+      of, index=rows, batch_size=_batch_size(of, rows), **options
     )
 
   def under(name, **options):

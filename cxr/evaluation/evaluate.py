@@ -40,7 +40,7 @@ from cxr.evaluation import (
   summary,
 )
 from cxr.exporting import boxes_and_masks
-from cxr.inference import Subject, by_index, make_predict, predict_split
+from cxr.inference import Subject, by_index, predict_split
 from cxr.localization import thresholds
 from cxr.reporting import card, pages, tables
 from input_pipeline import workers
@@ -75,12 +75,12 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
   described = data.write_summary(workdir, config, splits)
   parts = _parts_folder(workdir, config, step, described)
 
+  of = Subject(config, model, variables, mesh, splits)
   test = splits['test']
-  blocks, audits = _predictions(config, model, variables, mesh, splits, parts)
+  blocks, audits = _predictions(of, parts)
   rows, map_size = _boxes(config, model, variables, mesh, test, parts)
   logits = blocks[stored_rows.Condition('test')].logit
   _examples(config, model, variables, mesh, test, rows, logits, workdir)
-  of = Subject(config, model, variables, mesh, splits)
   measured = _measures(of, parts)
   checks = _checks(of, parts)
   if jax.process_index() == 0:
@@ -220,27 +220,22 @@ def _save_maps(path: str, name: np.ndarray, maps: np.ndarray) -> None:
 
 
 def _predictions(
-  config, model, variables, mesh, splits, parts
+  of: Subject, parts: str
 ) -> tuple[dict[stored_rows.Condition, stored_rows.Predictions], dict]:
   """Blocks of predictions.csv, and the audit of each attack."""
-  predict = make_predict(model, mesh)
-  batch_size = sharding.round_up(mesh, config.evaluate.batch_size)
+  config, model, splits = of.config, of.model, of.splits
   blocks = {}
 
   def logits_of(name, split, **options):
     return _stored(
       os.path.join(parts, f'{name}.npy'),
-      lambda: predict_split(
-        predict, variables, mesh, split, batch_size=batch_size, **options
-      ),
+      lambda: predict_split(of, split, **options),
     )
 
   for name, split in splits.items():
     if name != 'train' and len(split.label):
       logging.info('Predicting %s: %d films.', name, len(split.label))
-      blocks[stored_rows.Condition(name)] = _block(
-        split, logits_of(name, split)
-      )
+      blocks[stored_rows.Condition(name)] = _block(split, logits_of(name, name))
 
   test = splits['test']
   rows = inference.subset(test, config.evaluate.attack_films or len(test.label))
@@ -267,7 +262,7 @@ def _predictions(
         epsilon=jnp.float32(epsilon / 255),
       )
       part = f'{label}-{epsilon:g}'
-      under[label] = logits_of(part, test, index=rows, attack=attack)
+      under[label] = logits_of(part, 'test', index=rows, attack=attack)
       audits[f'{label} {epsilon:g}'] = audit.stored(
         os.path.join(parts, f'{part}.json')
       ) | {'norm': config.evaluate.norm}

@@ -77,23 +77,14 @@ def targeted(of: Subject) -> list[measures.Measure]:
   rows = of.films(config.evaluate.measure_films)
   predict = make_predict(of.model, of.mesh)
 
-  def logits(split, **options):
-    return predict_split(
-      predict,
-      of.variables,
-      of.mesh,
-      split,
-      batch_size=of.batch_size,
-      **options,
-    )
-
-  validation = of.splits['validation']
-  threshold = metrics.operating_threshold(logits(validation), validation.label)
-  before = logits(test, index=rows)
+  threshold = metrics.operating_threshold(
+    predict_split(of, 'validation'), of.splits['validation'].label
+  )
+  before = predict_split(of, index=rows)
   attack = _targeted_attack(of, predict, threshold)
   after = np.full((len(FINDINGS), *before.shape), np.nan, np.float32)
   for k in np.flatnonzero(np.isfinite(threshold)):
-    after[k] = logits(test, index=rows, attack=attack(int(k)))
+    after[k] = predict_split(of, index=rows, attack=attack(int(k)))
   return [
     measures.Measure(
       name,

@@ -23,13 +23,14 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
 from cxr import losses, train_state
 
 
-def unweighted(label: Float[Array, 'b k']) -> dict:
+def unweighted(label: Float[Array | np.ndarray, 'b k']) -> dict:
   """A `weigh` that weighs nothing."""
   del label
   return {}

@@ -59,8 +59,7 @@ def _work(pipe, cache, devices, films, size, steps):
 
   from configs import robust
   from cxr import data, sharding, train_state
-  from cxr.models import architectures
-  from cxr.training import train
+  from cxr.training import configured_step, setup
 
   config = robust.get_config('smoke')
   config.data.cache = cache
@@ -68,13 +67,10 @@ def _work(pipe, cache, devices, films, size, steps):
   config.train.batch_size = _BATCH
   split = _split(films, size)
   mesh = sharding.make_mesh()
-  plan = train.make_plan(config.train, films)
-  model = architectures.make_model(config.model, num_findings=14)
-  tx = train.make_optimizer(config, plan)
+  made = setup.make_setup(config, split, mesh)
   key = jax.random.key(0)
-  state = train.initial_state(config, model, tx, key, mesh)
-  step_fn = train.make_jit_step(config, model, tx, split, plan, key, mesh)
-  predict = inference.make_predict(model, mesh)
+  state = setup.initial_state(made, key)
+  step_fn = configured_step.make_jit_step(made, key)
   batches = data.train_batches(config, split, mesh, start_step=0)
   few = np.arange(steps * _BATCH)
 
@@ -86,9 +82,10 @@ def _work(pipe, cache, devices, films, size, steps):
     jax.block_until_ready(state)
     trained = time.perf_counter()
     variables = train_state.variables(state)
-    inference.predict_split(
-      predict, variables, mesh, split, batch_size=_BATCH, index=few
+    subject = inference.Subject(
+      config, made.model, variables, mesh, {'train': split}
     )
+    inference.predict_split(subject, 'train', batch_size=_BATCH, index=few)
     predicted = time.perf_counter()
     return np.array([trained - begun, predicted - trained]) / len(few)
 

@@ -1,0 +1,137 @@
+"""The step that a config asks for: its attack, its loss, and one program."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from cxr import data, losses, sharding
+from cxr.attacks import pgd
+from cxr.training import augment, train_step
+from cxr.training.setup import Setup
+from input_pipeline import memory
+
+
+def make_attack(config: ConfigDict, model: nn.Module) -> Callable | None:
+  """The inner maximization of config.attack.objective; None where it has none.
+
+  'free' has none: its step moves the films itself.
+  """
+  attack = config.attack
+  if attack.objective in ('clean', 'free'):
+    return None
+  loss_fn = {
+    'adversarial': losses.sigmoid_cross_entropy,
+    'trades': losses.bernoulli_kl,
+  }[attack.objective]
+  return pgd.make_attack(
+    lambda variables, image: model.apply(variables, image)[0],
+    loss_fn,
+    norm=attack.norm,
+    epsilon=attack.epsilon / 255,
+    step_size=step_size(attack) / 255,
+    num_steps=attack.num_steps,
+    random_start=attack.random_start,
+  )
+
+
+def step_size(attack: ConfigDict) -> float:
+  """The attack's step in 1/255: config.attack.step_size, or where that is 0 a
+  fitting one.
+
+  2.5 epsilon / num_steps lets the attack cross the ball (Madry et al. 2018);
+  a single step is 1.25 epsilon from its random start (Wong et al. 2020).
+  """
+  fitting = 2.5 * attack.epsilon / attack.num_steps
+  return attack.step_size or min(fitting, 1.25 * attack.epsilon)
+
+
+def make_weigh(config: ConfigDict, label: np.ndarray) -> Callable:
+  """Returns weigh(label 'b k' of a batch) -> the loss's weights.
+
+  Args:
+    config: its loss.weighting says how.
+    label: 'n k', of all training films.
+  """
+  weighting = config.loss.weighting
+  if weighting == 'batch':
+    return losses.batch_weights
+  if weighting == 'finding':
+    weight = losses.finding_weights(label, cap=config.loss.weight_cap)
+    return lambda label: {'positive_weight': weight}
+  return train_step.unweighted
+
+
+def make_step(setup: Setup) -> Callable:
+  """(state, key, batch) -> (state, metrics), by config.attack.objective."""
+  config, attack = setup.config, setup.config.attack
+  ranges = config.augment.to_dict()
+  common = {
+    'augment': augment.make_augment(**ranges) if any(ranges.values()) else None,
+    'epsilon': attack.epsilon / 255,
+    'warmup_steps': setup.plan.to_steps(attack.warmup_epochs),
+    'ema': config.train.ema,
+    'weigh': make_weigh(config, setup.films.label),
+    'accumulate': config.train.accumulate,
+  }
+  if attack.objective == 'free':
+    return train_step.make_free_step(
+      setup.model, setup.tx, replays=attack.free_replays, **common
+    )
+  name = attack.objective
+  if name == 'adversarial' and attack.clean_weight:
+    name = 'mixed'
+  return train_step.make_train_step(
+    setup.model,
+    setup.tx,
+    make_attack(config, setup.model),
+    objective=losses.make_objective(
+      name, clean_weight=attack.clean_weight, beta=attack.trades_beta
+    ),
+    target_is_logits=name == 'trades',
+    **common,
+  )
+
+
+def make_jit_step(setup: Setup, key: jax.Array) -> Callable:
+  """(state, batch) -> (state, metrics): one program on the whole mesh.
+
+  It is compiled at the first call. The state that it is given is lost.
+  """
+  step_fn = make_step(setup)
+  on_device = {}
+  if setup.config.data.cache == 'device':
+    on_device = data.on_device(setup.films, setup.mesh)
+
+  def one_step(state, batch, on_device):
+    return step_fn(state, key, data.take(batch, on_device))
+
+  jit_step = jax.jit(
+    one_step, donate_argnums=0, out_shardings=sharding.replicated(setup.mesh)
+  )
+  program = None
+
+  def step(state, batch):
+    nonlocal program
+    if program is None:
+      program = jit_step.lower(state, batch, on_device).compile()
+      _check_memory(program)
+    return program(state, batch, on_device)
+
+  return step
+
+
+def _check_memory(program: jax.stages.Compiled) -> None:
+  """Refuses a step that the host cannot hold: Linux would kill the process.
+
+  A GPU says itself that it has too little.
+  """
+  if jax.default_backend() == 'cpu':
+    stats = program.memory_analysis()
+    memory.require(
+      stats.temp_size_in_bytes + stats.output_size_in_bytes,
+      'A training step',
+      'try a smaller train.batch_size or a larger train.accumulate',
+    )

@@ -1,0 +1,120 @@
+"""What a training is made of: plan, model, optimizer and first weights."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from absl import logging
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from cxr import sharding, train_state
+from cxr.models import architectures, pretrained
+from input_pipeline import pipeline
+from input_pipeline.findings import FINDINGS
+
+
+class Plan(NamedTuple):
+  """How long a run is, in steps of one batch."""
+
+  num_steps: int
+  steps_per_epoch: float
+  validate_every: int  # steps; a checkpoint is written with each validation
+  log_every: int  # steps
+  batch_size: int
+
+  def to_steps(self, epochs: float) -> int:
+    return round(epochs * self.steps_per_epoch)
+
+
+def make_plan(config: ConfigDict, num_films: int) -> Plan:
+  """The plan of config.train, over `num_films` training films."""
+  steps_per_epoch = num_films / config.batch_size
+  return Plan(
+    num_steps=math.ceil(config.num_epochs * steps_per_epoch),
+    steps_per_epoch=steps_per_epoch,
+    validate_every=max(1, round(config.validate_every * steps_per_epoch)),
+    log_every=config.log_every,
+    batch_size=config.batch_size,
+  )
+
+
+class Setup(NamedTuple):
+  """What stays the same through a training."""
+
+  config: ConfigDict
+  model: nn.Module
+  tx: optax.GradientTransformation  # the optimizer
+  plan: Plan
+  films: pipeline.Split  # those it learns from
+  mesh: jax.sharding.Mesh
+
+
+def make_setup(
+  config: ConfigDict, films: pipeline.Split, mesh: jax.sharding.Mesh
+) -> Setup:
+  """The setup that the config asks for."""
+  plan = make_plan(config.train, len(films.label))
+  model = architectures.make_model(config.model, num_findings=len(FINDINGS))
+  return Setup(config, model, make_optimizer(config, plan), plan, films, mesh)
+
+
+def make_optimizer(
+  config: ConfigDict, plan: Plan
+) -> optax.GradientTransformation:
+  """AdamW or SGD; the learning rate warms up linearly and falls as a cosine."""
+  train_config = config.train
+  # 'free' makes several updates from one batch.
+  replays = (
+    config.attack.free_replays if config.attack.objective == 'free' else 1
+  )
+  num_updates = plan.num_steps * replays
+  warmup = plan.to_steps(train_config.warmup_epochs) * replays
+  schedule = optax.warmup_cosine_decay_schedule(
+    0.0,
+    train_config.learning_rate,
+    warmup_steps=min(warmup, num_updates - 1),
+    decay_steps=num_updates,
+  )
+  # BatchNorm's scales and every bias are not decayed: they set no direction.
+  decayed = lambda params: jax.tree.map(lambda x: x.ndim > 1, params)
+  decay = train_config.weight_decay
+  if train_config.optimizer == 'adamw':
+    return optax.adamw(schedule, weight_decay=decay, mask=decayed)
+  return optax.chain(
+    optax.add_decayed_weights(decay, mask=decayed),
+    optax.sgd(schedule, momentum=train_config.momentum, nesterov=True),
+  )
+
+
+def initial_state(setup: Setup, key: jax.Array) -> train_state.TrainState:
+  """Random weights, or those of config.model.init_from, on every device."""
+  config = setup.config
+  size = config.data.image_size
+  state = jax.jit(
+    lambda key: train_state.create(
+      setup.model,
+      setup.tx,
+      key,
+      jnp.zeros((1, size, size, 1), jnp.float32),
+      separate_batch_stats=config.attack.separate_batch_stats,
+      average=config.train.ema > 0,
+    ),
+    out_shardings=sharding.replicated(setup.mesh),
+  )(key)
+  if not config.model.init_from:
+    return state
+  variables, report = pretrained.init_from(
+    config.model.init_from, train_state.variables(state), config.model
+  )
+  logging.info('Weights of %s: %s', config.model.init_from, report)
+  params, batch_stats = variables['params'], variables['batch_stats']
+  copy = lambda old, new: None if old is None else jax.tree.map(jnp.copy, new)
+  return state.replace(
+    params=params,
+    batch_stats=batch_stats,
+    average=copy(state.average, params),
+    adversarial_batch_stats=copy(state.adversarial_batch_stats, batch_stats),
+  )

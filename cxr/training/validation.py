@@ -1,0 +1,71 @@
+"""A validation's scalars: AUROC of clean films, and of attacked ones."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from cxr import inference, losses, train_state
+from cxr.attacks import pgd
+from cxr.statistics import metrics
+from cxr.training.setup import Setup
+from input_pipeline import pipeline
+from input_pipeline.findings import FINDINGS
+
+
+def make_validate(
+  setup: Setup, split: pipeline.Split, key: jax.Array
+) -> Callable:
+  """Returns validate(state) -> scalars: val/auroc and val/robust_auroc.
+
+  The second is of config.train.robust_films films under the evaluation's PGD
+  at the epsilon of config.attack. A baseline has that field as well, though it
+  trains without an attack, so that the curves of two runs can be compared.
+  """
+  config, model = setup.config, setup.model
+  subject = inference.Subject(
+    config, model, None, setup.mesh, {'validation': split}
+  )
+  attacked = inference.subset(split, config.train.robust_films)
+  epsilon = config.attack.epsilon / 255
+  attack = None
+  if len(attacked) and epsilon:
+    attack = inference.by_index(
+      pgd.make_attack(
+        lambda variables, image: model.apply(variables, image)[0],
+        losses.sigmoid_cross_entropy,
+        norm=config.attack.norm,
+        epsilon=epsilon,
+        step_size=2.5 * epsilon / config.evaluate.num_steps,
+        num_steps=config.evaluate.num_steps,
+      ),
+      key,
+    )
+
+  def validate(state) -> dict[str, float]:
+    trained = subject._replace(variables=train_state.variables(state))
+    logits = inference.predict_split(trained, 'validation')
+    values = _aurocs('val/auroc', logits, split.label)
+    if attack is not None:
+      logits = inference.predict_split(
+        trained, 'validation', index=attacked, attack=attack
+      )
+      values |= _aurocs('val/robust_auroc', logits, split.label[attacked])
+    return values
+
+  return validate
+
+
+def _aurocs(
+  name: str, logits: np.ndarray, label: np.ndarray
+) -> dict[str, float]:
+  """The mean over the findings that have both kinds of film, and each."""
+  values = metrics.auroc(logits, label)
+  known = ~np.isnan(values)
+  if not known.any():
+    return {}
+  return {name: float(values[known].mean())} | {
+    f'{name}/{finding}': float(value)
+    for finding, value in zip(FINDINGS, values, strict=True)
+    if not np.isnan(value)
+  }
