@@ -8,9 +8,12 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 import jax
 import jaxtyping
 import pytest
+from beartype import BeartypeConf, beartype
 
+# PEP 484: an int is welcome where a float is asked for.
+check = beartype(conf=BeartypeConf(is_pep484_tower=True))
 # Before any module of ours is imported: every call checks its annotations.
-jaxtyping.install_import_hook(['cxr', 'input_pipeline'], 'tests.checked.check')
+jaxtyping.install_import_hook(['cxr', 'input_pipeline'], 'tests.conftest.check')
 
 jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
