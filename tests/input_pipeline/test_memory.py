@@ -9,7 +9,7 @@ import pytest
 
 from configs import default
 from cxr import data, modes
-from cxr.training import train
+from cxr.training import configured_step
 from input_pipeline import memory
 from input_pipeline.phantom import write as phantom_write
 
@@ -121,4 +121,4 @@ def test_a_cache_and_a_step_are_refused(monkeypatch, tmp_path):
   data.load(config)
   program = jax.jit(lambda x: jnp.sort(x) @ x).lower(jnp.ones(10**6)).compile()
   with pytest.raises(ValueError, match='^A training step .*batch_size'):
-    train._check_memory(program)
+    configured_step._check_memory(program)
