@@ -16,7 +16,7 @@ from cxr import data, losses, sharding
 from cxr.attacks import checks
 from cxr.evaluation import named_attacks
 from cxr.inference import Subject, by_index, predict_split
-from cxr.statistics import bootstrap, metrics
+from cxr.statistics import bootstrap, rankings
 
 CALLS = 2  # of the model on the same films
 LONG_STEPS = 100  # of the PGD that the evaluation's own is held against
@@ -59,8 +59,8 @@ def run(of: Subject) -> list[dict]:
     checks.black_box_wins(np.maximum(loss(short), loss(long)), loss(square))
     | {'attack': of_long, 'epsilon': epsilon},
     checks.not_converged(
-      bootstrap.defined_mean(metrics.auroc(short, label)),
-      bootstrap.defined_mean(metrics.auroc(long, label)),
+      bootstrap.defined_mean(rankings.auroc(short, label)),
+      bootstrap.defined_mean(rankings.auroc(long, label)),
     )
     | {'attack': of_pgd, 'epsilon': epsilon},
   ]

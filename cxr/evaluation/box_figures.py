@@ -116,7 +116,7 @@ def _ordered(names, first: Sequence[str]) -> tuple[str, ...]:
 def counts_of(
   rows: stored_rows.Boxes, of_rows: ratios.Ratios
 ) -> list[list[dict]]:
-  """What `stats.figure` says, by score and by 'mean' and finding."""
+  """What `bootstrap.estimate` says, by score and by 'mean' and finding."""
   films, film = np.unique(rows.image, return_inverse=True)
   counts = []
   for s, name in enumerate(score_names()):
@@ -144,7 +144,7 @@ def rule_figures(rows: stored_rows.Boxes, **options) -> dict:
   """{finding or 'mean': {score: figure}} of one method and rule."""
   of_rows = ratios_of(rows)
   counts = counts_of(rows, of_rows)
-  by_score = ratios.figures(of_rows, rows.patient, counts, **options)
+  by_score = ratios.estimates(of_rows, rows.patient, counts, **options)
   return {
     name: {
       score: of_score[name]

@@ -124,7 +124,7 @@ def figures(measures: Sequence[Measure], **options) -> dict:
   """
   result = {}
   for m in measures:
-    (found,) = ratios.figures(
+    (found,) = ratios.estimates(
       ratios_of(m), m.patient, [counts_of(m)], **options
     )
     _place(result, m)[m.condition] = _named(found)
@@ -132,7 +132,7 @@ def figures(measures: Sequence[Measure], **options) -> dict:
 
 
 def compare(runs: Sequence[Sequence[Measure]], **options) -> dict:
-  """The same keys with entries of `stats.paired_figures`, for what all have.
+  """The same keys with entries of `paired.estimates`, for what all have.
 
   Raises:
     ValueError: a measure that was not taken of the same films.
@@ -143,7 +143,7 @@ def compare(runs: Sequence[Sequence[Measure]], **options) -> dict:
     if not all(first.key in run for run in others):
       continue
     aligned = [first, *(_aligned(first, run[first.key]) for run in others)]
-    (entry,) = ratios.paired(
+    (entry,) = ratios.compare(
       [ratios_of(m) for m in aligned],
       first.patient,
       [counts_of(first)],

@@ -6,7 +6,6 @@ films, labels, patients or true boxes differ are refused. A figure of one run
 is that of summary.py or box_figures.py.
 """
 
-import math
 import os
 from collections.abc import Sequence
 
@@ -29,7 +28,7 @@ def compare(
   second run minus the first, its interval from the same resamples for both,
   'p' by swapping patients between the runs and 'p_holm' over the findings
   (None for the mean). With three runs or more 'differences' has all later
-  runs minus the first. Differences in AUROC on clean films have 'delong' too.
+  runs minus the first.
 
   Returns:
     {'runs': names, 'classification': {split: {'auroc' | 'average_precision':
@@ -72,7 +71,6 @@ def compare(
       for name, make in summary.RANKINGS.items()
     }
     if condition.attack == stored_rows.CLEAN:
-      _add_delong(entries['auroc'], blocks, findings)
       classification[condition.split] = entries
     else:
       robustness.append({**condition._asdict(), **entries})
@@ -87,25 +85,6 @@ def compare(
       **options,
     ),
   }
-
-
-def _add_delong(
-  entries, blocks: Sequence[stored_rows.Predictions], findings
-) -> None:
-  """'delong' of every difference in AUROC: {'low', 'high', 'p'}, None where
-  undefined; films count as independent there."""
-  first, *others = blocks
-  for k, finding in enumerate(findings):
-    entry = entries[finding]
-    differences = entry.get('differences', [entry['difference']])
-    for difference, other in zip(differences, others, strict=True):
-      found = bootstrap.delong_test(
-        first.logit[:, k], other.logit[:, k], first.label[:, k]
-      )
-      difference['delong'] = {
-        key: None if math.isnan(found[key]) else found[key]
-        for key in ('low', 'high', 'p')
-      }
 
 
 def _aligned_boxes(
@@ -139,7 +118,7 @@ def _compare_boxes(
   """{score: {'mean' | finding: entry}} of one method and rule."""
   of_runs = [box_figures.ratios_of(rows) for rows in runs]
   counts = box_figures.counts_of(runs[0], of_runs[0])
-  by_score = ratios.paired(of_runs, runs[0].patient, counts, **options)
+  by_score = ratios.compare(of_runs, runs[0].patient, counts, **options)
   return dict(zip(box_figures.score_names(), by_score, strict=True))
 
 

@@ -256,7 +256,7 @@ def figures(
     means = [_mean(of_runs, seed, i) for i, of_runs in enumerate(of_groups)]
     for m, finding in enumerate(first.names):
       counts = first.counts[m]
-      of_group = lambda value, samples, m=m, counts=counts: bootstrap.figure(
+      of_group = lambda value, samples, m=m, counts=counts: bootstrap.estimate(
         value[m], samples[:, m], **counts
       )
       entry = {

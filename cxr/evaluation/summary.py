@@ -2,8 +2,8 @@
 
 Contract. `summarize` turns a workdir's predictions.csv and boxes.csv
 (stored_rows.py) into the parts of metrics.json that follow from them. A figure
-is what `stats.figure` returns, 'mean' that of the mean over findings; all
-intervals are by bootstrap over patients.
+is what `bootstrap.estimate` returns, 'mean' that of the mean over findings;
+all intervals are by bootstrap over patients.
 """
 
 import math
@@ -16,12 +16,19 @@ from scipy import special
 
 from cxr import stored_rows
 from cxr.evaluation import box_figures, measures
-from cxr.statistics import bootstrap, calibration, metrics
+from cxr.statistics import (
+  bootstrap,
+  calibration,
+  metrics,
+  paired,
+  rankings,
+  ratios,
+)
 from input_pipeline.findings import FINDINGS
 
 RANKINGS = {
-  'auroc': bootstrap.make_auroc,
-  'average_precision': bootstrap.make_average_precision,
+  'auroc': rankings.make_auroc,
+  'average_precision': rankings.make_average_precision,
 }
 AGE_BANDS = ((0, 18), (18, 40), (40, 60), (60, 80), (80, math.inf))
 MAIN_SPLIT = 'test'
@@ -40,7 +47,7 @@ def _patients(patient) -> int:
 def classification_counts(
   block: stored_rows.Predictions, findings
 ) -> list[dict]:
-  """What `stats.figure` says beside the mean and each finding."""
+  """What `bootstrap.estimate` says beside the mean and each finding."""
   counts = [
     {
       'images': len(block.image),
@@ -64,7 +71,7 @@ def classification_counts(
 
 def _figures(names, values, samples, counts) -> dict[str, dict]:
   return {
-    name: bootstrap.figure(values[i], samples[:, i], **counts[i])
+    name: bootstrap.estimate(values[i], samples[:, i], **counts[i])
     for i, name in enumerate(names)
   }
 
@@ -74,12 +81,12 @@ def sample_ranking(
 ) -> tuple[Float[np.ndarray, ' m'], Float[np.ndarray, 'r m']]:
   """`make` (make_auroc, say) of the films: its mean over findings and each,
   and the same of every resample; `options`: num_resamples and seed."""
-  unit, num_units = bootstrap.units(block.patient)
+  unit, num_units = bootstrap.index_patients(block.patient)
   statistic = bootstrap.with_mean(
     make(block.logit, block.label, unit, num_units)
   )
-  values = bootstrap.value(statistic, num_units)
-  return values, bootstrap.bootstrap(statistic, num_units, **options)
+  values = bootstrap.observed(statistic, num_units)
+  return values, bootstrap.resample(statistic, num_units, **options)
 
 
 def ranking_figures(
@@ -105,17 +112,17 @@ def ranking_figures(
 def compare_rankings(
   blocks: Sequence[stored_rows.Predictions], findings, make: Callable, **options
 ) -> dict[str, dict]:
-  """{'mean' | finding: entry of `stats.paired_figures`}; the blocks' rows stand
+  """{'mean' | finding: entry of `paired.estimates`}; the blocks' rows stand
   for the same films in the same order."""
   first, *others = blocks
   results = [
-    bootstrap.paired_ranking(
+    paired.compare_rankings(
       make, first.logit, b.logit, first.label, first.patient, **options
     )
     for b in others
   ]
   counts = classification_counts(first, findings)
-  return bootstrap.paired_figures(('mean', *findings), results, counts)
+  return paired.estimates(('mean', *findings), results, counts)
 
 
 def subgroups(
@@ -245,17 +252,17 @@ def calibration_figures(
 
 def _ratio_figures(block, parts, findings, **options) -> dict[str, dict]:
   """name -> (numerator, denominator) 'n k' -> name -> {'mean' | finding}."""
-  unit, num_units = bootstrap.units(block.patient)
+  unit, num_units = bootstrap.index_patients(block.patient)
   result = {}
   for name, (numerator, denominator) in parts.items():
     statistic = bootstrap.with_mean(
-      bootstrap.make_ratio(numerator, denominator, unit, num_units)
+      ratios.make_ratio(numerator, denominator, unit, num_units)
     )
     counted = [denominator.any(axis=1), *(denominator.T > 0)]
     result[name] = _figures(
       ('mean', *findings),
-      bootstrap.value(statistic, num_units),
-      bootstrap.bootstrap(statistic, num_units, **options),
+      bootstrap.observed(statistic, num_units),
+      bootstrap.resample(statistic, num_units, **options),
       [
         {
           'images': int(films.sum()),
@@ -281,7 +288,7 @@ def _calibration_error(block, probability, has_point, findings) -> dict:
     counts,
     strict=True,
   ):
-    figure = bootstrap.figure(value, np.full(1, np.nan), **count)
+    figure = bootstrap.estimate(value, np.full(1, np.nan), **count)
     if figure['value'] is not None:
       figure['why'] = no_interval
     result[name] = figure
@@ -336,7 +343,7 @@ def summarize(
         name: ranking_figures(
           _subset(test, mask),
           findings=findings,
-          rankings={'auroc': bootstrap.make_auroc},
+          rankings={'auroc': rankings.make_auroc},
           **options,
         )['auroc']
         for name, mask in groups.items()
@@ -354,7 +361,7 @@ def summarize(
               ),
             ],
             findings,
-            bootstrap.make_auroc,
+            rankings.make_auroc,
             **options,
           )
         )

@@ -311,18 +311,10 @@ def classification(comparison: Mapping) -> list[dict]:
       tables.text_cell(finding),
       tables.text_cell(tables.spelled(split)),
       *_cells(entry),
-      *(
-        tables.p_cell(difference.get('delong', {}).get('p'))
-        for difference in _differences(entry)
-      ),
       split=split,
     )
     for split, scores in comparison.get('classification', {}).items()
     for finding, entry in scores.get('auroc', {}).items()
-  ]
-  delong = [
-    tables.column('p, DeLong' + (f', {other}' if len(names) > 2 else ''))
-    for other in names[1:]
   ]
   table = tables.table(
     'classification-scores',
@@ -331,14 +323,9 @@ def classification(comparison: Mapping) -> list[dict]:
       tables.column('finding'),
       tables.column('films'),
       *_columns(names),
-      *delong,
     ],
     rows,
-    notes=[
-      _note(names),
-      'DeLong: without resampling, films taken as independent, each finding by '
-      'itself.',
-    ],
+    notes=[_note(names)],
   )
   spelled = {r['tags']['split']: r['cells'][1]['text'] for r in rows}
   films = tables.choice('split', 'Films', rows, default='test', names=spelled)

@@ -1,1 +1,1 @@
-"""Figures of predictions and their intervals; numpy and scipy alone."""
+"""Statistics of predictions and their intervals; numpy and scipy alone."""

@@ -1,18 +1,18 @@
 """Calibrated probabilities and operating points, fitted on validation films.
 
-Contract. Logits and labels have shape 'n k', a label is 0, 1 or NaN (unknown).
-What `fit` returns is a dict of arrays 'k', one entry a finding:
+Contract. Logits and labels have shape 'n k' (films, findings); a label is 0, 1
+or NaN (unknown). `fit` returns three arrays 'k' by name:
 
   temperature, bias   probability = sigmoid(logit / temperature + bias)
-  threshold           of the logit: 'called' is logit >= threshold
+  threshold           a film is called positive if logit >= threshold
 
-A finding without both kinds of film has NaN in all three: it keeps its raw
-probability and is never called either way.
+A finding without both positive and negative films has NaN in all three: it has
+no calibrated probability and none of its films is called positive.
 
-Temperature alone (Guo et al. 2017) cannot mend a loss that weights positive
-films up: its probabilities are too high by a factor of the odds, and a
+A temperature alone (Guo et al. 2017) cannot mend a loss that weights positive
+films up: the probabilities are too high by a factor of the odds, and a
 temperature leaves sigmoid(0) where it is. Hence the bias (Platt 1999). The
-operating point is the largest Youden index; it does not depend on either.
+operating point has the largest Youden index and depends on neither.
 """
 
 import math
@@ -34,10 +34,22 @@ Fitted = Mapping[str, Float[np.ndarray, ' k']]
 def fit(
   logits: Float[np.ndarray, 'n k'], label: Float[np.ndarray, 'n k']
 ) -> dict[str, Float[np.ndarray, ' k']]:
-  """{'temperature', 'bias', 'threshold'}, each 'k'; see the module's top.
+  """Fits the calibration and the operating point of each finding.
+
+  Returns:
+    'temperature', 'bias' and 'threshold', as the module's top says.
 
   Raises:
     ValueError: as `metrics.known`.
+
+  Examples:
+    >>> logits = np.array([[-2.0], [0], [3]])
+    >>> label = np.array([[0.0], [1], [1]])
+    >>> fitted = fit(logits, label)
+    >>> fitted['threshold'].tolist()
+    [0.0]
+    >>> probability(logits, fitted).round(2).tolist()
+    [[0.42], [0.6], [0.81]]
   """
   scaled = [_platt(x, y) for x, y in metrics.known(logits, label)]
   temperature, bias = np.array(scaled).reshape(-1, 2).T
@@ -90,7 +102,13 @@ def _platt(logit, label) -> tuple[float, float]:
 def probability(
   logits: Float[np.ndarray, '... k'], fitted: Fitted
 ) -> Float[np.ndarray, '... k']:
-  """Calibrated probabilities; NaN where nothing was fitted."""
+  """The calibrated probabilities; NaN where nothing was fitted.
+
+  Examples:
+    >>> fitted = {'temperature': np.array([2.0]), 'bias': np.array([1.0])}
+    >>> probability(np.array([[-2.0]]), fitted).tolist()
+    [[0.5]]
+  """
   z = np.asarray(logits, np.float64) / fitted['temperature'] + fitted['bias']
   return special.expit(z)
 
@@ -98,7 +116,13 @@ def probability(
 def called(
   logits: Float[np.ndarray, '... k'], fitted: Fitted
 ) -> Bool[np.ndarray, '... k']:
-  """At or above the operating point; False where there is none."""
+  """Whether a film is called positive; False without an operating point.
+
+  Examples:
+    >>> fitted = {'threshold': np.array([0.1, np.nan])}
+    >>> called(np.array([[0.1, 9.0]]), fitted).tolist()
+    [[True, False]]
+  """
   # float32 on both sides: a threshold is a film's own logit.
   return np.asarray(logits, np.float32) >= np.float32(fitted['threshold'])
 
@@ -106,12 +130,29 @@ def called(
 def to_json(
   fitted: Fitted, label: Float[np.ndarray, 'n k'], findings: Sequence[str]
 ) -> dict[str, dict]:
-  """Finding -> its numbers, None with 'why' where they are undefined."""
+  """What a run's calibration.json holds of each finding.
+
+  Args:
+    fitted: by `fit`.
+    label: of the films that it was fitted on.
+    findings: their names.
+
+  Returns:
+    {finding: the numbers of FIELDS, 'probability_at_threshold', 'positives'
+    and 'negatives' (films)}; undefined numbers are None, and 'why' says why.
+
+  Examples:
+    >>> label = np.array([[0.0], [0.0]])
+    >>> stored = to_json(fit(np.array([[1.0], [2.0]]), label), label, ['Mass'])
+    >>> stored['Mass']['threshold'], stored['Mass']['why']
+    (None, '0 positive and 2 negative films: needs both')
+  """
   rows = {}
   for k, name in enumerate(findings):
-    row = {field: _plain(fitted[field][k]) for field in FIELDS}
-    at = probability(fitted['threshold'], fitted)[k]
-    row['probability_at_threshold'] = _plain(at)
+    row = {field: _number_or_none(fitted[field][k]) for field in FIELDS}
+    row['probability_at_threshold'] = _number_or_none(
+      probability(fitted['threshold'], fitted)[k]
+    )
     row['positives'] = int((label[:, k] == 1).sum())
     row['negatives'] = int((label[:, k] == 0).sum())
     if row['threshold'] is None:
@@ -124,7 +165,14 @@ def to_json(
 
 
 def from_json(rows: Mapping[str, Mapping], findings: Sequence[str]) -> Fitted:
-  """What `to_json` was made from, in the order of `findings`."""
+  """The inverse of `to_json`, in the order of `findings`.
+
+  Examples:
+    >>> stored = {'Mass': {'temperature': 2.0, 'bias': 0.5, 'threshold': None}}
+    >>> fitted = from_json(stored, ['Mass'])
+    >>> [fitted[field].tolist() for field in FIELDS]
+    [[2.0], [0.5], [nan]]
+  """
   return {
     field: np.array(
       [
@@ -136,5 +184,5 @@ def from_json(rows: Mapping[str, Mapping], findings: Sequence[str]) -> Fitted:
   }
 
 
-def _plain(value) -> float | None:
+def _number_or_none(value) -> float | None:
   return None if np.isnan(value) else float(value)

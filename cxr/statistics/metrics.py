@@ -1,10 +1,10 @@
-"""Classification figures from scores and labels, on the host in float64.
+"""What scores say of labels, finding by finding, without resampling.
 
-Contract. `score` and `label` have shape 'n k': n films, k findings. A label is
-0, 1 or NaN (unknown; that film is left out for that finding). Larger scores
-mean present; only `brier` and `calibration_error` read them as probabilities.
-A figure of a finding without both kinds of film is NaN. A score that is NaN
-raises: a ranking with holes has no AUROC.
+Contract. `score` and `label` have shape 'n k' (films, findings). A label is 0,
+1 or NaN (unknown: the film is left out for that finding). Larger scores mean
+present; only `calibration_error` reads them as probabilities. The result is NaN
+for a finding without both positive and negative films. A score that is NaN is
+refused: films with holes cannot be ranked. All is computed in float64.
 """
 
 import math
@@ -15,11 +15,17 @@ from jaxtyping import Float
 
 def known(
   score: Float[np.ndarray, '*a'], label: Float[np.ndarray, '*b']
-) -> list[tuple[Float[np.ndarray, ' m'], Float[np.ndarray, ' m']]]:
-  """Per finding the (score, label) of the films whose label is known.
+) -> list[tuple[Float[np.ndarray, ' _'], Float[np.ndarray, ' _']]]:
+  """Of each finding the scores and labels of the films whose label is known.
 
   Raises:
     ValueError: shapes differ, a score is NaN, or a label is not 0, 1 or NaN.
+
+  Examples:
+    >>> label = np.array([[1.0], [np.nan]])
+    >>> ((score, label),) = known(np.array([[0.2], [0.9]]), label)
+    >>> score.tolist(), label.tolist()
+    ([0.2], [1.0])
   """
   score, label = np.asarray(score, np.float64), np.asarray(label, np.float64)
   if score.shape != label.shape or score.ndim != 2:
@@ -41,14 +47,10 @@ def known(
   ]
 
 
-def _both_kinds(label):
-  return 0 < label.sum() < len(label)
-
-
 def _per_finding(function, score, label):
   return np.array(
     [
-      function(s, y) if _both_kinds(y) else math.nan
+      function(s, y) if 0 < y.sum() < len(y) else math.nan
       for s, y in known(score, label)
     ]
   )
@@ -59,9 +61,17 @@ def roc_curve(
 ) -> tuple[
   Float[np.ndarray, ' t'], Float[np.ndarray, ' t'], Float[np.ndarray, ' t']
 ]:
-  """(false positive rate, sensitivity, threshold) for 'score >= threshold'.
+  """The ROC curve of one finding whose labels are all known.
 
-  One point per distinct score, highest threshold first, after (0, 0, inf).
+  Returns:
+    (false positive rate, sensitivity, threshold), one point for each distinct
+    score, the highest first, after (0, 0, infinity). Films with
+    score >= threshold are called positive.
+
+  Examples:
+    >>> curve = roc_curve(np.array([0.9, 0.5, 0.1]), np.array([1.0, 0, 1]))
+    >>> [column.tolist() for column in curve]
+    [[0.0, 0.0, 1.0, 1.0], [0.0, 0.5, 0.5, 1.0], [inf, 0.9, 0.5, 0.1]]
   """
   order = np.argsort(-score, kind='stable')
   score, label = score[order], label[order]
@@ -74,97 +84,31 @@ def roc_curve(
   )
 
 
-def auroc(
-  score: Float[np.ndarray, 'n k'], label: Float[np.ndarray, 'n k']
-) -> Float[np.ndarray, ' k']:
-  """Area under the ROC curve: P(positive > negative), ties counting half."""
-
-  def one(score, label):
-    positive, negative = score[label == 1], np.sort(score[label == 0])
-    below = np.searchsorted(negative, positive, 'left')
-    up_to = np.searchsorted(negative, positive, 'right')
-    return (below + up_to).sum() / (2 * len(positive) * len(negative))
-
-  return _per_finding(one, score, label)
-
-
-def average_precision(
-  score: Float[np.ndarray, 'n k'], label: Float[np.ndarray, 'n k']
-) -> Float[np.ndarray, ' k']:
-  """Sum over distinct scores of precision x gain in recall (no interpolation);
-  films with equal scores enter together."""
-
-  def one(score, label):
-    order = np.argsort(-score, kind='stable')
-    score, label = score[order], label[order]
-    last = np.append(score[1:] != score[:-1], True)
-    true = np.cumsum(label)[last]
-    precision = true / (np.flatnonzero(last) + 1)
-    return np.sum(precision * np.diff(true, prepend=0.0)) / true[-1]
-
-  return _per_finding(one, score, label)
-
-
 def operating_threshold(
-  score: Float[np.ndarray, 'n k'],
-  label: Float[np.ndarray, 'n k'],
-  *,
-  sensitivity: float | None = None,
+  score: Float[np.ndarray, 'n k'], label: Float[np.ndarray, 'n k']
 ) -> Float[np.ndarray, ' k']:
-  """The threshold per finding, to be chosen on validation films.
+  """The threshold of each finding with the largest Youden index.
 
-  With `sensitivity`, the highest threshold that reaches it; without, the one
-  with the largest Youden index (sensitivity + specificity - 1), the highest
-  if several tie. Films with score >= threshold are called positive.
+  The index is sensitivity + specificity - 1 (Youden 1950); of several such
+  thresholds the highest is taken. Films with score >= threshold are called
+  positive. It is to be chosen on validation films.
+
+  Raises:
+    ValueError: as `known`.
+
+  Examples:
+    >>> label = np.array([[0.0], [1], [0], [1]])
+    >>> operating_threshold(np.array([[1.0], [2], [3], [4]]), label).tolist()
+    [4.0]
   """
-  if sensitivity is not None and not 0 < sensitivity <= 1:
-    raise ValueError(f'sensitivity ({sensitivity}) must lie in (0, 1].')
 
   def one(score, label):
     false_rate, true_rate, threshold = roc_curve(score, label)
-    if sensitivity is None:
-      youden = true_rate - false_rate
-      # 2/3 - 0 and 1 - 1/3 differ by rounding: a tie all the same.
-      return threshold[np.argmax(youden >= youden.max() - 1e-12)]
-    return threshold[np.argmax(true_rate >= sensitivity - 1e-12)]
+    youden = true_rate - false_rate
+    # 2/3 - 0 and 1 - 1/3 differ by rounding: a tie all the same.
+    return threshold[np.argmax(youden >= youden.max() - 1e-12)]
 
   return _per_finding(one, score, label)
-
-
-def confusion(
-  score: Float[np.ndarray, 'n k'],
-  label: Float[np.ndarray, 'n k'],
-  threshold: Float[np.ndarray, ' k'],
-) -> dict[str, Float[np.ndarray, ' k']]:
-  """Sensitivity, specificity and predictive values at a threshold each;
-  NaN where nothing is counted."""
-  score, label = np.asarray(score, np.float64), np.asarray(label, np.float64)
-  called = score >= threshold
-  counts = {
-    (kind, call): ((label == kind) & (called == call)).sum(axis=0)
-    for kind in (0, 1)
-    for call in (False, True)
-  }
-
-  def ratio(part, rest):
-    whole = counts[part] + counts[rest]
-    return np.divide(
-      counts[part], whole, out=np.full(len(whole), np.nan), where=whole > 0
-    )
-
-  return {
-    'sensitivity': ratio((1, True), (1, False)),
-    'specificity': ratio((0, False), (0, True)),
-    'positive_predictive_value': ratio((1, True), (0, True)),
-    'negative_predictive_value': ratio((0, False), (1, False)),
-  }
-
-
-def brier(
-  probability: Float[np.ndarray, 'n k'], label: Float[np.ndarray, 'n k']
-) -> Float[np.ndarray, ' k']:
-  """Mean squared error of the probabilities (Brier 1950)."""
-  return _per_finding(lambda p, y: np.mean((p - y) ** 2), probability, label)
 
 
 def calibration_error(
@@ -173,8 +117,20 @@ def calibration_error(
   *,
   num_bins: int = 15,
 ) -> Float[np.ndarray, ' k']:
-  """Expected calibration error (Naeini et al. 2015) over bins of equal width:
-  mean over films of |mean label - mean probability| of the film's bin."""
+  """Expected calibration error over bins of equal width (Naeini et al. 2015).
+
+  This is the mean over films of |mean label - mean probability| of the bin
+  that the film's probability falls in.
+
+  Raises:
+    ValueError: as `known`.
+
+  Examples:
+    >>> label = np.array([[0.0], [1], [1], [1]])
+    >>> says = np.array([[0.25], [0.25], [1], [1]])
+    >>> calibration_error(says, label).tolist()
+    [0.125]
+  """
 
   def one(probability, label):
     index = np.clip((probability * num_bins).astype(int), 0, num_bins - 1)

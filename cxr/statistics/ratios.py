@@ -1,36 +1,69 @@
-"""Figures that are sums over rows divided by sums, and the same of runs paired.
+"""Statistics that divide one sum by another, their intervals and differences.
 
-A row is a film (or a film and what was seen in it) of one patient; a score's
-figure is its numerators' sum over its denominators'. A mean is a ratio whose
-denominator is 1 where the value is defined and 0, with numerator 0, elsewhere.
-Every score has a figure per finding and, first, their mean.
+Many statistics are a sum over rows divided by a sum over rows: a sensitivity
+is hits over positive films, a mean is values over rows. A row is a film, or a
+film and finding. Every statistic has a value per finding and, first, their
+mean.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy import sparse
 
-from cxr.statistics import bootstrap
+from cxr.statistics import bootstrap, paired
 
 
 class Ratios(NamedTuple):
-  """Rows' shares of every score."""
+  """What each row adds to s statistics of c findings.
 
-  numerator: Float[np.ndarray, 'n s c']  # scores by findings
+  A row of a mean has the value as numerator and 1 as denominator, or 0 and 0
+  where the value is not defined.
+  """
+
+  numerator: Float[np.ndarray, 'n s c']
   denominator: Float[np.ndarray, 'n s c']
   findings: tuple[str, ...]
 
 
-def _make_statistic(ratios: Ratios, unit, num_units) -> bootstrap.Statistic:
-  """'p r' -> 'r s*(1 + c)': each score's mean over findings, then findings."""
+def make_ratio(
+  numerator: Float[np.ndarray, 'n m'],
+  denominator: Float[np.ndarray, 'n m'],
+  patient: Int[np.ndarray, ' n'],
+  num_patients: int,
+) -> bootstrap.Statistic:
+  """Makes m ratios sum(numerator) / sum(denominator) of weighted rows.
+
+  `patient` is each row's patient as a number 0 … num_patients - 1. A ratio is
+  NaN where its denominator is 0. On weights see `bootstrap`.
+
+  Examples:
+    >>> ones = np.ones((3, 1))
+    >>> hits = np.array([[1.0], [0], [1]])
+    >>> statistic = make_ratio(hits, ones, np.array([0, 1, 1]), 2)
+    >>> statistic(np.array([[1.0, 2], [1, 0]])).round(4).tolist()
+    [[0.6667], [1.0]]
+  """
+  rows = np.arange(len(patient))
+  of_patient = sparse.csr_array(
+    (np.ones(len(rows)), (patient, rows)), shape=(num_patients, len(rows))
+  )
+  above, below = of_patient @ numerator, of_patient @ denominator
+  return lambda weight: bootstrap.divide(weight.T @ above, weight.T @ below)
+
+
+def _make_statistic(
+  ratios: Ratios, patient, num_patients
+) -> bootstrap.Statistic:
+  """'p r' -> 'r s*(1 + c)': each statistic's mean, then its findings."""
   n, s, c = ratios.numerator.shape
-  ratio = bootstrap.make_ratio(
+  ratio = make_ratio(
     ratios.numerator.reshape(n, s * c),
     ratios.denominator.reshape(n, s * c),
-    unit,
-    num_units,
+    patient,
+    num_patients,
   )
 
   def statistic(weight):
@@ -42,54 +75,91 @@ def _make_statistic(ratios: Ratios, unit, num_units) -> bootstrap.Statistic:
 
 
 def sample(
-  ratios: Ratios, patient: Int[np.ndarray, ' n'], **options
+  ratios: Ratios, patient: Int[np.ndarray, ' n'], **options: int
 ) -> tuple[Float[np.ndarray, 's m'], Float[np.ndarray, 'r s m']]:
-  """Each score's mean and findings: the figures, and those of every resample.
+  """Each statistic's mean and findings, observed and resampled.
 
-  `options`: num_resamples and seed of the bootstrap over patients.
+  Args:
+    ratios: n rows of s statistics and c findings.
+    patient: each row's patient, by any integer.
+    **options: num_resamples and seed of `bootstrap.resample`.
+
+  Returns:
+    (values, samples) with m = 1 + c.
+
+  Examples:
+    >>> hits = np.array([1.0, 0, 1]).reshape(3, 1, 1)
+    >>> hit_rate = Ratios(hits, np.ones((3, 1, 1)), ('Mass',))
+    >>> values, samples = sample(hit_rate, np.array([5, 5, 8]))
+    >>> values.round(4).tolist(), samples.shape
+    ([[0.6667, 0.6667]], (2000, 1, 2))
   """
-  unit, num_units = bootstrap.units(patient)
-  statistic = _make_statistic(ratios, unit, num_units)
+  patient, num_patients = bootstrap.index_patients(patient)
+  statistic = _make_statistic(ratios, patient, num_patients)
   shape = ratios.numerator.shape[1], 1 + len(ratios.findings)
-  values = bootstrap.value(statistic, num_units).reshape(shape)
-  samples = bootstrap.bootstrap(statistic, num_units, **options)
+  values = bootstrap.observed(statistic, num_patients).reshape(shape)
+  samples = bootstrap.resample(statistic, num_patients, **options)
   return values, samples.reshape(-1, *shape)
 
 
-def figures(
+def estimates(
   ratios: Ratios,
   patient: Int[np.ndarray, ' n'],
-  counts: Sequence[Sequence[dict]],
-  **options,
+  counts: Sequence[Sequence[Mapping]],
+  **options: int,
 ) -> list[dict[str, dict]]:
-  """Per score {'mean' | finding: figure}.
+  """Of each statistic {'mean' | finding: estimate}.
 
-  `counts[s]` has what `stats.figure` says of the mean and of each finding;
-  `options` are num_resamples and seed.
+  Args:
+    ratios: n rows of s statistics and c findings.
+    patient: each row's patient, by any integer.
+    counts: `counts[s]` has of the mean and of each finding what
+      `bootstrap.estimate` says: images, patients, why.
+    **options: num_resamples and seed of `bootstrap.resample`.
+
+  Examples:
+    >>> hits = np.array([1.0, 1, 1]).reshape(3, 1, 1)
+    >>> hit_rate = Ratios(hits, np.ones((3, 1, 1)), ('Mass',))
+    >>> counts = [[{'images': 3, 'patients': 2}] * 2]
+    >>> (by_finding,) = estimates(hit_rate, np.array([5, 5, 8]), counts)
+    >>> by_finding['Mass']
+    {'value': 1.0, 'low': 1.0, 'high': 1.0, 'images': 3, 'patients': 2}
   """
   values, samples = sample(ratios, patient, **options)
   return [
     {
-      name: bootstrap.figure(values[s, c], samples[:, s, c], **counts[s][c])
+      name: bootstrap.estimate(values[s, c], samples[:, s, c], **counts[s][c])
       for c, name in enumerate(('mean', *ratios.findings))
     }
     for s in range(len(values))
   ]
 
 
-def paired(
+def compare(
   runs: Sequence[Ratios],
   patient: Int[np.ndarray, ' n'],
-  counts: Sequence[Sequence[dict]],
-  **options,
+  counts: Sequence[Sequence[Mapping]],
+  **options: int,
 ) -> list[dict[str, dict]]:
-  """Per score {'mean' | finding: entry of `stats.paired_figures`}.
+  """Of each statistic what `paired.estimates` returns, by 'mean' and finding.
 
-  The runs' rows stand for the same films in the same order.
+  Args:
+    runs: two or more; their rows stand for the same films in the same order.
+    patient: each row's patient, by any integer.
+    counts: as in `estimates`.
+    **options: num_resamples and seed of `paired.compare`.
+
+  Examples:
+    >>> ones = np.ones((3, 1, 1))
+    >>> runs = [Ratios(hits, ones, ('Mass',)) for hits in (0 * ones, ones)]
+    >>> counts = [[{'images': 3, 'patients': 2}] * 2]
+    >>> (entry,) = compare(runs, np.array([5, 5, 8]), counts)
+    >>> entry['Mass']['difference']['value']
+    1.0
   """
-  unit, num_units = bootstrap.units(patient)
-  singles = [_make_statistic(r, unit, num_units) for r in runs]
-  results = []
+  patient, num_patients = bootstrap.index_patients(patient)
+  singles = [_make_statistic(run, patient, num_patients) for run in runs]
+  comparisons = []
   for single, other in zip(singles[1:], runs[1:], strict=True):
     both = Ratios(
       np.concatenate([runs[0].numerator, other.numerator]),
@@ -97,25 +167,16 @@ def paired(
       other.findings,
     )
     joint = _make_statistic(
-      both, bootstrap.pair_units(unit, num_units), 2 * num_units
+      both, paired.join_patients(patient, num_patients), 2 * num_patients
     )
-    results.append(
-      bootstrap.paired_difference(
-        singles[0], single, joint, num_units, **options
-      )
+    comparisons.append(
+      paired.compare(singles[0], single, joint, num_patients, **options)
     )
   names = ('mean', *runs[0].findings)
+  m = len(names)
   return [
-    bootstrap.paired_figures(
-      names,
-      [
-        {
-          key: value[..., s * len(names) : (s + 1) * len(names)]
-          for key, value in result.items()
-        }
-        for result in results
-      ],
-      counts[s],
+    paired.estimates(
+      names, [c.values(slice(s * m, (s + 1) * m)) for c in comparisons], count
     )
-    for s in range(runs[0].numerator.shape[1])
+    for s, count in enumerate(counts)
   ]

@@ -7,7 +7,7 @@ import numpy as np
 
 from cxr import inference, losses, train_state
 from cxr.attacks import pgd
-from cxr.statistics import metrics
+from cxr.statistics import rankings
 from cxr.training.setup import Setup
 from input_pipeline import pipeline
 from input_pipeline.findings import FINDINGS
@@ -60,7 +60,7 @@ def _aurocs(
   name: str, logits: np.ndarray, label: np.ndarray
 ) -> dict[str, float]:
   """The mean over the findings that have both kinds of film, and each."""
-  values = metrics.auroc(logits, label)
+  values = rankings.auroc(logits, label)
   known = ~np.isnan(values)
   if not known.any():
     return {}

@@ -19,7 +19,7 @@ from sklearn import metrics as sklearn_metrics
 from cxr import stored_rows
 from cxr.evaluation import box_figures
 from cxr.localization import controls, regions, scoring, thresholds
-from cxr.statistics import bootstrap
+from cxr.statistics import bootstrap, paired, rankings
 from input_pipeline.findings import BOXED, FINDINGS
 
 # Real prevalences run from .2 to 18 %.
@@ -67,9 +67,15 @@ def _maps(num_maps):
     )
 
 
+def _resample(make, score, label, patient):
+  patient, num_patients = bootstrap.index_patients(patient)
+  statistic = make(score, label, patient, num_patients)
+  return bootstrap.resample(statistic, num_patients)
+
+
 def _scikit_learn(score, label, patient, num_resamples):
   """The loop one would write: films repeated, one AUROC after another."""
-  unit, num_units = bootstrap.units(patient)
+  unit, num_units = bootstrap.index_patients(patient)
   for weight in next(
     bootstrap.resample_weights(num_units, num_resamples=num_resamples)
   ).T:
@@ -89,7 +95,7 @@ def _bootstrap(films, patients):
   count = bootstrap.NUM_RESAMPLES
   _timed(
     f'{count} bootstraps of AUROC, {size}',
-    lambda: bootstrap.bootstrap_auroc(score, label, patient),
+    lambda: _resample(rankings.make_auroc, score, label, patient),
   )
   _timed(
     f'20 of the same by a scikit-learn loop (times {count // 20})',
@@ -97,12 +103,12 @@ def _bootstrap(films, patients):
   )
   _timed(
     f'{count} bootstraps of average precision, {size}',
-    lambda: bootstrap.bootstrap_average_precision(score, label, patient),
+    lambda: _resample(rankings.make_average_precision, score, label, patient),
   )
   _timed(
     f'paired AUROC: {count} bootstraps and permutations, {size}',
-    lambda: bootstrap.paired_ranking(
-      bootstrap.make_auroc, score, other, label, patient
+    lambda: paired.compare_rankings(
+      rankings.make_auroc, score, other, label, patient
     ),
   )
   block = stored_rows.Predictions(

@@ -332,22 +332,6 @@ def test_verdict_follows_the_interval(tmp_path, low, high, verdict):
   assert verdict in _Page(path).text
 
 
-def test_comparison_has_delong_beside_the_bootstrap():
-  entry = {
-    'runs': [made_workdir.estimate(0.7)] * 2,
-    'difference': made_workdir.estimate(0.0)
-    | {'p': 0.5, 'p_holm': 0.9, 'delong': {'p': 0.321}},
-  }
-  comparison = {
-    'runs': ['a', 'b'],
-    'classification': {'test': {'auroc': {'Mass': entry}}},
-  }
-  (group,) = part_comparison.classification(comparison)
-  (table,) = group['tables']
-  assert table['columns'][-1]['text'] == 'p, DeLong'
-  assert table['rows'][0]['cells'][-1]['text'] == '0.321'
-
-
 def test_three_runs(tmp_path):
   names = ['a', 'b', 'c']
   runs = [
