@@ -93,7 +93,7 @@ def ranking_figures(
   block: stored_rows.Predictions,
   *,
   findings: Sequence[str] = FINDINGS,
-  rankings: Mapping[str, Callable] = RANKINGS,
+  makers: Mapping[str, Callable] = RANKINGS,
   **options,
 ) -> dict[str, dict[str, dict]]:
   """{'auroc': {'mean': figure, finding: figure, …}, 'average_precision': …}.
@@ -105,7 +105,7 @@ def ranking_figures(
     name: _figures(
       ('mean', *findings), *sample_ranking(block, make, **options), counts
     )
-    for name, make in rankings.items()
+    for name, make in makers.items()
   }
 
 
@@ -343,7 +343,7 @@ def summarize(
         name: ranking_figures(
           _subset(test, mask),
           findings=findings,
-          rankings={'auroc': rankings.make_auroc},
+          makers={'auroc': rankings.make_auroc},
           **options,
         )['auroc']
         for name, mask in groups.items()
