@@ -1,1 +1,1 @@
-"""From a map to boxes, and to scores against true boxes; arrays alone."""
+"""From a heat map to boxes, and to scores against true boxes; arrays alone."""

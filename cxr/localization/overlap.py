@@ -1,7 +1,9 @@
-"""Boxes: their areas, how two of them overlap, and a box on the pixel grid.
+"""Boxes: their areas, how far two of them overlap, and boxes on a pixel grid.
 
-Contract. A box is (ymin, xmin, ymax, xmax) in [0, 1], half-open. Areas are
-shares of the film.
+Contract. A box is (ymin, xmin, ymax, xmax) in [0, 1], in shares of the film's
+sides; pixel (i, j) of an 'h w' grid covers [i/h, (i+1)/h) x [j/w, (j+1)/w).
+Areas are shares of the film. A box of zero area overlaps nothing. NaN stands
+for the box of a film that has none.
 """
 
 import math
@@ -13,8 +15,25 @@ from jaxtyping import Bool, Float
 PerBox = Float[np.ndarray, '...'] | np.floating
 
 
-def area(box: Float[np.ndarray, '... 4']) -> PerBox:
-  """Area as a share of the film; 0 for an inverted box."""
+def has_box(
+  truth: Float[np.ndarray, '*n 4'],
+) -> Bool[np.ndarray, '*n'] | np.bool:
+  """Whether a film has a box: a row of NaN stands for none.
+
+  Examples:
+    >>> has_box(np.array([[0, 0, 1, 1], [np.nan] * 4])).tolist()
+    [True, False]
+  """
+  return ~np.isnan(truth).any(axis=-1)
+
+
+def area(box: Float[np.ndarray, '*n 4']) -> PerBox:
+  """The area of each box, as a share of the film; 0 for an inverted box.
+
+  Examples:
+    >>> area(np.array([[0, 0, 0.5, 0.5], [0.9, 0, 0.1, 1]])).tolist()
+    [0.25, 0.0]
+  """
   box = np.asarray(box, np.float64)
   sides = np.maximum(box[..., 2:] - box[..., :2], 0.0)
   return sides[..., 0] * sides[..., 1]
@@ -23,7 +42,13 @@ def area(box: Float[np.ndarray, '... 4']) -> PerBox:
 def intersection(
   a: Float[np.ndarray, '*#n 4'], b: Float[np.ndarray, '*#n 4']
 ) -> PerBox:
-  """Area of the overlap of two boxes, broadcast."""
+  """The area that two boxes share; leading axes are broadcast.
+
+  Examples:
+    >>> left, top = np.array([0, 0, 1, 0.5]), np.array([0, 0, 0.5, 1])
+    >>> float(intersection(left, top))
+    0.25
+  """
   a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
   return area(
     np.concatenate(
@@ -36,12 +61,17 @@ def intersection(
 
 
 def _ratio_or_zero(part, whole):
-  """part / whole, 0 where the whole is 0."""
   return np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)
 
 
 def iou(a: Float[np.ndarray, '*#n 4'], b: Float[np.ndarray, '*#n 4']) -> PerBox:
-  """Intersection over union of two boxes, broadcast; 0 if both are empty."""
+  """Intersection over union; leading axes are broadcast.
+
+  Examples:
+    >>> left, middle = np.array([0, 0, 1, 0.5]), np.array([0, 0.25, 1, 0.75])
+    >>> round(float(iou(left, middle)), 4)
+    0.3333
+  """
   shared = intersection(a, b)
   return _ratio_or_zero(shared, np.asarray(area(a) + area(b) - shared))
 
@@ -49,9 +79,21 @@ def iou(a: Float[np.ndarray, '*#n 4'], b: Float[np.ndarray, '*#n 4']) -> PerBox:
 def iobb(
   predicted: Float[np.ndarray, '*#n 4'], truth: Float[np.ndarray, '*#n 4']
 ) -> PerBox:
-  """Intersection over the PREDICTED box's area (Wang et al. 2017)."""
+  """Intersection over the PREDICTED box's area (Wang et al. 2017).
+
+  A small box within the truth scores 1, a large box around it its share.
+  Leading axes are broadcast.
+
+  Examples:
+    >>> small, large = np.array([0.4, 0.4, 0.6, 0.6]), np.array([0, 0, 1.0, 1])
+    >>> round(float(iobb(small, large)), 4), round(float(iobb(large, small)), 4)
+    (1.0, 0.04)
+  """
   shared = intersection(predicted, truth)
   return _ratio_or_zero(shared, area(predicted) + np.zeros_like(shared))
+
+
+# Boxes on a pixel grid.
 
 
 def _cover(start: float, stop: float, size: int) -> Float[np.ndarray, ' s']:
@@ -64,13 +106,26 @@ def _cover(start: float, stop: float, size: int) -> Float[np.ndarray, ' s']:
 def box_cover(
   box: Float[np.ndarray, '4'], shape: tuple[int, int]
 ) -> Float[np.ndarray, 'h w']:
-  """The exact share of each pixel's area that lies in the box."""
+  """The share of each pixel's area that lies in the box, exactly.
+
+  Examples:
+    >>> box_cover(np.array([0, 0.125, 0.5, 0.625]), (2, 4)).tolist()
+    [[0.5, 1.0, 0.5, 0.0], [0.0, 0.0, 0.0, 0.0]]
+  """
   ymin, xmin, ymax, xmax = box
   return np.outer(_cover(ymin, ymax, shape[0]), _cover(xmin, xmax, shape[1]))
 
 
-def sum_in_box(values, box) -> float:
-  """sum(values x box_cover), at the cost of the box alone."""
+def sum_in_box(
+  values: Float[np.ndarray, 'h w'] | Bool[np.ndarray, 'h w'],
+  box: Float[np.ndarray, '4'],
+) -> float:
+  """sum(values * box_cover), at the cost of the box's pixels alone.
+
+  Examples:
+    >>> sum_in_box(np.ones((2, 4)), np.array([0, 0.125, 0.5, 0.625]))
+    2.0
+  """
   height, width = values.shape
   y, x = _cover(box[0], box[2], height), _cover(box[1], box[3], width)
   rows, columns = np.flatnonzero(y), np.flatnonzero(x)
@@ -86,9 +141,12 @@ def box_mask(
 ) -> Bool[np.ndarray, 'h w']:
   """The pixels whose centres lie in the box.
 
-  A box of positive area that holds no centre is the one pixel its own centre
-  lies in, so that a lesion smaller than a pixel can be hit; a box of zero area
-  is empty.
+  A box of positive area that holds no centre is the one pixel in which its own
+  centre lies, so that a lesion smaller than a pixel can be hit.
+
+  Examples:
+    >>> box_mask(np.array([0, 0.1, 0.5, 0.6]), (2, 4)).tolist()
+    [[True, True, False, False], [False, False, False, False]]
   """
   mask = np.zeros(shape, bool)
   if area(box) <= 0:
@@ -103,8 +161,3 @@ def box_mask(
     sides.append(slice(first, last))
   mask[tuple(sides)] = True
   return mask
-
-
-def has_box(truth: Float[np.ndarray, 'n 4']) -> Bool[np.ndarray, ' n']:
-  """A row of NaN stands for a film without a box of the finding."""
-  return ~np.isnan(truth).any(axis=-1)

@@ -1,19 +1,11 @@
-"""From a heat map to boxes, and from boxes to scores, on the host in float64.
+"""From a heat map to boxes: the regions above a level, each with its box.
 
-Contract. Boxes are (ymin, xmin, ymax, xmax) in [0, 1], half-open; pixel
-(i, j) of an 'h w' map covers [i/h, (i+1)/h) x [j/w, (j+1)/w). Maps are signed
-and unscaled. A pixel is inside at a level if its value is strictly ABOVE the
-level. Degenerate maps have defined results and are never dropped:
-
-* NaN and infinite pixels count as the map's lowest finite value; a map without
-  a finite pixel, or without a pixel, counts as constant;
-* a constant map has no box under any rule: IoU, IoBB, IoR and mask IoU are 0,
-  its AUROC is 1/2, its pointing game the share of the film the box takes up;
-* an all-negative map has boxes (rules are relative to its range), energy 0;
-* a box of zero area overlaps nothing: every score 0, AUROC NaN (undefined, as
-  for a box that holds every pixel);
-* a film without a box of the finding: every score NaN, boxes kept (they count
-  as false positives).
+Contract. A heat map 'h w' is one film's and one finding's, signed and unscaled;
+boxes are as in `overlap`. A pixel belongs to a region if its value lies
+strictly ABOVE the level. NaN and infinite pixels count as the map's lowest
+finite value; a map without a finite pixel, or without a pixel, counts as
+constant. A constant map has no box under any rule; an all-negative map has
+boxes, since rules are relative to its range.
 """
 
 from collections.abc import Sequence
@@ -31,7 +23,15 @@ Heatmaps = Float[np.ndarray, 'n h w'] | Sequence[Float[np.ndarray, '_ _']]
 
 
 def clean(heatmap: Float[np.ndarray, '...']) -> Float[np.ndarray, 'u v']:
-  """The map in float64 with every pixel finite (rules above)."""
+  """The map in float64 with every pixel finite, as the module's top says.
+
+  Raises:
+    ValueError: the map has not two axes.
+
+  Examples:
+    >>> clean(np.array([[1.0, np.nan], [2.0, np.inf]])).tolist()
+    [[1.0, 1.0], [2.0, 1.0]]
+  """
   heatmap = np.asarray(heatmap, np.float64)
   if heatmap.ndim != 2:
     raise ValueError(
@@ -48,7 +48,14 @@ def clean(heatmap: Float[np.ndarray, '...']) -> Float[np.ndarray, 'u v']:
 
 
 def scale_255(heatmap: Float[np.ndarray, 'h w']) -> Float[np.ndarray, 'u v']:
-  """Min-max scaling to [0, 255], as Wang et al. 2017; a constant map is 0."""
+  """The map scaled to [0, 255] by its range (Wang et al. 2017).
+
+  A constant map is 0.
+
+  Examples:
+    >>> scale_255(np.array([[-1.0, 0.0, 1.0]])).tolist()
+    [[0.0, 127.5, 255.0]]
+  """
   heatmap = clean(heatmap)
   low, high = heatmap.min(), heatmap.max()
   if high == low:
@@ -56,31 +63,33 @@ def scale_255(heatmap: Float[np.ndarray, 'h w']) -> Float[np.ndarray, 'u v']:
   return (heatmap - low) / (high - low) * 255.0
 
 
-# Boxes.
+def mask_to_boxes(mask: Bool[np.ndarray, 'h w']) -> Float[np.ndarray, 'b 4']:
+  """The bounding box of each 8-connected region, in reading order.
 
-
-def mask_to_boxes(mask: Bool[np.ndarray, 'h w']) -> Float[np.ndarray, 'n 4']:
-  """The bounding box of each 8-connected region, in reading order."""
+  Examples:
+    >>> mask_to_boxes(np.array([[True, False, True, True]])).tolist()
+    [[0.0, 0.0, 1.0, 0.25], [0.0, 0.5, 1.0, 1.0]]
+  """
   height, width = mask.shape
-  regions, _ = ndimage.label(mask, structure=EIGHT_NEIGHBOURS)
+  labels, _ = ndimage.label(mask, structure=EIGHT_NEIGHBOURS)
   boxes = [
     (y.start / height, x.start / width, y.stop / height, x.stop / width)
-    for y, x in ndimage.find_objects(regions)
+    for y, x in ndimage.find_objects(labels)
   ]
   return np.array(boxes, np.float64).reshape(-1, 4)
 
 
-def heatmap_to_boxes(
-  heatmap: Float[np.ndarray, 'h w'], *, threshold: float
-) -> Float[np.ndarray, 'n 4']:
-  """A box around each 8-connected region of pixels above the threshold."""
-  return mask_to_boxes(clean(heatmap) > threshold)
-
-
 def levels_to_boxes(
   heatmap: Float[np.ndarray, 'h w'], levels: Sequence[float]
-) -> Float[np.ndarray, 'n 4']:
-  """The boxes of all levels together (Wang et al. 2017 use two)."""
+) -> Float[np.ndarray, 'b 4']:
+  """The boxes at every level, one level after the other.
+
+  Wang et al. 2017 take the boxes of two levels together.
+
+  Examples:
+    >>> levels_to_boxes(np.array([[0.0, 1, 2, 1]]), (0.5, 1.5)).tolist()
+    [[0.0, 0.25, 1.0, 1.0], [0.0, 0.5, 1.0, 0.75]]
+  """
   heatmap = clean(heatmap)
   boxes = [mask_to_boxes(heatmap > level) for level in levels]
   return np.concatenate([np.zeros((0, 4)), *boxes])

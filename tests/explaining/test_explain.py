@@ -39,7 +39,7 @@ def maps(image, finding):
 
 
 def boxes(heatmap):
-  return regions.heatmap_to_boxes(heatmap, threshold=0.5)
+  return regions.levels_to_boxes(heatmap, [0.5])
 
 
 def run(folder, output, *, paths=None, **options):

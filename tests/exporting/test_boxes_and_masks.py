@@ -8,7 +8,7 @@ import pytest
 from cxr import data
 from cxr.evaluation import localize
 from cxr.exporting import boxes_and_masks, chexlocalize, coco
-from cxr.localization import overlap, thresholds
+from cxr.localization import overlap
 from input_pipeline.findings import BOXED, FINDINGS
 
 SIZE = 16
@@ -99,8 +99,3 @@ def test_coco_files_hold_the_true_and_the_predicted_boxes(
   assert score == pytest.approx(1 / (1 + np.exp(-logit)))
   annotation = json.loads((tmp_path / 'coco-cam.json').read_text())
   assert annotation['annotations'][0]['bbox'][2] >= 1024 / SIZE - 1e-6
-
-
-def test_the_main_rule_is_never_the_upper_bound():
-  assert thresholds.main_rule(('oracle', 'otsu', 'wang')) == 'wang'
-  assert thresholds.main_rule(('oracle', 'tuned', 'otsu')) == 'tuned'

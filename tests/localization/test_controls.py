@@ -27,12 +27,12 @@ def test_a_random_map_is_its_film_s_own():
 def test_a_moved_map_draws_the_same_boxes_elsewhere():
   heatmap = np.zeros((16, 16))
   heatmap[7:10, 6:9] = 1.0  # inside, wherever up to 6 pixels move it
-  boxes = regions.heatmap_to_boxes(heatmap, threshold=0.5)
+  boxes = regions.levels_to_boxes(heatmap, [0.5])
   inside, places = 0, set()
   for seed in range(40):
     moved = controls.moved_map((0, seed), heatmap)
     assert sorted(moved.ravel()) == sorted(heatmap.ravel())
-    found = regions.heatmap_to_boxes(moved, threshold=0.5)
+    found = regions.levels_to_boxes(moved, [0.5])
     if len(found) == 1:
       inside += 1
       places.add(tuple(found[0]))

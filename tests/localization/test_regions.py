@@ -12,7 +12,7 @@ def test_a_box_per_region_with_diagonal_neighbours_joined():
   heatmap = np.zeros((8, 4))
   heatmap[0, 0] = heatmap[1, 1] = 1.0  # touch at a corner: one region
   heatmap[6:8, 3] = 1.0
-  boxes = regions.heatmap_to_boxes(heatmap, threshold=0.5)
+  boxes = regions.levels_to_boxes(heatmap, [0.5])
   np.testing.assert_array_equal(
     boxes, [[0, 0, 2 / 8, 2 / 4], [6 / 8, 3 / 4, 1, 1]]
   )
@@ -20,9 +20,9 @@ def test_a_box_per_region_with_diagonal_neighbours_joined():
 
 def test_a_pixel_at_the_threshold_is_outside():
   heatmap = np.array([[1.0, 2.0]])
-  assert len(regions.heatmap_to_boxes(heatmap, threshold=2.0)) == 0
+  assert len(regions.levels_to_boxes(heatmap, [2.0])) == 0
   np.testing.assert_array_equal(
-    regions.heatmap_to_boxes(heatmap, threshold=1.0), [[0, 0.5, 1, 1]]
+    regions.levels_to_boxes(heatmap, [1.0]), [[0, 0.5, 1, 1]]
   )
 
 

@@ -1,7 +1,5 @@
 """Rules: their levels by hand, by brute force and across patients."""
 
-import math
-
 import numpy as np
 import pytest
 
@@ -65,7 +63,7 @@ def test_tuned_levels_come_from_other_patients():
   maps = [_square(8, 12, 0.5)] * 6
   truth = np.stack([narrow] + [wide] * 4 + [np.full(4, np.nan)])
   patient = np.array([0, 1, 2, 3, 4, 0])
-  tuned = thresholds.finding_levels('tuned', maps, truth, patient, num_folds=5)
+  tuned = thresholds.finding_levels('tuned', maps, truth, patient)
   assert tuned[0][0] < 0.5  # its own box would have asked for more than .5
   assert tuned[5] == tuned[0]  # a film without a box takes its patient's fold
   oracle = thresholds.finding_levels('oracle', maps, truth, patient)
@@ -91,22 +89,31 @@ def test_tuned_without_any_other_box_takes_the_middle_level():
     thresholds.tuned_fractions(table, np.arange(3)), 0.5
   )
   assert thresholds.oracle_fraction(table) == pytest.approx(0.5)
-  assert math.isnan(thresholds.max_box_accuracy(table))
 
 
-def test_max_box_accuracy_by_hand():
-  table = np.array([[0.4, 0.1], [0.1, 0.8], [np.nan, np.nan]])
-  # At .3 either level hits one of two; at .5 and .7 the second does.
-  assert thresholds.max_box_accuracy(table) == pytest.approx(0.5)
-  assert thresholds.oracle_fraction(table, fractions=(0.2, 0.6)) == 0.6
+def test_the_oracle_s_fraction_by_hand():
+  table = np.zeros((3, 19))
+  table[:, 4], table[:, 7] = [0.4, 0.1, np.nan], [0.1, 0.8, np.nan]
+  table[2] = np.nan
+  # At .3 either hits one of two; at .5 and .7 the second does.
+  assert thresholds.oracle_fraction(table) == thresholds.FRACTIONS[7]
 
 
-def test_oracle_is_an_upper_bound_of_every_fixed_level():
-  rng = np.random.default_rng(0)
-  table = rng.random((30, 19))
-  best = thresholds.max_box_accuracy(table)
-  for level in table.T:
-    assert best >= np.mean([(level >= t).mean() for t in (0.3, 0.5, 0.7)])
+def test_the_oracle_is_an_upper_bound_of_every_fixed_fraction():
+  table = np.random.default_rng(0).random((30, 19))
+  accuracy = [
+    np.mean([column >= t for t in (0.3, 0.5, 0.7)]) for column in table.T
+  ]
+  chosen = thresholds.FRACTIONS.tolist().index(
+    thresholds.oracle_fraction(table)
+  )
+  assert accuracy[chosen] == max(accuracy)
+
+
+def test_the_main_rule_is_never_the_upper_bound_beside_others():
+  assert thresholds.main_rule(('oracle', 'otsu', 'wang')) == 'wang'
+  assert thresholds.main_rule(('oracle', 'tuned', 'otsu')) == 'tuned'
+  assert thresholds.main_rule(['oracle']) == 'oracle'
 
 
 def test_an_unknown_rule_lists_the_known():

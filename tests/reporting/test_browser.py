@@ -315,7 +315,7 @@ def test_slider_draws_the_boxes_of_localization(visit, paths, level, method):
   heatmap = regions.scale_255(
     controls.resize_bilinear(heatmap, case['image'].shape)
   )
-  expected = regions.heatmap_to_boxes(heatmap, threshold=level + 1e-3)
+  expected = regions.levels_to_boxes(heatmap, [level + 1e-3])
   drawn = _boxes(browser, method)
   assert len(drawn) == len(expected) > 0
   order = lambda boxes: np.array(sorted(boxes.tolist()))
