@@ -42,7 +42,7 @@ from cxr.evaluation import (
 from cxr.exporting import boxes_and_masks
 from cxr.inference import Subject, by_index, predict_split
 from cxr.localization import thresholds
-from cxr.reporting import card, pages, tables
+from cxr.reporting import card, pages, wording
 from input_pipeline import workers
 from input_pipeline.findings import FINDINGS
 
@@ -368,8 +368,8 @@ def _all_maps(
   )
   for method in config.evaluate.methods:
     for name, moved, of in (
-      (method, method + tables.MOVED, variables),
-      (method + tables.RANDOM_WEIGHTS, None, random_variables),
+      (method, method + wording.MOVED, variables),
+      (method + wording.RANDOM_WEIGHTS, None, random_variables),
     ):
       if done(name, of_model=True) and (moved is None or done(moved)):
         yield from ((which, None) for which in (name, moved) if which)

@@ -26,7 +26,7 @@ from ml_collections import ConfigDict
 from cxr import files, inference, run_files
 from cxr.attribution import cam
 from cxr.models import architectures, layers, pretrained, resnet
-from cxr.reporting import card
+from cxr.reporting import rendering
 from cxr.statistics import calibration
 from input_pipeline.findings import FINDINGS
 
@@ -76,7 +76,9 @@ def export(config: ConfigDict, workdir: str, output_dir: str = '') -> str:
   _write(
     in_output('config.json'), (json.dumps(described, indent=2) + '\n').encode()
   )
-  readme = card.render('export.md', **described, torch=_torch(config.model))
+  readme = rendering.render(
+    'export.md', **described, torch=_torch(config.model)
+  )
   _write(in_output('README.md'), readme.encode())
   logging.info('Done: %s', output_dir)
   return output_dir

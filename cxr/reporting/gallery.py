@@ -4,13 +4,13 @@ A case is {'name', 'image' uint8 'h w', 'finding', 'probability', 'truth':
 [box], 'maps': {method: 'u v'}, 'boxes': {method: [box]}} and may have 'kind'
 (best, median, …), 'run', 'warnings', 'calibrated' and 'called'. Boxes are
 (ymin, xmin, ymax, xmax) in [0, 1]. Maps travel as eight bits a cell between
-their own least and greatest value.
+their own minimum and maximum.
 """
 
 import base64
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -19,8 +19,8 @@ from PIL import Image
 from cxr.localization import regions
 from cxr.reporting import plots
 
-# What a page may spend on films and on maps, in bytes before base64, whatever
-# their number: 15 MB at most in all.
+# What a page may spend on films and on maps, in bytes before base64, however
+# many there are: 15 MB at most in all.
 FILM_BYTES, MAP_BYTES = 4e6, 3.5e6
 FILM_SIDE = 448
 # Wang's upper level of 255.
@@ -35,7 +35,7 @@ def gallery(
   level: int = LEVEL,
   choose_film: bool = False,
 ) -> dict | None:
-  """What parts.html and page.js need, or None without a map.
+  """What page.html and page.js need, or None without a map.
 
   Args:
     cases: as above.
@@ -49,91 +49,79 @@ def gallery(
   cases = [case for case in cases if case['maps']]
   if not cases:
     return None
-  methods = list(dict.fromkeys(m for c in cases for m in c['maps']))
-  num_maps = sum(len(c['maps']) for c in cases)
-  side = math.sqrt(MAP_BYTES / max(num_maps, 1))
+  side = math.sqrt(MAP_BYTES / sum(len(case['maps']) for case in cases))
   films = {}
   for case in cases:
     films.setdefault(case['name'], case)
   index = {name: i for i, name in enumerate(films)}
-  packed = []
-  for case in cases:
-    truth = [list(map(_round, box)) for box in case.get('truth', ())]
-    boxes = {
-      m: [list(map(_round, box)) for box in found]
-      for m, found in case.get('boxes', {}).items()
-    }
-    item = {
-      'film': index[case['name']],
-      'finding': case['finding'],
-      'kind': case.get('kind', ''),
-      'probability': _finite(case.get('probability')),
-      'calibrated': _finite(case.get('calibrated')),
-      'called': case.get('called'),
-      'truth': truth,
-      'maps': {
-        m: _pack_map(v, side, (sizes or {}).get(m))
-        for m, v in case['maps'].items()
-      },
-      'boxes': boxes,
-    }
-    if 'run' in case:
-      item['run'] = case['run']
-    packed.append(item)
   lut = matplotlib.colormaps[plots.COLORMAP](np.arange(256), bytes=True)
+  methods = list(dict.fromkeys(m for c in cases for m in c['maps']))
+  boxes = f'the boxes of rule {rule}' if rule else 'the boxes as computed'
   notes = [
-    'Scores are of the best predicted box against the true one. '
-    + (
-      f'As evaluated: the boxes of rule {rule}, '
-      if rule
-      else 'As evaluated: the boxes as computed, '
-    )
-    + 'from the full map. The slider thresholds the map in this page (eight '
-    'bits a cell, bilinear, scaled from its minimum to its maximum) and boxes '
-    'every 8-connected region.'
+    f'The scores are those of the best predicted box against the true one. "As '
+    f'evaluated" shows {boxes} from the full map. The slider thresholds the '
+    'map in this page instead (eight bits a cell, bilinear, scaled from its '
+    'minimum to its maximum) and boxes every 8-connected region.'
   ]
   if any(side**2 < v.size for c in cases for v in c['maps'].values()):
     notes.append(
       'To keep the page small some maps are stored coarser than they were '
-      'computed, and the slider works on these.'
+      'computed; the slider works on the stored ones.'
     )
-  data = {
-    'films': [
-      {
-        'name': film['name'],
-        'warnings': list(film.get('warnings', ())),
-        'src': _film_uri(film['image'], len(films)),
-        'height': int(film['image'].shape[0]),
-        'width': int(film['image'].shape[1]),
-      }
-      for film in films.values()
-    ],
-    'cases': packed,
-    'methods': methods,
-    'level': level,
-    'colors': lut[:, :3].tobytes().hex(),
-  }
   return {
     'id': 'gallery',
-    'data': data,
+    'data': {
+      'films': [
+        {
+          'name': film['name'],
+          'warnings': list(film.get('warnings', ())),
+          'src': _film_uri(film['image'], len(films)),
+          'height': int(film['image'].shape[0]),
+          'width': int(film['image'].shape[1]),
+        }
+        for film in films.values()
+      ],
+      'cases': [
+        _pack(case, side, sizes or {}) | {'film': index[case['name']]}
+        for case in cases
+      ],
+      'methods': methods,
+      'level': level,
+      'colors': lut[:, :3].tobytes().hex(),
+    },
     'findings': list(dict.fromkeys(c['finding'] for c in cases)),
-    'methods': methods,
     'chosen': main_methods(methods),
-    'level': level,
     'choose_film': choose_film,
     'notes': notes,
   }
 
 
-def _round(value):
-  return round(float(value), 4)
+def _pack(case, side, sizes):
+  """The case as page.js reads it, its maps of no more than `side`² cells."""
+  finite = lambda v: None if v is None or not math.isfinite(v) else float(v)
+  rounded = lambda boxes: [[round(float(v), 4) for v in box] for box in boxes]
+  return {
+    'finding': case['finding'],
+    'kind': case.get('kind', ''),
+    'probability': finite(case.get('probability')),
+    'calibrated': finite(case.get('calibrated')),
+    'called': case.get('called'),
+    'truth': rounded(case.get('truth', ())),
+    'maps': {
+      method: _pack_map(heatmap, side) | {'cells': _listed(sizes.get(method))}
+      for method, heatmap in case['maps'].items()
+    },
+    'boxes': {
+      method: rounded(boxes) for method, boxes in case.get('boxes', {}).items()
+    },
+  } | ({'run': case['run']} if 'run' in case else {})
 
 
-def _finite(value):
-  return None if value is None or not math.isfinite(value) else float(value)
+def _listed(size):
+  return list(size) if size else None
 
 
-def _pack_map(heatmap, side, cells_of=None):
+def _pack_map(heatmap, side):
   """Eight bits a cell, as base64 of the bytes themselves.
 
   Not as PNG: reading pixels back from a canvas is asynchronous, and browsers
@@ -154,7 +142,6 @@ def _pack_map(heatmap, side, cells_of=None):
   return {
     'data': base64.b64encode(cells.tobytes()).decode(),
     'shape': list(heatmap.shape),
-    'cells': list(cells_of) if cells_of else None,
     'low': low,
     'high': high,
   }
@@ -183,11 +170,12 @@ def _encode(picture, kind, **options):
   return out.getvalue()
 
 
-def uri(raw, kind):
+def uri(raw: bytes, kind: str) -> str:
+  """A picture as a data URI."""
   return f'data:image/{kind};base64,{base64.b64encode(raw).decode()}'
 
 
-def main_methods(methods) -> list[str]:
+def main_methods(methods: Iterable[str]) -> list[str]:
   """CAM and the gradient, the paper's two; else the first two there are."""
   methods = list(dict.fromkeys(methods))
   wanted = [m for m in ('cam', 'gradient') if m in methods]

@@ -1,182 +1,165 @@
-"""The parts 'classification' and 'calibration' of a run's page.
+"""The sections 'Classification' and 'Calibration' of a run's page.
 
-Wang's published AUROCs stand beside a run's own only under a caveat, which
-says on what films theirs were taken.
+The AUROCs that Wang et al. published stand beside a run's own only with a
+caveat, which says on which films theirs were measured.
 """
 
 from collections.abc import Mapping
 
-from cxr.reporting import part_answer, part_origin, published, tables
+from cxr.reporting import main_result, part_origin, published, tables, wording
 
 
-def classification(metrics, data, caveat: str) -> list[dict | None]:
-  found = []
+def classification(
+  metrics: Mapping, data: Mapping, caveat: str
+) -> tables.Section | None:
+  """AUROC by finding for every split, by subgroup, and without the cause."""
   by_split = metrics.get('classification', {})
-  # Validation films chose the checkpoint: last.
-  for split in [*part_answer.shown_splits(by_split), 'validation']:
-    scores = by_split.get(split, {})
-    positives = part_origin.splits(data).get(split, {}).get('positives', {})
-    # Wang's figures are of real films as they are.
-    wang = bool(caveat) and split == 'test'
-    precision = scores.get('average_precision', {})
-    rows = [
-      tables.row(
-        tables.text_cell(finding),
-        tables.number_cell(positives.get(finding)),
-        tables.estimate_cell(estimate),
-        tables.estimate_cell(precision.get(finding)),
-        tables.number_cell(estimate.get('images')),
-        tables.number_cell(estimate.get('patients')),
-        *(
-          [tables.number_cell(published.WANG_AUROC.get(finding), 4)]
-          if wang
-          else []
-        ),
+  splits = [*main_result.shown_splits(by_split), 'validation']
+  reliance = {
+    wording.spelled(split): scores.get('auroc', {})
+    for split, scores in metrics.get('reliance', {}).items()
+  }
+  subgroups = {
+    f'{kind} {name}': scores
+    for kind, groups in metrics.get('subgroups', {}).items()
+    for name, scores in groups.items()
+  }
+  return tables.section(
+    'classification',
+    'Classification',
+    *(
+      _split(
+        split,
+        by_split.get(split, {}),
+        part_origin.splits(data).get(split, {}).get('positives', {}),
+        # Wang's films are real ones, and as they are.
+        caveat if split == 'test' else '',
       )
-      for finding, estimate in scores.get('auroc', {}).items()
-    ]
-    columns = [
-      tables.column('finding'),
-      tables.column('positive films'),
-      tables.column('AUROC', estimate=True),
-      tables.column('average precision', estimate=True),
-      tables.column('films'),
-      tables.column('patients'),
-      *([tables.column('AUROC, Wang et al.')] if wang else []),
-    ]
-    found.append(
-      tables.table(
-        f'auroc-{split}',
-        f'AUROC and average precision, {tables.spelled(split)} films',
-        columns,
-        rows,
-        notes=[caveat] if wang else [],
-      )
-    )
-  found.append(
-    _mean_table(
+      for split in splits
+    ),
+    _by_name(
       'reliance',
       'Change of AUROC where the films are drawn without the cause',
-      {
-        tables.spelled(split): scores.get('auroc', {})
-        for split, scores in metrics.get('reliance', {}).items()
-      },
       'films',
-    )
+      reliance,
+    ),
+    _by_name(
+      'subgroups', 'AUROC by subgroup, test films', 'subgroup', subgroups
+    ),
   )
-  found.append(
-    _mean_table(
-      'subgroups',
-      'AUROC by subgroup, test films',
-      {
-        f'{kind} {name}': figures
-        for kind, groups in metrics.get('subgroups', {}).items()
-        for name, figures in groups.items()
-      },
-      'subgroup',
-    )
-  )
-  return [tables.group([t]) for t in found if t]
 
 
-def operating_points(stored: Mapping) -> dict | None:
-  """The table of what calibration.json holds."""
+def _split(split, scores, positives, caveat):
+  precision = scores.get('average_precision', {})
+  wang = lambda finding: tables.number_cell(
+    published.WANG_AUROC.get(finding), 4
+  )
+  return tables.table(
+    f'auroc-{split}',
+    f'AUROC and average precision, {wording.spelled(split)} films',
+    [
+      *('finding', 'positive films', 'AUROC', 'average precision', 'films'),
+      'patients',
+      *(['AUROC, Wang et al.'] if caveat else []),
+    ],
+    [
+      [
+        finding,
+        positives.get(finding),
+        estimate,
+        precision.get(finding) or {},
+        estimate.get('images'),
+        estimate.get('patients'),
+        *([wang(finding)] if caveat else []),
+      ]
+      for finding, estimate in scores.get('auroc', {}).items()
+    ],
+    *([caveat] if caveat else []),
+  )
+
+
+def _by_name(id, caption, first, by_name):
+  """A row for each name, a column for the mean and for each finding."""
+  findings = list(dict.fromkeys(f for row in by_name.values() for f in row))
+  rows = [
+    [name, *(scores.get(f) or {} for f in findings)]
+    for name, scores in by_name.items()
+  ]
+  return tables.table(id, caption, [first, *findings], rows)
+
+
+def operating_points(stored: Mapping) -> tables.Table | None:
+  """What calibration.json holds."""
   fields = 'temperature', 'bias', 'threshold', 'probability_at_threshold'
-  rows = []
-  for finding, fitted in stored['findings'].items():
-    cells = [tables.number_cell(fitted[field]) for field in fields]
-    for cell in cells:
-      cell['why'] = fitted.get('why', '')
-    rows.append(
-      tables.row(
-        tables.text_cell(finding),
-        tables.number_cell(fitted['positives']),
-        tables.number_cell(fitted['negatives']),
-        *cells,
-      )
-    )
-  films = tables.count(stored['images'], f'{stored["split"]} film')
-  columns = (
-    'finding',
-    'positive films',
-    'negative films',
-    'temperature',
-    'bias',
-    'threshold of the logit',
-    'calibrated probability there',
-  )
+  films = wording.count(stored['images'], f'{stored["split"]} film')
   return tables.table(
     'operating-points',
     f'Calibration and operating points, fitted on {films}',
-    [*map(tables.column, columns)],
-    rows,
-    notes=[
-      'Calibrated: sigmoid(logit / temperature + bias). Called: the logit is '
-      'at or above the threshold, where sensitivity and specificity had their '
-      'largest sum.'
+    [
+      *('finding', 'positive films', 'negative films', 'temperature', 'bias'),
+      *('threshold of the logit', 'calibrated probability there'),
     ],
+    [
+      [
+        finding,
+        fitted['positives'],
+        fitted['negatives'],
+        *(
+          tables.number_cell(fitted[field], why=fitted.get('why', ''))
+          for field in fields
+        ),
+      ]
+      for finding, fitted in stored['findings'].items()
+    ],
+    'The calibrated probability is sigmoid(logit / temperature + bias). A '
+    'finding is called where its logit is at or above the threshold, at which '
+    'the sum of sensitivity and specificity was largest.',
   )
 
 
-def calibration(metrics: Mapping) -> list[dict]:
-  """What was fitted, and how far it holds on the test films."""
-  figures = metrics.get('calibration', {})
-  if not figures:
-    return []
-  found = [operating_points(figures['fitted'])]
-  if 'raw' in figures:
+def calibration(metrics: Mapping) -> tables.Section | None:
+  """What was fitted, and how well it holds on the test films."""
+  stored = metrics.get('calibration', {})
+  if not stored:
+    return None
+  found = [operating_points(stored['fitted'])]
+  if 'raw' in stored:
+    point = stored['operating_point']
     columns = {
-      'sensitivity': figures['operating_point']['sensitivity'],
-      'specificity': figures['operating_point']['specificity'],
-      'films called': figures['operating_point']['called'],
-      'Brier score, raw': figures['raw']['brier'],
-      'Brier score, calibrated': figures['calibrated']['brier'],
-      'excess, raw': figures['raw']['excess'],
-      'excess, calibrated': figures['calibrated']['excess'],
-      'calibration error, raw': figures['raw']['calibration_error'],
-      'calibration error, calibrated': figures['calibrated'][
-        'calibration_error'
-      ],
+      'sensitivity': point['sensitivity'],
+      'specificity': point['specificity'],
+      'films called': point['called'],
+    } | {
+      f'{name}, {kind}': stored[kind][key]
+      for name, key in (
+        ('Brier score', 'brier'),
+        ('excess', 'excess'),
+        ('calibration error', 'calibration_error'),
+      )
+      for kind in ('raw', 'calibrated')
     }
+    rows = [
+      [
+        finding,
+        *(
+          tables.estimate_cell(
+            scores.get(finding), sign=name.startswith('excess')
+          )
+          for name, scores in columns.items()
+        ),
+      ]
+      for finding in point['sensitivity']
+    ]
     found.append(
       tables.table(
         'calibration-test',
         'At the operating point, and calibrated: test films',
-        [
-          tables.column('finding'),
-          *(tables.column(name, estimate=True) for name in columns),
-        ],
-        [
-          tables.row(
-            tables.text_cell(finding),
-            *(
-              tables.estimate_cell(
-                of.get(finding), sign=name.startswith('excess')
-              )
-              for name, of in columns.items()
-            ),
-          )
-          for finding in columns['sensitivity']
-        ],
-        notes=[
-          'Excess: mean probability minus share of positive films. Calibration '
-          "error: mean over the films of their bin's |excess|, 15 bins; it "
-          'has no interval, since resampling biases it upwards.'
-        ],
+        ['finding', *columns],
+        rows,
+        'The excess is the mean probability minus the share of positive films. '
+        'The calibration error is the mean over the films of the |excess| of '
+        'their bin, of 15 bins; it has no interval, since resampling biases it '
+        'upwards.',
       )
     )
-  return [tables.group([t]) for t in found if t]
-
-
-def _mean_table(id, caption, by_name, first):
-  """A row for each name, a column for the mean and each finding."""
-  findings = list(dict.fromkeys(f for row in by_name.values() for f in row))
-  rows = [
-    tables.row(
-      tables.text_cell(name),
-      *(tables.estimate_cell(figures.get(f)) for f in findings),
-    )
-    for name, figures in by_name.items()
-  ]
-  columns = [tables.column(f, estimate=True) for f in findings]
-  return tables.table(id, caption, [tables.column(first), *columns], rows)
+  return tables.section('calibration', 'Calibration', *found)

@@ -1,4 +1,4 @@
-"""The parts of the page that sets runs side by side.
+"""The page that sets runs side by side: first screen and sections.
 
 An entry of a comparison is {'runs': [estimate], 'difference': the second run
 minus the first, with 'p' and 'p_holm', 'differences': one for each later run
@@ -9,15 +9,18 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import markupsafe
+
 from cxr.reporting import (
   gallery,
-  part_answer,
+  main_result,
   part_localization,
   part_measures,
   part_origin,
   part_robustness,
   plots,
   tables,
+  wording,
 )
 
 
@@ -25,140 +28,150 @@ def _differences(entry: Mapping) -> list[Mapping]:
   return entry.get('differences') or [entry.get('difference') or {}]
 
 
-def _leaf(tree, *path):
+def _leaf(tree, *path: str | None):
   """The value at the end of a path, {} where it breaks off."""
   for key in path:
     tree = tree.get(key, {}) if isinstance(tree, Mapping) else {}
   return tree
 
 
-# The first screen: does it localize better, by how much, at what price?
+# The first screen: does a run localize better, by how much, and at what price?
 
 
-class _Question(NamedTuple):
-  """What answers the paper's question: means over findings."""
+class _Result(NamedTuple):
+  """A mean over findings that stands for the comparison."""
 
-  method: str
-  score: str
+  label: str
   entry: Mapping
-  false_positives: Mapping  # the same of AFP; empty where not measured
-  random: float | None  # what a random map reaches
+  afp: Mapping = {}  # the entry of its false positives, empty if not counted
+
+  def against(self, i: int) -> str:
+    """'0.410 against 0.320': of the later run i and of the first."""
+    return _against(self.entry, i)
+
+  def afp_against(self, i: int) -> str:
+    return _against(self.afp, i, 2) if self.afp else ''
 
 
-def _question(comparison) -> _Question | None:
+def _against(entry, i, digits=3):
+  value = lambda k: wording.value_of(entry['runs'][k])
+  return ' against '.join(wording.number(value(k), digits) for k in (i + 1, 0))
+
+
+def _main_scores(comparison):
+  """(method, rule, score) of the main accuracy; None without one."""
   localization = comparison.get('localization', {})
-  method = part_answer.main_method(localization)
+  method = main_result.main_method(localization)
   for rule, scores in localization.get(method, {}).items():
-    score = part_answer.main_score(scores)
-    entry = _leaf(scores, score, 'mean')
-    if entry:
-      control = _leaf(localization, 'random', rule, score, 'mean')
-      return _Question(
-        method,
-        score,
-        entry,
-        _leaf(scores, f'afp_{score}', 'mean'),
-        tables.value_of(control['runs'][0]) if control else None,
-      )
+    score = main_result.main_score(scores)
+    if _leaf(scores, score, 'mean'):
+      return method, rule, score
   return None
 
 
-def _against(entry: Mapping, i: int, digits: int = 3) -> str:
-  """'0.41 against 0.32': of the later run i and of the first."""
-  return ' against '.join(
-    tables.number(tables.value_of(entry['runs'][k]), digits) for k in (i + 1, 0)
+def _accuracy(comparison) -> _Result | None:
+  main = _main_scores(comparison)
+  if not main:
+    return None
+  method, rule, score = main
+  scores = comparison['localization'][method][rule]
+  return _Result(
+    f'Accuracy at {wording.score_name(score)}, {method}',
+    scores[score]['mean'],
+    _leaf(scores, f'afp_{score}', 'mean'),
   )
 
 
-def _auroc(comparison):
+def _auroc(comparison) -> _Result | None:
   classification = comparison.get('classification', {})
-  split = part_answer.main_split(classification)
-  return _leaf(classification, split, 'auroc', 'mean')
+  split = main_result.main_split(classification)
+  entry = _leaf(classification, split, 'auroc', 'mean')
+  return _Result('Mean AUROC, clean', entry) if entry else None
 
 
-def _attacked(comparison):
-  """(its condition, entry) at the largest epsilon that the runs share."""
-  entry = part_answer.attacked(comparison.get('robustness', ()))
-  mean = _leaf(entry or {}, 'auroc', 'mean')
-  return (part_answer.condition(entry), mean) if mean else None
+def _attacked(comparison) -> _Result | None:
+  """At the largest epsilon that the runs share."""
+  attack = main_result.attacked(comparison.get('robustness', ()))
+  entry = _leaf(attack or {}, 'auroc', 'mean')
+  if not entry:
+    return None
+  return _Result(f'Mean AUROC, {main_result.condition(attack)}', entry)
 
 
-def _told(difference):
-  """'+0.031 (+0.010 to +0.052; p = 0.004)'."""
-  inner = [tables.interval_of(difference, sign=True)]
-  p = difference.get('p')
-  if p is not None:
-    inner.append(f'p {tables.p_text(p)}' if p < 0.001 else f'p = {p:.3f}')
-  inner = '; '.join(text for text in inner if text)
-  text = tables.number(tables.value_of(difference), sign=True)
-  return f'{text} ({inner})' if inner else text
-
-
-def answer(comparison: Mapping) -> str:
+def answer(comparison: Mapping) -> list[str]:
+  """Which run localizes better, and what that costs in AUROC."""
   first, *others = comparison['runs']
   sentences = []
-  question, auroc = _question(comparison), _auroc(comparison)
+  accuracy, auroc = _accuracy(comparison), _auroc(comparison)
   for i, other in enumerate(others):
-    if question and len(_differences(question.entry)) > i:
-      sentences.append(_verdict(first, other, question, i))
-    if auroc and len(_differences(auroc)) > i:
-      difference = _differences(auroc)[i]
-      value = tables.value_of(difference)
-      if value is not None:
-        word = 'price' if value < 0 else 'change'
+    if accuracy and len(_differences(accuracy.entry)) > i:
+      sentences.append(_verdict(comparison, accuracy, first, other, i))
+    if auroc and len(_differences(auroc.entry)) > i:
+      difference = _differences(auroc.entry)[i]
+      if wording.value_of(difference) is not None:
         sentences.append(
-          f'The {word} in mean AUROC on clean films: {_told(difference)}.'
+          f'On clean films the mean AUROC of {other} is that of {first} '
+          f'{_changed(difference)}.'
         )
-  return ' '.join(sentences) or 'These runs share no figures to compare.'
+  return sentences or ['These runs have no results in common to compare.']
 
 
-def _verdict(first, other, question, i):
-  difference = _differences(question.entry)[i]
-  value = tables.value_of(difference)
-  name = tables.score_name(question.score)
+def _verdict(comparison, accuracy, first, other, i):
+  method, rule, score = _main_scores(comparison)
+  difference = _differences(accuracy.entry)[i]
+  value = wording.value_of(difference)
   if value is None:
-    return f'Whether {other} localizes better than {first} is undefined here.'
+    return (
+      f'Whether {other} localizes better than {first} cannot be said: the '
+      'difference is undefined.'
+    )
   low, high = difference.get('low'), difference.get('high')
   if low is not None and (low > 0 or high < 0):
     word = 'better' if value > 0 else 'worse'
     opening = f'{other} localizes {word} than {first}'
   else:
-    opening = f'No difference in localization between {other} and {first} shows'
+    opening = f'It is open whether {other} localizes better than {first}'
   text = (
-    f'{opening}: with {question.method}, accuracy at {name} is '
-    f'{_against(question.entry, i)}, a difference of {_told(difference)}'
+    f'{opening}: boxes drawn from {method} maps have an accuracy of '
+    f'{accuracy.against(i)} at {wording.score_name(score)}, a difference of '
+    f'{_changed(difference)}'
   )
-  if question.false_positives:
-    text += f', at an AFP of {_against(question.false_positives, i, 2)}'
-  if question.random is not None:
-    text += f'; a random map reaches {tables.number(question.random)}'
+  if accuracy.afp:
+    text += (
+      ', and an average number of false positives (AFP) of '
+      f'{accuracy.afp_against(i)}'
+    )
+  control = _leaf(comparison['localization'], 'random', rule, score, 'mean')
+  random = wording.value_of(control['runs'][0]) if control else None
+  if random is not None:
+    text += f'. The accuracy of a random map is {wording.number(random)}'
   return f'{text}.'
 
 
-def tiles(comparison: Mapping) -> list[dict]:
-  entries = []
-  question, auroc = _question(comparison), _auroc(comparison)
-  attacked = _attacked(comparison)
-  if question:
-    name = tables.score_name(question.score)
-    label = f'Accuracy at {name}, {question.method}'
-    entries.append((label, question.entry, question.false_positives))
-  if auroc:
-    entries.append(('Mean AUROC, clean', auroc, {}))
-  if attacked:
-    entries.append((f'Mean AUROC, {attacked[0]}', attacked[1], {}))
+def _changed(difference):
+  """'+0.031 (+0.010 to +0.052; p = 0.004)'."""
+  p = difference.get('p')
+  if p is None:
+    return wording.with_interval(difference, sign=True)
+  p = f'p = {p:.3f}' if p >= 0.001 else f'p {wording.p_text(p)}'
+  return wording.with_interval(difference, p, sign=True)
+
+
+def tiles(comparison: Mapping) -> list[main_result.Tile]:
   first, *others = comparison['runs']
+  results = _accuracy(comparison), _auroc(comparison), _attacked(comparison)
   return [
-    part_answer.tile(
-      f'{label}: {other} less {first}',
+    main_result.tile(
+      f'{result.label}: {other} less {first}',
       difference,
-      _against(entry, i),
-      f'AFP {_against(beside, i, 2)}' if beside else '',
+      result.against(i),
+      f'AFP {result.afp_against(i)}' if result.afp else '',
       sign=True,
     )
-    for label, entry, beside in entries
+    for result in results
+    if result
     for i, (other, difference) in enumerate(
-      zip(others, _differences(entry), strict=False)
+      zip(others, _differences(result.entry), strict=False)
     )
   ]
 
@@ -166,293 +179,223 @@ def tiles(comparison: Mapping) -> list[dict]:
 _HEADLINE = 'iou@0.1', 'iou@0.3', 'afp_iou@0.3', 'iou@0.5', 'pointing'
 
 
-def headline(comparison: Mapping) -> dict | None:
-  """The few figures that matter, all runs and differences."""
+def headline(comparison: Mapping) -> tables.Table | None:
+  """The few results that matter, of all runs, and their differences."""
   entries = {}
   localization = comparison.get('localization', {})
   for method, rules in localization.items():
     scores = next(iter(rules.values()), {})
     for score in _HEADLINE:
-      name = tables.score_name(score)
-      if not tables.is_control(method):
+      name = wording.score_name(score)
+      if not wording.is_control(method):
         label = f'accuracy at {name}' if score.startswith('iou') else name
         entries[f'{method}: {label}'] = _leaf(scores, score, 'mean')
   classification = comparison.get('classification', {})
-  for split, scores in part_answer.shown_splits(classification).items():
-    label = f'mean AUROC, {tables.spelled(split)}'
+  for split, scores in main_result.shown_splits(classification).items():
+    label = f'mean AUROC, {wording.spelled(split)}'
     entries[label] = _leaf(scores, 'auroc', 'mean')
   attacked = _attacked(comparison)
   if attacked:
-    entries[f'mean AUROC, {attacked[0]}'] = attacked[1]
-  # Of phantoms: what the logits rest on.
+    entries[f'm{attacked.label[1:]}'] = attacked.entry
+  # Of phantoms alone.
   entries["the lesion's share of its and the shortcut's effect"] = _leaf(
     comparison, 'measures', 'lesion_share', '', '', 'mean'
   )
-  rows = [
-    tables.row(tables.text_cell(label), *_cells(entry, holm=False))
-    for label, entry in entries.items()
-    if entry
-  ]
-  table = tables.table(
+  rows = [[label, entry] for label, entry in entries.items() if entry]
+  return _paired(
+    comparison,
     'headline',
-    'Better maps, and their price',
-    [
-      tables.column('measure'),
-      *_columns(comparison['runs'], holm=False),
-    ],
+    'Localization, and what it costs in classification',
+    ['result'],
     rows,
-    notes=[_note(comparison['runs'], holm=False)],
+    holm=False,
   )
-  return tables.group([table])
 
 
-# A mean stands alone: Holm's correction is over the findings.
+def _paired(comparison, id, caption, columns, rows, *notes, holm=True):
+  """A table whose rows end with an entry: every run, every difference.
 
-
-def _cells(entry, *, holm=True):
-  cells = [tables.estimate_cell(run) for run in entry['runs']]
-  for difference in _differences(entry):
-    cells.append(tables.estimate_cell(difference, sign=True))
-    for key in ('p', 'p_holm') if holm else ('p',):
-      cells.append(tables.p_cell(difference.get(key)))
-  return cells
-
-
-def _columns(names, *, holm=True):
-  columns = [tables.column(name, estimate=True) for name in names]
-  for other in names[1:]:
-    of = f', {other}' if len(names) > 2 else ''
-    columns.append(tables.column(f'difference{of}', estimate=True))
-    for p in ('p', 'p, Holm') if holm else ('p',):
-      columns.append(tables.column(f'{p}{of}'))
-  return columns
-
-
-def _note(names, *, holm=True):
+  Holm's correction is over the findings: a table of means has none.
+  """
+  first, *others = names = comparison['runs']
+  columns = [*columns, *names]
+  kinds = ('p', 'p_holm') if holm else ('p',)
+  for other in others:
+    of_run = f', {other}' if len(names) > 2 else ''
+    columns += [
+      f'{name}{of_run}'
+      for name in ('difference', 'p', 'p, Holm')[: 1 + len(kinds)]
+    ]
+  cells = []
+  for *start, entry in rows:
+    cells.append([*start, *entry['runs']])
+    for difference in _differences(entry):
+      cells[-1].append(tables.estimate_cell(difference, sign=True))
+      cells[-1] += [tables.p_cell(difference.get(kind)) for kind in kinds]
   note = (
-    f'Difference: less {names[0]}, paired on the same films, its interval by '
-    'bootstrap over patients, p by swapping patients between the runs'
+    f'A difference is the value of a run less that of {first} on the same '
+    'films. Its interval is by bootstrap over patients, its p by swapping '
+    'patients between the runs'
   )
-  return note + ('; Holm: corrected over the findings.' if holm else '.')
+  note += '; "p, Holm" is corrected over the findings.' if holm else '.'
+  return tables.table(id, caption, columns, cells, note, *notes)
 
 
-# Every figure.
+# Every result.
 
 
-def localization(comparison: Mapping, metrics: Mapping) -> dict | None:
+def localization(
+  comparison: Mapping, metrics: Mapping
+) -> tables.Section | None:
   """`metrics`: run -> its metrics.json, for the curves."""
-  names = comparison['runs']
-  rows = []
-  for method, rules in comparison.get('localization', {}).items():
-    for i, (rule, scores) in enumerate(rules.items()):
-      for score, findings in scores.items():
-        for finding, entry in findings.items():
-          # Per finding under the first rule only: the page stays small.
-          if i and finding != 'mean':
-            continue
-          rows.append(
-            tables.row(
-              tables.text_cell(tables.score_name(score)),
-              tables.text_cell(tables.method_name(method)),
-              tables.text_cell(finding),
-              tables.text_cell(rule),
-              *_cells(entry),
-              kind=part_localization.kind_of(method, rule),
-              method=method,
-              rule=rule,
-              finding=finding,
-            )
-          )
+  methods = comparison.get('localization', {})
+  rows = [
+    [
+      # The mark of the row stands with its first cell.
+      wording.score_name(score),
+      *part_localization.keys(method, finding, rule),
+      entry,
+    ]
+    for method, rules in methods.items()
+    for i, (rule, scores) in enumerate(rules.items())
+    for score, findings in scores.items()
+    for finding, entry in findings.items()
+    # Findings under the first rule alone: the page stays small.
+    if not i or finding == 'mean'
+  ]
   if not rows:
     return None
-  table = tables.table(
+  table = _paired(
+    comparison,
     'localization-scores',
     'Every localization score, run beside run',
-    [
-      *map(tables.column, ('score', 'method', 'finding', 'rule')),
-      *_columns(names),
-    ],
+    ['score', 'method', 'finding', 'rule'],
     rows,
-    notes=[_note(names)],
   )
-  method = part_answer.main_method(comparison['localization']) or ''
-  rule = next(iter(comparison['localization'].get(method, {})), '')
-  filters = part_localization.localization_filters(rows, rule, method=method)
-  curves = [
-    part_localization.accuracy_curve(_series(metrics, kind), kind, rule)
-    for kind in part_localization.RATIOS
-  ]
-  return {
-    'figures': [c for c in curves if c],
-    'groups': [tables.group([table], filters)],
-  }
+  method = main_result.main_method(methods) or ''
+  rule = next(iter(methods.get(method, {})), '')
+  filters = {'finding': 'mean', 'rule': rule, 'method': method}
+  return tables.section(
+    'localization',
+    'Localization',
+    tables.group([table], filters),
+    figures=[
+      part_localization.accuracy_curve(_curves(metrics, kind), kind, rule)
+      for kind in part_localization.RATIOS
+    ],
+  )
 
 
-def _series(metrics, kind):
-  """Every run's methods, and the controls of the first."""
-  series = {}
-  for i, (run, of_run) in enumerate(metrics.items()):
-    scores = of_run.get('localization', {})
+def _curves(metrics, kind):
+  """Every run's methods, and the controls of the first run."""
+  curves = {}
+  for i, (run, stored) in enumerate(metrics.items()):
+    scores = stored.get('localization', {})
     for method in scores.get('methods', {}):
       points = part_localization.thresholds(
-        part_answer.mean_scores(scores, method), kind
+        main_result.mean_scores(scores, method), kind
       )
-      if not tables.is_control(method):
-        series[f'{run}, {method}'] = points
+      if not wording.is_control(method):
+        curves[f'{run}, {method}'] = points
       elif not i and part_localization.drawn(method):
-        series[tables.method_name(method)] = points
-  return series
+        curves[wording.method_name(method)] = points
+  return curves
 
 
-def classification(comparison: Mapping) -> list[dict]:
-  names = comparison['runs']
+def classification(comparison: Mapping) -> tables.Section | None:
   rows = [
-    tables.row(
-      tables.text_cell(finding),
-      tables.text_cell(tables.spelled(split)),
-      *_cells(entry),
-      split=split,
-    )
+    [finding, wording.spelled(split), entry]
     for split, scores in comparison.get('classification', {}).items()
     for finding, entry in scores.get('auroc', {}).items()
   ]
-  table = tables.table(
+  table = _paired(
+    comparison,
     'classification-scores',
-    'AUROC per finding, run beside run',
-    [
-      tables.column('finding'),
-      tables.column('films'),
-      *_columns(names),
-    ],
+    'AUROC of each finding, run beside run',
+    ['finding', 'films'],
     rows,
-    notes=[_note(names)],
   )
-  spelled = {r['tags']['split']: r['cells'][1]['text'] for r in rows}
-  films = tables.choice('split', 'Films', rows, default='test', names=spelled)
-  return [g for g in [tables.group([table], [films])] if g]
+  return tables.section(
+    'classification', 'Classification', tables.group([table], {'films': 'test'})
+  )
 
 
-def robustness(comparison: Mapping, metrics: Mapping) -> dict | None:
-  names = comparison['runs']
+def robustness(comparison: Mapping, metrics: Mapping) -> tables.Section | None:
+  """`metrics`: run -> its metrics.json."""
+  epsilon = lambda entry: tables.number_cell(float(entry['epsilon']), 2)
   rows = [
-    tables.row(
-      tables.text_cell(finding),
-      tables.text_cell(entry['attack']),
-      tables.text_cell(tables.spelled(entry.get('split', 'test'))),
-      tables.number_cell(float(entry['epsilon']), 2),
-      *_cells(scores),
-      finding=finding,
-      epsilon=f'{entry["epsilon"]:g}',
-    )
-    for entry in comparison.get('robustness', ())
-    for finding, scores in entry.get('auroc', {}).items()
+    [
+      finding,
+      attack['attack'],
+      wording.spelled(attack.get('split', 'test')),
+      epsilon(attack)._replace(choice=f'{attack["epsilon"]:g}'),
+      entry,
+    ]
+    for attack in comparison.get('robustness', ())
+    for finding, entry in attack.get('auroc', {}).items()
   ]
-  table = tables.table(
+  columns = ['finding', 'attack', 'films', 'epsilon (1/255)']
+  table = _paired(
+    comparison,
     'robustness-scores',
     'AUROC under attack, run beside run',
-    [
-      *map(tables.column, ('finding', 'attack', 'films', 'epsilon (1/255)')),
-      *_columns(names),
-    ],
+    columns,
     rows,
-    notes=[_note(names)],
   )
-  filters = [
-    tables.choice('finding', 'Finding', rows, default='mean'),
-    tables.choice('epsilon', 'Epsilon (1/255)', rows, default=''),
-  ]
-  measured = part_robustness.robustness(metrics) or {
-    'figures': [],
-    'groups': [],
-  }
-  groups = [g for g in [tables.group([table], filters)] if g]
-  if not groups and not measured['groups']:
-    return None
-  return measured | {'groups': groups + measured['groups']}
+  filters = {'finding': 'mean', 'epsilon (1/255)': ''}
+  return part_robustness.robustness(metrics, tables.group([table], filters))
 
 
-def measures(comparison: Mapping) -> dict | None:
-  names, found = comparison['runs'], comparison.get('measures', {})
-  rows = [
-    tables.row(
-      *part_measures.measure_cells(measure, method, condition, finding),
-      *_cells(entry),
-      measure=measure,
-      finding=finding,
-    )
-    for measure, method, condition, findings in part_measures.measured(found)
-    for finding, entry in findings.items()
-  ]
-  table = tables.table(
+def measures(comparison: Mapping) -> tables.Section | None:
+  table = _paired(
+    comparison,
     'measures-table',
     'Measures of a film, run beside run',
-    [*map(tables.column, part_measures.MEASURE_KEYS), *_columns(names)],
-    rows,
-    notes=[_note(names), *part_measures.measure_notes(found)],
+    part_measures.KEYS,
+    [[*keys, entry] for keys, entry in part_measures.entries(comparison)],
+    *part_measures.notes(comparison),
   )
-  return tables.group([table], part_measures.measure_filters(rows))
+  return part_measures.section(table)
 
 
-def configuration(configs: Mapping[str, Mapping]) -> list[dict]:
-  """Only the fields in which the runs differ."""
+def configuration(configs: Mapping[str, Mapping]) -> tables.Section | None:
+  """The fields in which the runs differ."""
   flat = {name: part_origin.flatten(config) for name, config in configs.items()}
   rows = []
   for field in dict.fromkeys(f for values in flat.values() for f in values):
     texts = [
-      part_origin.setting(values[field]) if field in values else '–'
+      part_origin.setting(values[field])
+      if field in values
+      else wording.UNDEFINED
       for values in flat.values()
     ]
     if len(set(texts)) > 1:
-      cells = [tables.text_cell(text) for text in texts]
-      rows.append(tables.row(tables.text_cell(field), *cells))
+      rows.append([field, *texts])
   table = tables.table(
-    'config',
-    'Fields in which the runs differ',
-    [tables.column('field'), *map(tables.column, flat)],
-    rows,
+    'config', 'Fields in which the runs differ', ['field', *flat], rows
   )
-  return [g for g in [tables.group([table])] if g]
+  return tables.section('configuration', 'Configuration', table)
 
 
-# The same films in every run.
+def figure(
+  shared: Sequence[Mapping], names: Sequence[str], path: str
+) -> tables.Section | None:
+  """Films of every run in one figure, a column a finding; written to `path`.
 
-
-def shared_cases(examples: Mapping[str, Sequence[Mapping]]) -> list[dict]:
-  """Films that are examples of one finding in every run: {run: case} each.
-
-  'typical' ones are in all runs on the same data, and come first.
+  Args:
+    shared: [{run: case}], as examples.shared returns.
+    names: of the runs, from top to bottom.
+    path: of the figure, for a paper.
   """
-  by_run = {}
-  for run, cases in examples.items():
-    by_run[run] = {}
-    for case in cases:
-      key = case['name'], case['finding']
-      # A film may stand twice, as 'typical' and as 'median'.
-      if key not in by_run[run] or case['kind'] == 'typical':
-        by_run[run][key] = case
-  first = next(iter(by_run.values()))
-  shared = [
-    {run: found[key] for run, found in by_run.items()}
-    for key in first
-    if all(key in found for found in by_run.values())
-  ]
-  typical = lambda case: next(iter(case.values()))['kind'] == 'typical'
-  return sorted(shared, key=typical, reverse=True)
-
-
-def paper_figure(cases: Sequence[Mapping], names: Sequence[str], path: str):
-  """Writes the figure to `path`; one column a finding. None without films."""
   columns = {}
-  for case in cases:
+  for case in shared:
     first = case[names[0]]
     columns.setdefault(
       first['finding'],
-      {
-        'finding': first['finding'],
-        'image': first['image'],
-        'truth': first['truth'],
-        'maps': {name: case[name]['maps'] for name in names},
-        'boxes': {name: case[name]['boxes'] for name in names},
+      {key: first[key] for key in ('finding', 'image', 'truth')}
+      | {
+        key: {name: case[name][key] for name in names}
+        for key in ('maps', 'boxes')
       },
     )
   if not columns:
@@ -460,19 +403,26 @@ def paper_figure(cases: Sequence[Mapping], names: Sequence[str], path: str):
   methods = gallery.main_methods(
     method for c in columns.values() for method in c['maps'][names[0]]
   )
-  figure = plots.gallery_figure(
+  drawn = plots.gallery_figure(
     list(columns.values()), runs=names, methods=methods
   )
-  plots.save(figure, path)
+  plots.save(drawn, path)
   # The page carries a lighter copy: the file beside it is for the paper.
   light = io.BytesIO()
-  figure.savefig(light, format='jpeg', dpi=120, facecolor='white')
-  uri = gallery.uri(light.getvalue(), 'jpeg')
+  drawn.savefig(light, format='jpeg', dpi=120, facecolor='white')
   above, maps = ' above '.join(names), ' and '.join(methods)
-  return {
-    'uri': uri,
-    'alt': f'A film in each column ({", ".join(columns)}); below it its maps '
-    f'by {maps}, {above}, with true and predicted boxes.',
-    'caption': f'The same film in each column; {above}, by {maps}. True box '
-    'solid, predicted dashed; every map between its own minimum and maximum.',
-  }
+  alt = (
+    f'A film in each column ({", ".join(columns)}); below it its maps by '
+    f'{maps}, {above}, with true and predicted boxes.'
+  )
+  picture = markupsafe.Markup('<img src="{}" alt="{}">').format(
+    gallery.uri(light.getvalue(), 'jpeg'), alt
+  )
+  caption = (
+    f'Each column shows one film, and its maps by {maps}, {above}. The true '
+    'box is solid, predicted boxes are dashed. Every map is scaled from its '
+    'minimum to its maximum.'
+  )
+  return tables.section(
+    'figure', 'Figure', figures=[plots.Drawing(picture, caption, wide=True)]
+  )

@@ -1,211 +1,174 @@
-"""The part 'localization' of a run's page: curves, and tables of every score.
+"""The section 'Localization' of a run's page: curves, and every score.
 
-Wang's published figures stand among them under a caveat only, as in
-report_classification.py.
+The scores that Wang et al. published stand among them only with a caveat, as
+in part_classification.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from cxr.reporting import part_answer, plots, published, tables
+from cxr.reporting import main_result, plots, published, tables, wording
 
 RATIOS = {'iou': 'IoU', 'iobb': 'IoBB'}
-_KEYS = [tables.column(text) for text in ('method', 'finding', 'rule')]
+_KEYS = ('method', 'finding', 'rule')
 
 
-def localization(metrics: Mapping, caveat: str) -> dict | None:
-  """Curves and tables; Wang's rows among them where there is a caveat."""
+def localization(metrics: Mapping, caveat: str) -> tables.Section | None:
+  """Curves and tables of a run."""
   scores = metrics.get('localization', {})
   methods = scores.get('methods', {})
   if not methods:
     return None
-  rows, found = [], []
-  for kind in RATIOS:
-    of_kind = _accuracy_rows(methods, kind, caveat)
-    found.append(_accuracy_table(methods, kind, of_kind, caveat))
-    rows += of_kind
-  found.append(_other_scores(methods))
+  rule = main_result.main_rule(scores)
   curves = [
     accuracy_curve(
       {
-        tables.method_name(method): thresholds(
-          part_answer.mean_scores(scores, method), kind
+        wording.method_name(method): thresholds(
+          main_result.mean_scores(scores, method), kind
         )
         for method in methods
         if drawn(method)
       },
       kind,
-      part_answer.main_rule(scores),
+      rule,
     )
     for kind in RATIOS
   ]
+  found = [_accuracy(methods, kind, caveat) for kind in RATIOS]
+  filters = {'finding': 'mean', 'rule': rule, 'method': ''}
+  return tables.section(
+    'localization',
+    'Localization',
+    tables.group([*found, _other_scores(methods)], filters),
+    text=_text(scores.get('map_size', {}), scores.get('count', {})),
+    figures=curves,
+  )
+
+
+def _text(sizes, count):
   text = []
-  sizes, count = scores.get('map_size', {}), scores.get('count', {})
   if sizes:
+    cells = ', '.join(
+      f'{wording.method_name(method)} {" × ".join(map(str, size))}'
+      for method, size in sizes.items()
+    )
     text.append(
-      'Map resolution: '
-      + ', '.join(
-        f'{tables.method_name(m)} {" × ".join(map(str, size))}'
-        for m, size in sizes.items()
-      )
-      + ' cells. A finding much smaller than a cell cannot be boxed well.'
+      f'Map resolution: {cells} cells. A box cannot fit a finding that is much '
+      'smaller than a cell.'
     )
   if count:
     boxes = ', '.join(f'{finding} {n}' for finding, n in count.items())
     text.append(f'True boxes: {sum(count.values()):,} ({boxes}).')
-  return {
-    'text': text,
-    'figures': [c for c in curves if c],
-    'group': tables.group(
-      found,
-      localization_filters(rows, part_answer.main_rule(scores), method=''),
-    ),
-  }
-
-
-def localization_filters(rows, rule: str, *, method: str) -> list[dict]:
-  names = {
-    r['tags']['method']: tables.method_name(r['tags']['method']) for r in rows
-  }
-  return [
-    tables.choice('finding', 'Finding', rows, default='mean'),
-    tables.choice('rule', 'Threshold rule', rows, default=rule),
-    tables.choice('method', 'Method', rows, default=method, names=names),
-  ]
+  return text
 
 
 def drawn(method: str) -> bool:
-  """Whether a curve is drawn: of every control it would hide the methods."""
-  return not tables.is_control(method) or method in ('random', 'mean_box')
+  """Whether a method has a curve: all of the controls would hide the others."""
+  return not wording.is_control(method) or method in ('random', 'mean_box')
 
 
 def thresholds(scores: Mapping, kind: str) -> list[tuple[float, Mapping]]:
-  """[(T, estimate)] of 'iou@T' or 'iobb@T', ascending."""
-  found = [
-    (float(score.partition('@')[2]), estimate)
-    for score, estimate in scores.items()
-    if score.startswith(f'{kind}@')
-  ]
-  return sorted(found, key=lambda point: point[0])
-
-
-def accuracy_curve(series: Mapping, kind: str, rule: str) -> dict | None:
-  series = {name: points for name, points in series.items() if points}
-  if not series:
-    return None
-  caption = f'Mean accuracy over T({RATIOS[kind]}), threshold rule {rule}'
-  figure = plots.localization_curve(series, score=RATIOS[kind])
-  return plots.drawing(figure, caption, series)
-
-
-def kind_of(method: str, rule: str) -> str:
-  """The mark of rows that are no result of the model's maps."""
-  if tables.is_control(method):
-    return 'control'
-  return 'upper bound' if rule == 'oracle' else ''
-
-
-def _rows(methods, cells_of):
-  """A row for each (method, rule, finding)."""
+  """[(T, estimate)] of 'iou@T' or 'iobb@T', by T."""
   return [
-    tables.row(
-      tables.text_cell(tables.method_name(method)),
-      tables.text_cell(finding),
-      tables.text_cell(rule),
-      *cells_of(scores),
-      kind=kind_of(method, rule),
-      method=method,
-      rule=rule,
-      finding=finding,
-    )
+    (float(score.partition('@')[2]), scores[score])
+    for score in _accuracies(scores, kind)
+  ]
+
+
+def _accuracies(scores, kind):
+  names = [score for score in scores if score.startswith(f'{kind}@')]
+  return sorted(names, key=lambda score: float(score.partition('@')[2]))
+
+
+def accuracy_curve(
+  curves: Mapping[str, Sequence], kind: str, rule: str
+) -> plots.Drawing | None:
+  """Accuracy over T; `curves`: name -> what `thresholds` returns."""
+  ratio = RATIOS[kind]
+  return plots.drawing(
+    f'Mean accuracy over T({ratio}), threshold rule {rule}',
+    {name: points for name, points in curves.items() if points},
+    f'T({ratio})',
+    'accuracy',
+    ylim=(0, 1),
+  )
+
+
+def keys(method: str, finding: str, rule: str) -> list[tables.Cell | str]:
+  """The first cells of a row of scores, with its mark."""
+  mark = 'upper bound' if rule == 'oracle' else ''
+  if wording.is_control(method):
+    mark = 'control'
+  name = wording.method_name(method)
+  return [tables.text_cell(name, mark=mark), finding, rule]
+
+
+def _rows(methods, cells):
+  """A row for each method, rule and finding; `cells`: scores -> cells."""
+  return [
+    [*keys(method, finding, rule), *cells(scores)]
     for method, rules in methods.items()
     for rule, findings in rules.items()
     for finding, scores in findings.items()
   ]
 
 
-def _names(methods, belongs):
-  """Scores in use, in their first order."""
-  return list(
-    dict.fromkeys(
-      score
-      for rules in methods.values()
-      for findings in rules.values()
-      for scores in findings.values()
-      for score in scores
-      if belongs(score)
-    )
+def _names(methods):
+  """Every score, in the order of its first use."""
+  return dict.fromkeys(
+    score
+    for rules in methods.values()
+    for findings in rules.values()
+    for scores in findings.values()
+    for score in scores
   )
 
 
-def _accuracy_names(methods, kind):
-  names = _names(methods, lambda score: score.startswith(f'{kind}@'))
-  return sorted(names, key=lambda score: float(score.partition('@')[2]))
-
-
-def _accuracy_rows(methods, kind, caveat):
-  """Accuracy with the false positives it costs."""
-  names = _accuracy_names(methods, kind)
-  rows = _rows(
-    methods,
-    lambda scores: [
-      tables.estimate_cell(scores.get(s), afp=scores.get(f'afp_{s}') or {})
-      for s in names
-    ],
-  )
-  if not caveat:
-    return rows
-  findings = dict.fromkeys(r['tags']['finding'] for r in rows)
-  return rows + [
-    tables.row(
-      tables.text_cell('Wang et al. 2017'),
-      tables.text_cell(finding),
-      tables.text_cell('wang'),
-      *(
-        tables.estimate_cell(
-          {'value': scores.get(s)}, afp={'value': scores.get(f'afp_{s}')}
-        )
-        for s in names
-      ),
-      kind='published',
-      method='published',
-      rule='*',
-      finding=finding,
-    )
-    for finding, scores in published.WANG_LOCALIZATION.items()
-    if finding in findings
+def _accuracy(methods, kind, caveat):
+  """Accuracy above the false positives that it costs."""
+  names = _accuracies(_names(methods), kind)
+  cells = lambda scores: [
+    tables.estimate_cell(scores.get(s), afp=scores.get(f'afp_{s}') or {})
+    for s in names
   ]
-
-
-def _accuracy_table(methods, kind, rows, caveat):
+  rows = _rows(methods, cells)
   notes = [
-    'Below each accuracy stands its interval, then AFP, the average number of '
-    'false positives: wrong boxes over the true boxes of all findings.'
+    'Below each accuracy stand its interval and its AFP, the average number of '
+    'false positives: the wrong boxes of the finding over the true boxes of '
+    'all findings.'
   ]
   if caveat:
     model = 'ChestX-ray8' if kind == 'iou' else 'ChestX-ray14'
-    notes.append(f'{caveat} Figures of their {model} model.')
-  ratio = RATIOS[kind]
-  columns = [
-    tables.column(
-      f'{ratio} > {score.partition("@")[2]}', estimate=True, afp=True
+    notes.append(f'{caveat} The rows show their {model} model.')
+    findings = {row[1] for row in rows}
+    published_cells = lambda scores: cells(
+      {score: {'value': value} for score, value in scores.items()}
     )
-    for score in _accuracy_names(methods, kind)
-  ]
+    rows += [
+      [
+        tables.text_cell('Wang et al. 2017', mark='published'),
+        finding,
+        tables.text_cell('wang', choice='*'),
+        *published_cells(scores),
+      ]
+      for finding, scores in published.WANG_LOCALIZATION.items()
+      if finding in findings
+    ]
+  ratio = RATIOS[kind]
+  columns = [f'{ratio} > {score.partition("@")[2]}' for score in names]
   return tables.table(
     f'accuracy-{kind}',
     f'Localization accuracy at T({ratio})',
     [*_KEYS, *columns],
     rows,
-    notes=notes,
+    *notes,
   )
 
 
 def _other_scores(methods):
-  names = _names(methods, lambda score: '@' not in score)
-  rows = _rows(
-    methods, lambda scores: [tables.estimate_cell(scores.get(s)) for s in names]
-  )
-  columns = [tables.column(tables.score_name(s), estimate=True) for s in names]
+  names = [score for score in _names(methods) if '@' not in score]
   return tables.table(
-    'scores', 'Other scores of boxes and maps', [*_KEYS, *columns], rows
+    'scores',
+    'Other scores of boxes and maps',
+    [*_KEYS, *map(wording.score_name, names)],
+    _rows(methods, lambda scores: [scores.get(s) or {} for s in names]),
   )

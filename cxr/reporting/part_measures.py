@@ -1,12 +1,12 @@
-"""The part 'measures' of a page: a row for whatever was measured of a film.
+"""The section 'Measures' of a page: what was measured on each film.
 
-Measures come as {measure: {method: {condition: {'mean' | finding: …}}}}, with
-an estimate at the end, or an entry of a comparison.
+Measures are {measure: {method: {condition: {'mean' or a finding: estimate}}}},
+in a comparison with an entry for the estimate.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from cxr.reporting import tables
+from cxr.reporting import tables, wording
 
 # Measure -> what it says, as a note below the table.
 MEANINGS = {
@@ -46,68 +46,44 @@ MEANINGS = {
   'on_shortcut': "share of a map's energy at the frequency of the finding's "
   'grating.',
 }
+KEYS = ('measure', 'method', 'condition', 'finding')
 
 
-def measures(metrics: Mapping) -> dict | None:
-  """Whatever was measured of a film, in one table: a row a figure."""
-  found = metrics.get('measures', {})
+def measures(metrics: Mapping) -> tables.Section | None:
+  """A row for each measure, method, condition and finding of a run."""
   rows = [
-    tables.row(
-      *measure_cells(measure, method, condition, finding),
-      tables.estimate_cell(estimate),
-      tables.number_cell(estimate.get('images')),
-      tables.number_cell(estimate.get('patients')),
-      measure=measure,
-      finding=finding,
-    )
-    for measure, method, condition, findings in measured(found)
-    for finding, estimate in findings.items()
+    [*keys, estimate, estimate.get('images'), estimate.get('patients')]
+    for keys, estimate in entries(metrics)
   ]
   table = tables.table(
     'measures-table',
     'Measures of a film, mean over films',
-    [
-      *map(tables.column, MEASURE_KEYS),
-      tables.column('mean', estimate=True),
-      *map(tables.column, ('films', 'patients')),
-    ],
+    [*KEYS, 'mean', 'films', 'patients'],
     rows,
-    notes=measure_notes(found),
+    *notes(metrics),
   )
-  return tables.group([table], measure_filters(rows))
+  return section(table)
 
 
-MEASURE_KEYS = ('measure', 'method', 'condition', 'finding')
-
-
-def measured(found: Mapping):
-  """(measure, method, condition, findings) of a tree by these keys."""
-  for measure, methods in found.items():
+def entries(tree: Mapping) -> Iterator[tuple[list[str], Mapping]]:
+  """(texts of KEYS, estimate or entry) of a run or of a comparison."""
+  for measure, methods in tree.get('measures', {}).items():
     for method, conditions in methods.items():
       for condition, findings in conditions.items():
-        yield measure, method, condition, findings
+        for finding, entry in findings.items():
+          name = wording.score_name(measure)
+          yield [name, wording.method_name(method), condition, finding], entry
 
 
-def measure_cells(measure, method, condition, finding) -> list[dict]:
+def notes(tree: Mapping) -> list[str]:
+  """What each of the measures means."""
   return [
-    tables.text_cell(tables.score_name(measure)),
-    tables.text_cell(tables.method_name(method)),
-    tables.text_cell(condition),
-    tables.text_cell(finding),
-  ]
-
-
-def measure_filters(rows) -> list[dict]:
-  names = {r['tags']['measure']: r['cells'][0]['text'] for r in rows}
-  return [
-    tables.choice('measure', 'Measure', rows, default='', names=names),
-    tables.choice('finding', 'Finding', rows, default='mean'),
-  ]
-
-
-def measure_notes(found: Mapping) -> list[str]:
-  return [
-    f'{tables.score_name(name)}: {meaning}'
+    f'{wording.score_name(name)}: {meaning}'
     for name, meaning in MEANINGS.items()
-    if name in found
+    if name in tree.get('measures', {})
   ]
+
+
+def section(table: tables.Table | None) -> tables.Section | None:
+  filters = {'measure': '', 'finding': 'mean'}
+  return tables.section('measures', 'Measures', tables.group([table], filters))

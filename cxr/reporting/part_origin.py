@@ -1,42 +1,35 @@
-"""What a run came from, for its page: its training, data and configuration.
+"""The sections on what a run was made from: training, data, configuration.
 
-From train.jsonl, data.json and config.json. A part is empty where the run has
-no such file.
+They show train.jsonl, data.json and config.json; a section is left out where
+the run has no such file.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 
-from cxr.reporting import plots, tables
+from cxr.reporting import plots, tables, wording
 
 
-def training(rows: Sequence[Mapping]) -> list[dict]:
-  """Curves of what train.jsonl has."""
+def training(records: Sequence[Mapping]) -> tables.Section | None:
+  """Curves of the losses, of AUROC and of the speed in train.jsonl."""
   figures = []
   for label, ylim, belongs in (
     ('loss', None, lambda key: key.endswith('loss')),
     ('AUROC', (0, 1), lambda key: key.endswith('auroc')),
     ('films per second', None, lambda key: key == 'films_per_second'),
   ):
-    series = {}
-    for row in rows:
-      for key, value in row.items():
-        if belongs(key) and 'step' in row and isinstance(value, int | float):
-          series.setdefault(key, []).append((row['step'], value))
-    if series:
-      columns = {k: tuple(zip(*p, strict=True)) for k, p in series.items()}
-      figures.append(
-        plots.drawing(
-          plots.curves(columns, xlabel='step', ylabel=label, ylim=ylim),
-          f'{label[0].upper()}{label[1:]} over training steps',
-          {k: [(x, {'value': y}) for x, y in p] for k, p in series.items()},
-        )
-      )
-  return figures
+    curves = {}
+    for record in records:
+      for key, value in record.items():
+        if belongs(key) and 'step' in record and isinstance(value, int | float):
+          curves.setdefault(key, []).append((record['step'], {'value': value}))
+    caption = f'{label[0].upper()}{label[1:]} over training steps'
+    figures.append(plots.drawing(caption, curves, 'step', label, ylim=ylim))
+  return tables.section('training', 'Training', figures=figures)
 
 
 def splits(data: Mapping) -> dict[str, Mapping]:
-  """Split -> its counts."""
+  """Split -> its counts, of data.json of any version."""
   return {
     name: counts
     for name, counts in data.get('splits', data).items()
@@ -44,94 +37,82 @@ def splits(data: Mapping) -> dict[str, Mapping]:
   }
 
 
-def data_part(data: Mapping) -> list[dict]:
-  counts = splits(data)
+def data(stored: Mapping) -> tables.Section | None:
+  """How many films, findings and boxes every split has."""
+  counts = splits(stored)
   boxes = {
-    name: of.get('boxes') if isinstance(of.get('boxes'), Mapping) else {}
-    for name, of in counts.items()
+    name: split['boxes'] if isinstance(split.get('boxes'), Mapping) else {}
+    for name, split in counts.items()
   }
   table = tables.table(
     'splits',
     'Films, patients and boxes',
+    ['split', 'films', 'patients', 'boxes', 'SHA-256 of the sorted names'],
     [
-      *map(tables.column, ('split', 'films', 'patients', 'boxes')),
-      tables.column('SHA-256 of the sorted names'),
-    ],
-    [
-      tables.row(
-        tables.text_cell(tables.spelled(name)),
-        tables.number_cell(of.get('images')),
-        tables.number_cell(of.get('patients')),
-        tables.number_cell(sum(boxes[name].values())),
+      [
+        wording.spelled(name),
+        split.get('images'),
+        split.get('patients'),
+        sum(boxes[name].values()),
         tables.text_cell(
-          f'{of.get("sha256", "")[:16]}…', tsv=of.get('sha256', '')
+          f'{split.get("sha256", "")[:16]}…', copied=split.get('sha256', '')
         ),
-      )
-      for name, of in counts.items()
+      ]
+      for name, split in counts.items()
     ],
-    notes=['The hash is cut here; what is copied has all of it.'],
+    'The hash is cut here; the button "Copy" copies all of it.',
   )
   findings = dict.fromkeys(
-    f for of in counts.values() for f in of.get('positives', {})
+    f for split in counts.values() for f in split.get('positives', {})
   )
   positives = tables.table(
     'positives',
-    'Positive films and true boxes per finding',
+    'Positive films and true boxes of each finding',
+    ['finding', *map(wording.spelled, counts), 'boxes, test'],
     [
-      tables.column('finding'),
-      *(tables.column(tables.spelled(name)) for name in counts),
-      tables.column('boxes, test'),
-    ],
-    [
-      tables.row(
-        tables.text_cell(finding),
-        *(
-          tables.number_cell(of.get('positives', {}).get(finding))
-          for of in counts.values()
-        ),
-        tables.number_cell(boxes.get('test', {}).get(finding)),
-      )
+      [
+        finding,
+        *(s.get('positives', {}).get(finding) for s in counts.values()),
+        boxes.get('test', {}).get(finding),
+      ]
       for finding in findings
     ],
   )
   left_out = tables.table(
     'left-out',
-    'Left out',
-    [tables.column('reason'), tables.column('films')],
+    'Films left out',
+    ['reason', 'films'],
     [
-      tables.row(
-        tables.text_cell(tables.spelled(reason)),
-        tables.number_cell(n)
-        if isinstance(n, int)
-        else tables.text_cell(setting(n)),
-      )
-      for reason, n in flatten(data.get('left_out', {})).items()
+      [wording.spelled(reason), n if isinstance(n, int) else setting(n)]
+      for reason, n in flatten(stored.get('left_out', {})).items()
     ],
   )
-  return [tables.group([t]) for t in (table, positives, left_out) if t]
+  return tables.section('data', 'Data', table, positives, left_out)
 
 
-def configuration(config: Mapping, versions: Mapping) -> list[dict]:
-  found = [
-    tables.table(
-      id,
-      caption,
-      [tables.column('field'), tables.column('value')],
-      [
-        tables.row(tables.text_cell(key), tables.text_cell(setting(value)))
-        for key, value in flatten(values).items()
-      ],
-    )
-    for id, caption, values in (
-      ('config', 'config.json', config),
-      ('versions', 'Versions', versions),
-    )
-  ]
-  return [tables.group([t]) for t in found if t]
+def configuration(config: Mapping, versions: Mapping) -> tables.Section | None:
+  """Every field of config.json, and the versions of the packages."""
+  return tables.section(
+    'configuration',
+    'Configuration',
+    *(
+      tables.table(
+        id,
+        caption,
+        ['field', 'value'],
+        [[key, setting(value)] for key, value in flatten(values).items()],
+      )
+      for id, caption, values in (
+        ('config', 'config.json', config),
+        ('versions', 'Versions', versions),
+      )
+    ),
+    folded='Every field of config.json, and the versions of the packages',
+  )
 
 
-def flatten(tree: Mapping, prefix: str = '') -> dict:
-  """Nested dicts -> dotted names."""
+def flatten(tree: Mapping, prefix: str = '') -> dict[str, object]:
+  """{'a': {'b': 1}} -> {'a.b': 1}."""
   flat = {}
   for key, value in tree.items():
     if isinstance(value, Mapping):
@@ -142,4 +123,5 @@ def flatten(tree: Mapping, prefix: str = '') -> dict:
 
 
 def setting(value) -> str:
+  """The value of a field as text."""
   return value if isinstance(value, str) else json.dumps(value)

@@ -1,13 +1,13 @@
-"""A study's figures as Markdown, and those that are drawn.
+"""A study as Markdown, and the panels of its figure.
 
 A study is {'groups': [{'name', 'runs', 'seeds'}], 'figures': [{'key',
 'finding', 'groups': [estimate], 'differences': [estimate]}]}, as study.py
-makes it.
+makes it; an estimate of a group has the values of its 'runs', too.
 """
 
 from collections.abc import Mapping, Sequence
 
-from cxr.reporting import tables
+from cxr.reporting import tables, wording
 
 _RANKINGS = {'auroc': 'AUROC', 'average_precision': 'average precision'}
 _SPLITS = {
@@ -16,8 +16,8 @@ _SPLITS = {
   'test_without_shortcut': 'without the shortcut',
   'test_without_lesions': 'without the lesions',
 }
-# Of the scores of localization, those that a table of a few lines needs; each
-# accuracy beside its false positives a film.
+# The scores of localization that a short table needs, an accuracy before the
+# false positives that it costs.
 _SCORES = (
   'iou@0.1',
   'iou@0.3',
@@ -46,117 +46,93 @@ def name(key: Sequence[str]) -> str:
   method, condition = where
   if what == 'effect':
     return f'logits lost without the {condition}'
-  label = tables.score_name(what)
+  label = wording.score_name(what)
   if part == 'localization':
     condition = '' if condition == 'wang' else f'{condition} rule'
   if condition:
     label += f' ({condition})'
-  return f'{tables.method_name(method)}: {label}' if method else label
-
-
-def _rows(study: Mapping, section: str) -> list[tuple[str, Mapping]]:
-  """(name, entry) of the means that the section's table shows."""
-  return [
-    (name(entry['key']), entry)
-    for entry in study['figures']
-    if entry['finding'] == 'mean' and _section(entry['key']) == section
-  ]
+  return f'{wording.method_name(method)}: {label}' if method else label
 
 
 def _section(key: Sequence[str]) -> str | None:
+  """The table that shows the entries of a key; None for none."""
   part, what, where, *_ = key
   if part == 'localization':
     if what not in _SCORES:
       return None
-    return 'controls' if tables.is_control(where) else part
+    return 'controls' if wording.is_control(where) else part
   return None if where == 'validation' else part
 
 
 def markdown(study: Mapping) -> str:
-  """The page: what was run, the means, and the main figures by finding."""
+  """The page: the groups, the means, and the main results by finding."""
   groups = study['groups']
+  names = [group['name'] for group in groups]
+  means = [e for e in study['figures'] if e['finding'] == 'mean']
   lines = ['# Study', '']
   for group in groups:
+    runs = wording.count(len(group['runs']), 'run')
     seeds = ', '.join(map(str, group['seeds']))
-    lines.append(
-      f'* {group["name"]}: {tables.count(len(group["runs"]), "run")}, '
-      f'seed {seeds}'
-    )
+    lines.append(f'* {group["name"]}: {runs}, seed {seeds}')
   lines += [
     '',
-    "Each figure is the mean over its group's runs, with the 95 % interval "
-    'over patients and runs, then the smallest to the largest run; each '
-    f"difference is a group's figure minus that of {groups[0]['name']}.",
+    'Each value is the mean over the runs of its group, with the 95 % interval '
+    'over patients and runs, then the values of its smallest and largest run. '
+    f'Each difference is the value of a group minus that of {names[0]}.',
   ]
+
+  def add(title, key, names, entries, text, label):
+    rows = []
+    for entry in entries:
+      first = entry[key][0]
+      films = f'{first["images"]:,} ({first["patients"]:,})'
+      texts = [text(estimate) for estimate in entry[key][: len(names)]]
+      rows.append([label(entry), films, *texts])
+    if rows and names:
+      columns = ['', 'films (patients)', *names]
+      lines.extend(['', f'## {title}', '', tables.markdown(columns, rows)])
+
+  def add_both(title, entries, label):
+    add(title, 'groups', names, entries, _of_group, label)
+    text = lambda estimate: wording.with_interval(estimate, sign=True)
+    title += ': difference'
+    add(title, 'differences', names[1:], entries, text, label)
+
+  label = lambda entry: name(entry['key'])
+  of_section = lambda s: [e for e in means if _section(e['key']) == s]
   for section in ('classification', 'localization', 'measures'):
-    lines += _tables(section.capitalize(), groups, _rows(study, section))
-  # The same of every run: no network made them.
-  lines += _table(
+    add_both(section.capitalize(), of_section(section), label)
+  # No network makes them: they are the same for every run.
+  add(
     'Localization of controls',
-    groups[:1],
-    [(label, e['groups'][:1]) for label, e in _rows(study, 'controls')],
-    tables.with_interval,
+    'groups',
+    names[:1],
+    of_section('controls'),
+    wording.with_interval,
+    label,
   )
-  for key in _finding_keys(study):
-    rows = [
-      (entry['finding'], entry)
-      for entry in study['figures']
-      if entry['key'] == key and entry['finding'] != 'mean'
+  for key in (e['key'] for e in means if _by_finding(e['key'])):
+    entries = [
+      e for e in study['figures'] if e['key'] == key and e['finding'] != 'mean'
     ]
-    lines += _tables(f'{name(key)}, by finding', groups, rows)
+    title = f'{name(key)}, by finding'
+    add_both(title, entries, lambda entry: entry['finding'])
   return '\n'.join(lines) + '\n'
 
 
-def _tables(title: str, groups: Sequence[Mapping], rows) -> list[str]:
-  return _table(
-    title, groups, [(label, e['groups']) for label, e in rows], _of_group
-  ) + _table(
-    f'{title}: difference',
-    groups[1:],
-    [(label, e['differences']) for label, e in rows],
-    _difference,
+def _by_finding(key):
+  """Whether a result is shown for every finding."""
+  return key == ['classification', 'auroc', 'test', 'clean', '0'] or (
+    _section(key) == 'localization' and key[1] in _MAIN_SCORES
   )
 
 
-def _table(title: str, groups: Sequence[Mapping], rows, text) -> list[str]:
-  if not rows or not groups:
-    return []
-  header = ['', 'films (patients)', *(group['name'] for group in groups)]
-  lines = ['', f'## {title}', '', _row(header), _row(['---'] * len(header))]
-  for label, figures in rows:
-    first = figures[0]
-    films = f'{first["images"]:,} ({first["patients"]:,})'
-    lines.append(_row([label, films, *map(text, figures)]))
-  return lines
-
-
-def _of_group(figure: Mapping) -> str:
-  runs = [value for value in figure['runs'] if value is not None]
-  text = tables.with_interval(figure)
+def _of_group(estimate: Mapping) -> str:
+  runs = [value for value in estimate['runs'] if value is not None]
+  text = wording.with_interval(estimate)
   if len(runs) > 1:
-    text += f'; {tables.number(min(runs))} to {tables.number(max(runs))}'
+    text += f'; {wording.number(min(runs))} to {wording.number(max(runs))}'
   return text
-
-
-def _difference(figure: Mapping) -> str:
-  text = tables.number(tables.value_of(figure), sign=True)
-  interval = tables.interval_of(figure, sign=True)
-  return f'{text} ({interval})' if interval else text
-
-
-def _row(cells: Sequence[str]) -> str:
-  escaped = (cell.replace('|', '\\|') for cell in cells)
-  return f'| {" | ".join(escaped)} |'
-
-
-def _finding_keys(study: Mapping) -> list[list[str]]:
-  keys = [e['key'] for e in study['figures'] if e['finding'] == 'mean']
-  return [
-    key
-    for key in keys
-    if key == ['classification', 'auroc', 'test', 'clean', '0']
-    or (_section(key) == 'localization' and key[1] in _MAIN_SCORES)
-  ]
 
 
 def panels(study: Mapping) -> list[dict]:
@@ -164,14 +140,16 @@ def panels(study: Mapping) -> list[dict]:
   means = {
     tuple(e['key']): e for e in study['figures'] if e['finding'] == 'mean'
   }
-  of = lambda part: [key for key in means if _section(key) == part]
-  keys = [key for key in of('classification') if key[1] == 'auroc']
-  for score in _MAIN_SCORES:
-    keys += [key for key in of('localization') if key[1] == score]
-  keys += [
-    key
-    for key in of('measures')
-    if key[1] == 'alignment' or key[1:] == _RELIANCE
+  wanted = [
+    lambda key: _section(key) == 'classification' and key[1] == 'auroc',
+    *(
+      lambda key, s=score: _section(key) == 'localization' and key[1] == s
+      for score in _MAIN_SCORES
+    ),
+    lambda key: (
+      _section(key) == 'measures'
+      and (key[1] == 'alignment' or key[1:] == _RELIANCE)
+    ),
   ]
   return [
     {
@@ -179,11 +157,12 @@ def panels(study: Mapping) -> list[dict]:
       'estimates': means[key]['groups'],
       'control': _random(means, key),
     }
-    for key in keys
+    for shows in wanted
+    for key in filter(shows, means)
   ]
 
 
 def _random(means: Mapping, key: tuple) -> float | None:
-  """What a random map reaches in the first group."""
+  """The value of a random map in the first group."""
   control = means.get((*key[:2], 'random', *key[3:]))
-  return tables.value_of(control['groups'][0]) if control else None
+  return wording.value_of(control['groups'][0]) if control else None

@@ -1,233 +1,222 @@
-"""Figures as text, and tables for templates/parts.html.
+"""The one form of a table, of its filters, and of a section of a page.
 
-An estimate is {'value', 'low', 'high', 'images', 'patients'}, its value None
-where it is undefined ('why' says so). Tables, rows and cells are plain dicts,
-made by the functions here and read by the template and by page.js.
+A part of a page gives `table` rows of plain values: a text, a number, an
+estimate (wording.py), or a `Cell` where one of these needs more. The template
+page.html draws the table, `markdown` writes it.
 """
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from cxr import files
-
-Estimate = Mapping | None
-CONTROLS = {
-  'random': 'random map',
-  'centre': 'centre prior',
-  'mean_box': 'mean box of other patients',
-  'uniform': 'uniform map',
-}
-# How the names of a method's own controls end: the same network, weights drawn
-# anew; the same map, moved to where chance has it.
-RANDOM_WEIGHTS = '_random_weights'
-MOVED = '_moved'
-SCORES = {
-  'iou': 'IoU',
-  'iobb': 'IoBB',
-  'ior': 'IoR',
-  'mean_iou': 'mean IoU',
-  'mask_iou': 'IoU of the mask',
-  'pointing': 'pointing game',
-  'energy': 'energy in the box',
-  'map_auroc': 'AUROC of the map',
-  'box_iou': 'IoU of the boxes',
-  'map_spearman': 'rank correlation of the maps',
-  'map_ssim': 'SSIM of the maps',
-}
-UNDEFINED = '–'
+from cxr.reporting import wording
 
 
-def value_of(estimate: Estimate) -> float | None:
-  value = (estimate or {}).get('value')
-  return None if value is None or not math.isfinite(value) else float(value)
+class Cell(NamedTuple):
+  """One cell of a table."""
+
+  text: str
+  # What the button "Copy" copies: a value for each of `parts`, which are the
+  # ends of the names of the copied columns.
+  copied: tuple[str, ...]
+  parts: tuple[str, ...] = ('',)
+  below: tuple[str, ...] = ()  # smaller lines below the text
+  why: str = ''  # the reason why a value is undefined
+  wrap: bool = False
+  choice: str = ''  # the choice of a filter that shows the row; '*': each one
+  mark: str = ''  # what sets the row apart, such as 'control'
 
 
-def number(value: float | None, digits: int = 3, *, sign=False) -> str:
-  if value is None or not math.isfinite(value):
-    return UNDEFINED
-  return f'{value:{"+" if sign else ""}.{digits}f}'.replace('-', '−')
+class Row(NamedTuple):
+  cells: tuple[Cell, ...]
+  mark: str
 
 
-def interval_of(estimate: Estimate, *, sign=False) -> str:
-  """'0.790 to 0.831', empty where there is none."""
-  low, high = (estimate or {}).get('low'), (estimate or {}).get('high')
-  if value_of(estimate) is None or low is None or high is None:
-    return ''
-  return f'{number(low, sign=sign)} to {number(high, sign=sign)}'
+class Table(NamedTuple):
+  id: str
+  caption: str
+  columns: tuple[str, ...]
+  rows: tuple[Row, ...]
+  notes: tuple[str, ...]
 
 
-def with_interval(estimate: Estimate) -> str:
-  """'0.812 (0.790 to 0.831)'."""
-  interval = interval_of(estimate)
-  return number(value_of(estimate)) + (f' ({interval})' if interval else '')
+class Filter(NamedTuple):
+  """Buttons that show those rows alone whose cell `column` has a value."""
+
+  key: str
+  label: str
+  column: int
+  choices: tuple[str, ...]  # '': all
+  chosen: str  # at first; '' shows every row
+
+  def hides(self, row: Row) -> bool:
+    own = row.cells[self.column].choice
+    return bool(self.chosen) and own not in ('*', self.chosen)
 
 
-def p_text(p: float | None) -> str:
-  if p is None:
-    return UNDEFINED
-  return '< 0.001' if p < 0.001 else f'{p:.3f}'
+class Group(NamedTuple):
+  """Tables under common filters."""
+
+  tables: tuple[Table, ...]
+  filters: tuple[Filter, ...] = ()
 
 
-def count(quantity: int | None, one: str, many: str = '') -> str:
-  """'1 film', '1,987 films'."""
-  many = many or one + 's'
-  if quantity is None:
-    return f'an unknown number of {many}'
-  return f'{quantity:,} {one if quantity == 1 else many}'
+class Section(NamedTuple):
+  id: str
+  title: str
+  text: tuple[str, ...]  # paragraphs
+  figures: tuple  # of plots.Drawing
+  groups: tuple[Group, ...]
+  films: Mapping | None  # of gallery.py
+  folded: str  # the line that unfolds the section; '': it is open
+  plain: str  # text that keeps its lines
 
 
-def listed(texts: Sequence[str]) -> str:
-  """'a', 'a and b', 'a, b and c'."""
-  *others, last = texts
-  return f'{", ".join(others)} and {last}' if others else last
-
-
-def is_control(method: str) -> bool:
-  return method in CONTROLS or method.endswith((RANDOM_WEIGHTS, MOVED))
-
-
-def method_name(method: str) -> str:
-  if method.endswith(RANDOM_WEIGHTS):
-    return f'{method.removesuffix(RANDOM_WEIGHTS)} of random weights'
-  if method.endswith(MOVED):
-    return f'{method.removesuffix(MOVED)} moved at random'
-  return CONTROLS.get(method, method)
-
-
-def score_name(score: str) -> str:
-  """'iou@0.3' -> 'T(IoU) 0.3', 'afp_iou@0.3' -> 'AFP at T(IoU) 0.3'."""
-  kind, _, threshold = score.partition('@')
-  if not threshold:
-    return SCORES.get(kind, kind.replace('_', ' '))
-  of = kind.removeprefix('afp_')
-  name = f'T({SCORES.get(of, of)}) {threshold}'
-  return f'AFP at {name}' if of != kind else name
-
-
-def spelled(name: str) -> str:
-  return name.replace('_', ' ')
-
-
-def text_cell(text, *, tsv: str | None = None, wrap=False) -> dict:
-  """A cell of text. What is copied never starts a spreadsheet's formula."""
-  text = str(text)
-  if tsv is None:
+def text_cell(text: str, *, copied: str | None = None, **more) -> Cell:
+  """A text. What is copied is one line, and never starts a formula."""
+  if copied is None:
     copied = files.escape_cell(' '.join(text.split()))
-    tsv = None if copied == text else copied
-  return {'text': text, 'tsv': tsv, 'sub': (), 'why': '', 'wrap': wrap}
+  return Cell(text, (copied,), **({'choice': text} | more))
 
 
-def number_cell(value, digits: int = 3) -> dict:
-  """A number that is no estimate: a count, a setting."""
+def number_cell(value: float | None, digits: int = 3, **more) -> Cell:
+  """A number without an interval, such as a count or a setting."""
   missing = value is None or not math.isfinite(value)
-  text = f'{value:,}' if isinstance(value, int) else number(value, digits)
-  return text_cell(text, tsv='' if missing else f'{value:.9g}')
+  text = (
+    f'{value:,}' if isinstance(value, int) else wording.number(value, digits)
+  )
+  return text_cell(text, copied='' if missing else f'{value:.9g}', **more)
 
 
-def p_cell(p: float | None) -> dict:
-  return text_cell(p_text(p), tsv='' if p is None else f'{p:.6g}')
+def p_cell(p: float | None) -> Cell:
+  return text_cell(wording.p_text(p), copied='' if p is None else f'{p:.6g}')
 
 
 def estimate_cell(
-  estimate: Estimate, *, sign=False, afp: Estimate = None
-) -> dict:
-  """A figure above its interval (and its AFP); copied as a column each."""
-  value = value_of(estimate)
-  copied = [value, *((estimate or {}).get(key) for key in ('low', 'high'))]
-  sub = [interval_of(estimate, sign=sign)]
-  if afp is not None:
-    copied.append(value_of(afp))
-    sub.append(f'AFP {number(value_of(afp), 2)}')
-  return {
-    'text': number(value, sign=sign),
-    'tsv': '\t'.join('' if c is None else f'{c:.6g}' for c in copied),
-    'sub': [line for line in sub if line],
-    'why': (estimate or {}).get('why', '') if value is None else '',
-    'wrap': False,
-  }
-
-
-def column(text: str, *, estimate=False, afp=False) -> dict:
-  """A header; an estimate's is copied as a column for each of its parts."""
-  parts = ['', ' low', ' high'] + ([' AFP'] if afp else [])
-  tsv = '\t'.join(text + part for part in parts) if estimate else None
-  return {'text': text, 'tsv': tsv}
-
-
-def row(*cells: dict, kind: str = '', **tags: str) -> dict:
-  """A row. The filters go by its tags; '*' belongs to every choice."""
-  return {'cells': cells, 'kind': kind, 'tags': tags, 'hidden': False}
-
-
-def choice(
-  key: str,
-  label: str,
-  rows: Sequence[dict],
+  estimate: wording.Estimate,
   *,
-  default: str | None = None,
-  names: Mapping[str, str] | None = None,
-) -> dict:
-  """A filter over the values that `rows` have for the tag `key`.
+  sign: bool = False,
+  afp: wording.Estimate = None,
+) -> Cell:
+  """A value above its interval, and above its false positives where given."""
+  estimate = estimate or {}
+  value = wording.value_of(estimate)
+  copied = [value, estimate.get('low'), estimate.get('high')]
+  parts, below = ('', ' low', ' high'), [wording.interval(estimate, sign=sign)]
+  if afp is not None:
+    copied.append(wording.value_of(afp))
+    parts += (' AFP',)
+    below.append(f'AFP {wording.number(copied[-1], 2)}')
+  return Cell(
+    wording.number(value, sign=sign),
+    tuple('' if c is None else f'{c:.6g}' for c in copied),
+    parts,
+    tuple(filter(None, below)),
+    why=estimate.get('why', '') if value is None else '',
+  )
 
-  Args:
-    key: the tag.
-    label: shown above the buttons.
-    rows: of all tables that it filters.
-    default: the value chosen at first, '' for all; the first where absent.
-    names: value -> text of its button.
-  """
-  values = dict.fromkeys(r['tags'][key] for r in rows)
-  values.pop('*', None)
-  if default is None or default not in ('', *values):
-    default = next(iter(values), '')
-  options = [(v, (names or {}).get(v, v)) for v in values]
-  return {
-    'key': key,
-    'label': label,
-    'options': [*options, ('', 'all')],
-    'default': default,
-  }
+
+def cell(value: Cell | Mapping | str | float | None) -> Cell:
+  """A cell of a text, of an estimate or of a number."""
+  if isinstance(value, Cell):
+    return value
+  if isinstance(value, str):
+    return text_cell(value)
+  return (
+    estimate_cell(value) if isinstance(value, Mapping) else number_cell(value)
+  )
 
 
 def table(
   id: str,
   caption: str,
-  columns: Sequence[dict],
-  rows: Sequence[dict],
-  *,
-  notes: Sequence[str] = (),
-) -> dict | None:
-  """A table, or None without rows."""
+  columns: Sequence[str],
+  rows: Sequence[Sequence],
+  *notes: str,
+) -> Table | None:
+  """A table of rows of values or cells; None where there are no rows."""
   if not rows:
     return None
-  reasons = sorted({c['why'] for r in rows for c in r['cells']} - {''})
+  cells = [tuple(map(cell, row)) for row in rows]
+  reasons = sorted({c.why for row in cells for c in row} - {''})
   if len(reasons) > 3:
-    reasons = [*reasons[:3], 'others: point at the cell']
+    reasons = [*reasons[:3], 'for the others point at the cell']
   if reasons:
-    notes = [*notes, f'{UNDEFINED} undefined: {"; ".join(reasons)}.']
-  return {
-    'id': id,
-    'caption': caption,
-    'columns': columns,
-    'rows': rows,
-    'notes': notes,
-  }
+    notes += (f'{wording.UNDEFINED} undefined: {"; ".join(reasons)}.',)
+  rows = [Row(row, next((c.mark for c in row if c.mark), '')) for row in cells]
+  return Table(id, caption, tuple(columns), tuple(rows), notes)
 
 
 def group(
-  tables: Sequence[dict | None], filters: Sequence[dict] = ()
-) -> dict | None:
-  """Tables under common filters, or None without a table.
+  tables: Sequence[Table | None], chosen: Mapping[str, str]
+) -> Group | None:
+  """Tables that are filtered together; None without a table.
 
-  Rows outside the filters' defaults are hidden here already, so that the page
-  is right before its script has run.
+  Args:
+    tables: their filtered columns stand at the same places.
+    chosen: column -> the value that is chosen at first, '' for all; where no
+      row has that value, the first one is chosen.
   """
-  tables = [t for t in tables if t]
-  for t in tables:
-    for r in t['rows']:
-      r['hidden'] = any(
-        f['default'] and r['tags'].get(f['key'], '*') not in ('*', f['default'])
-        for f in filters
-      )
-  filters = [f for f in filters if len(f['options']) > 2]
-  return {'tables': tables, 'filters': filters} if tables else None
+  tables = tuple(t for t in tables if t)
+  if not tables:
+    return None
+  filters = []
+  for name, first in chosen.items():
+    column = tables[0].columns.index(name)
+    values = dict.fromkeys(
+      row.cells[column].choice for t in tables for row in t.rows
+    )
+    values.pop('*', None)
+    if len(values) > 1:
+      choices = (*values, '')
+      default = first if first in choices else choices[0]
+      label = name[0].upper() + name[1:]
+      key = name.partition(' ')[0]
+      filters.append(Filter(key, label, column, choices, default))
+  return Group(tables, tuple(filters))
+
+
+def section(
+  id: str,
+  title: str,
+  *groups: Group | Table | None,
+  text: Sequence[str] = (),
+  figures: Sequence = (),
+  films: Mapping | None = None,
+  folded: str = '',
+  plain: str = '',
+) -> Section | None:
+  """A section of a page; None where nothing would stand in it."""
+  groups = tuple(
+    Group((g,)) if isinstance(g, Table) else g for g in groups if g
+  )
+  figures = tuple(f for f in figures if f)
+  if not (groups or figures or films or plain):
+    return None
+  return Section(id, title, tuple(text), figures, groups, films, folded, plain)
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence]) -> str:
+  """The same as a table of Markdown; '' without rows.
+
+  A viewer of Markdown runs HTML, so that a text must not hold any.
+  """
+  lines = [columns, ['---'] * len(columns)]
+  for row in rows:
+    texts = []
+    for value in map(cell, row):
+      beside = '; '.join(filter(None, (*value.below, value.why)))
+      texts.append(value.text + (f' ({beside})' if beside else ''))
+    lines.append(texts)
+  if not rows:
+    return ''
+  return '\n'.join(
+    f'| {" | ".join(one_line(t).replace("|", chr(92) + "|") for t in line)} |'
+    for line in lines
+  )
+
+
+def one_line(text: str) -> str:
+  """The text on one line and without HTML."""
+  return ' '.join(text.split()).replace('&', '&amp;').replace('<', '&lt;')

@@ -22,6 +22,10 @@ def _points(*values):
   ]
 
 
+def _curves(series):
+  return plots.curves(series, xlabel='x', ylabel='y')
+
+
 def _pixels(figure):
   figure.canvas.draw()
   return np.asarray(figure.canvas.buffer_rgba())[..., :3]
@@ -33,9 +37,7 @@ def _count(pixels, color, tolerance=12):
 
 
 def test_svg_is_xml_in_the_pages_ink():
-  figure = plots.security_curve(
-    {'a': _points(0.8, 0.4), 'b': _points(0.7, 0.6)}
-  )
+  figure = _curves({'a': _points(0.8, 0.4), 'b': _points(0.7, 0.6)})
   text = plots.svg(figure, 'A & "B" <c>')
   root = minidom.parseString(text).documentElement
   assert root.getAttribute('aria-label') == 'A & "B" <c>'
@@ -48,7 +50,7 @@ def test_svg_is_xml_in_the_pages_ink():
 @pytest.mark.parametrize('name', [HOSTILE, '_hidden', 'x' * 300, '$'])
 def test_names_are_text(name):
   series = {name: _points(0.8, 0.4), 'b': _points(0.7, 0.6)}
-  text = plots.svg(plots.localization_curve(series), name)
+  text = plots.svg(_curves(series), name)
   assert '<script' not in text
   minidom.parseString(text)
   legend = [
@@ -63,7 +65,7 @@ def test_ids_of_two_figures_differ():
     set(
       re.findall(
         r' id="([^"]*)"',
-        plots.svg(plots.security_curve({'a': _points(0.8, 0.4)}), title),
+        plots.svg(_curves({'a': _points(0.8, 0.4)}), title),
       )
     )
     for title in ('first', 'second')
@@ -72,23 +74,23 @@ def test_ids_of_two_figures_differ():
 
 
 def test_svg_is_deterministic():
-  make = lambda: plots.svg(plots.security_curve({'a': _points(0.8, 0.4)}), 'x')
+  make = lambda: plots.svg(_curves({'a': _points(0.8, 0.4)}), 'x')
   assert make() == make()
 
 
 def test_undefined_points_leave_gaps():
-  figure = plots.security_curve({'a': _points(0.8, None, 0.4)})
+  figure = _curves({'a': _points(0.8, None, 0.4)})
   (line,) = figure.axes[0].get_lines()
   np.testing.assert_allclose(line.get_ydata(), [0.8, np.nan, 0.4])
 
 
 def test_a_single_point_is_visible():
-  figure = plots.curves({'a': ([1], [2.0])}, xlabel='step', ylabel='loss')
+  figure = _curves({'a': [(1, {'value': 2.0})]})
   assert figure.axes[0].get_lines()[0].get_marker() == 'o'
 
 
 def test_band_is_the_interval():
-  figure = plots.localization_curve({'a': _points(0.5, 0.3)})
+  figure = _curves({'a': _points(0.5, 0.3)})
   band = figure.axes[0].collections[0].get_paths()[0].vertices[:, 1]
   np.testing.assert_allclose([band.min(), band.max()], [0.26, 0.54])
 
@@ -151,8 +153,8 @@ def test_gallery_figure_leaves_missing_maps_empty(tmp_path):
     [case, case], runs=['base', 'robust'], methods=['cam', 'gradient']
   )
   images = [len(axes.get_images()) for axes in figure.axes]
-  # Per column: the film; four maps, one of them there. Then the colour bar.
-  assert images == 2 * [1, 2, 0, 0, 0] + [1]
+  # Row by row: the films; the maps, one of which is there. Then the colour bar.
+  assert images == [1, 1] + [2, 2] + 3 * [0, 0] + [1]
   path = tmp_path / 'figure.png'
   plots.save(figure, path)
   assert path.stat().st_size > 1000
@@ -174,7 +176,7 @@ def test_row_labels_tell_runs_apart_and_stay_on_the_page(runs, labels):
     [case | {'maps': {}, 'boxes': {}}], runs=runs, methods=['cam']
   )
   fig.draw_without_rendering()
-  texts = {t.get_text(): t for t in fig.texts}
+  texts = {t.get_text(): t for axes in fig.axes for t in axes.texts}
   for label in labels:
     assert label is None or f'{label}\ncam' in texts
   for text in texts.values():
@@ -184,7 +186,8 @@ def test_row_labels_tell_runs_apart_and_stay_on_the_page(runs, labels):
 def test_pyplot_stays_out():
   # Its figures are global, and are never freed in a long run.
   code = (
-    'import sys; import cxr.plots; print("matplotlib.pyplot" in sys.modules)'
+    'from cxr.reporting import plots; import sys; '
+    + 'print("matplotlib.pyplot" in sys.modules)'
   )
   out = subprocess.run(
     [sys.executable, '-c', code], capture_output=True, text=True, check=True

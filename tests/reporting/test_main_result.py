@@ -1,15 +1,16 @@
 """The first screen's sentences, without a page around them."""
 
-from cxr.reporting import part_answer
+from cxr.reporting import main_result
 from tests import made_workdir
 
 
 def test_first_screen_tells_what_the_logits_rest_on():
   share = {'lesion_share': {'': {'': {'mean': made_workdir.estimate(0.25)}}}}
-  text = part_answer.answer({'measures': share})
-  assert "the lesion's share is 0.250 (0.210 to 0.290)" in text
+  (text,) = main_result.answer({'measures': share})
+  assert "the lesion's share of this rise is 0.250 (0.210 to 0.290)" in text
   unknown = {'lesion_share': {'': {'': {'mean': made_workdir.undefined()}}}}
-  assert 'share' not in part_answer.answer({'measures': unknown})
+  (text,) = main_result.answer({'measures': unknown})
+  assert 'share' not in text
 
 
 def test_the_answer_says_on_how_many_films_it_was_attacked():
@@ -19,12 +20,13 @@ def test_the_answer_says_on_how_many_films_it_was_attacked():
 
   def answer(attacked_films):
     attack = {'split': 'test', 'attack': 'pgd-10', 'epsilon': 2.0}
-    return part_answer.answer(
+    (text,) = main_result.answer(
       {
         'classification': {'test': auroc(0.8, 9)},
         'robustness': [attack | auroc(0.5, attacked_films)],
       }
     )
+    return text
 
-  assert 'epsilon 2/255 on 4 of them.' in answer(4)
+  assert 'epsilon 2/255 it is 0.500 (0.100 to 0.900) on 4 of them.' in answer(4)
   assert 'of them' not in answer(9)

@@ -1,0 +1,91 @@
+"""The example films of a run: examples.npz, with the boxes of boxes.csv.
+
+A case is a film with a finding: {'name', 'image', 'finding', 'kind',
+'probability', 'truth', 'maps', 'boxes'}, as in gallery.py.
+"""
+
+import csv
+import json
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from cxr import files
+
+
+def read(workdir: str, rule: str) -> list[dict]:
+  """The run's cases with the boxes of `rule`; [] without examples.npz."""
+  path = os.path.join(workdir, 'examples.npz')
+  if not os.path.exists(path):
+    return []
+  with np.load(path, allow_pickle=False) as stored:
+    arrays = dict(stored)
+  methods = [n.removeprefix('map_') for n in arrays if n.startswith('map_')]
+  keys = list(
+    zip(arrays['name'].tolist(), arrays['finding'].tolist(), strict=True)
+  )
+  boxes = _boxes(workdir, rule, set(keys))
+  return [
+    {
+      'name': name,
+      'image': arrays['image'][i],
+      'finding': finding,
+      'kind': str(arrays['kind'][i]),
+      'probability': float(arrays['probability'][i]),
+      'truth': [
+        box.tolist()
+        for box in arrays['truth'][i : i + 1]
+        if np.isfinite(box).all()
+      ],
+      'maps': {m: arrays[f'map_{m}'][i] for m in methods},
+      'boxes': {
+        m: boxes[name, finding, m]
+        for m in methods
+        if (name, finding, m) in boxes
+      },
+    }
+    for i, (name, finding) in enumerate(keys)
+  ]
+
+
+def _boxes(workdir, rule, wanted):
+  """(image, finding, method) -> predicted boxes, of the wanted films alone."""
+  path, boxes = os.path.join(workdir, 'boxes.csv'), {}
+  if not os.path.exists(path):
+    return boxes
+  # A speckled map has thousands of boxes in one cell.
+  csv.field_size_limit(2**31 - 1)
+  with open(path, newline='', encoding='utf-8') as file:
+    for row in csv.DictReader(file):
+      image, finding, method, row_rule = (
+        files.unescape_cell(row[key])
+        for key in ('image', 'finding', 'method', 'rule')
+      )
+      if row_rule == rule and (image, finding) in wanted:
+        boxes[image, finding, method] = json.loads(row['boxes'] or '[]')
+  return boxes
+
+
+def shared(by_run: Mapping[str, Sequence[Mapping]]) -> list[dict]:
+  """The cases that every run has: [{run: case}].
+
+  'typical' cases come first: they are the same films in all runs on one data
+  set, however well a run does.
+  """
+  keyed = {}
+  for run, cases in by_run.items():
+    keyed[run] = {}
+    for case in cases:
+      key = case['name'], case['finding']
+      # A film may stand twice, as 'typical' and as 'median'.
+      if key not in keyed[run] or case['kind'] == 'typical':
+        keyed[run][key] = case
+  first = next(iter(keyed.values()))
+  found = [
+    {run: cases[key] for run, cases in keyed.items()}
+    for key in first
+    if all(key in cases for cases in keyed.values())
+  ]
+  typical = lambda case: next(iter(case.values()))['kind'] == 'typical'
+  return sorted(found, key=typical, reverse=True)

@@ -1,0 +1,217 @@
+"""The first screen of a run's page: what the run is, and what was found.
+
+One split, one method, one rule and one score stand for the whole run; every
+page and the model card choose them here.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from cxr.reporting import wording
+
+
+class Tile(NamedTuple):
+  """A large number with smaller lines below."""
+
+  label: str
+  text: str
+  lines: tuple[str, ...]
+
+
+def main_split(scores: Mapping) -> str | None:
+  return 'test' if 'test' in scores else next(iter(scores), None)
+
+
+def shown_splits(classification: Mapping) -> dict[str, Mapping]:
+  """The splits that may be a headline, the test films first.
+
+  Validation films may not: they chose the checkpoint.
+  """
+  names = sorted(classification, key=lambda split: split != 'test')
+  return {n: classification[n] for n in names if n != 'validation'}
+
+
+def main_method(methods: Mapping) -> str | None:
+  own = [m for m in methods if not wording.is_control(m)]
+  return 'cam' if 'cam' in own else next(iter(own), None)
+
+
+def main_rule(localization: Mapping) -> str:
+  methods = localization.get('methods', {})
+  return next(iter(methods.get(main_method(methods), {})), '')
+
+
+def mean_scores(localization: Mapping, method: str) -> Mapping:
+  """Score -> its mean over findings, under the main rule."""
+  rules = localization.get('methods', {}).get(method, {})
+  return rules.get(main_rule(localization), {}).get('mean', {})
+
+
+def main_score(scores: Mapping) -> str | None:
+  """T(IoU) .3 where measured: a random map fails it, a good map does not."""
+  wanted = ('iou@0.3', 'iou@0.1', 'mean_iou')
+  return next((s for s in wanted if s in scores), None)
+
+
+def attacked(entries: Sequence[Mapping]) -> Mapping | None:
+  """The entry of metrics.json at the largest epsilon, on the test films."""
+  entries = [e for e in entries if e['epsilon'] and main_films(e)]
+  return max(entries, key=lambda e: e['epsilon'], default=None)
+
+
+def main_films(entry: Mapping) -> bool:
+  return entry.get('split', 'test') == 'test'
+
+
+def condition(entry: Mapping) -> str:
+  """'pgd-10 at epsilon 2/255'."""
+  return f'{entry["attack"]} at epsilon {entry["epsilon"]:g}/255'
+
+
+# The first screen.
+
+
+def run(config: Mapping, metrics: Mapping, data: Mapping) -> list[str]:
+  """A sentence that says what the run is; [] without a config."""
+  model, attack = config.get('model', {}), config.get('attack', {})
+  if 'arch' not in model:
+    return []
+  films = {'nih': 'NIH ChestX-ray14', 'phantom': 'phantom films'}
+  name = data.get('name', '')
+  text = f'This run trains a {model["arch"]} on {films.get(name, name)}'
+  if attack.get('objective') == 'clean':
+    text += ', on the films as they are'
+  else:
+    text += (
+      f', against an attack ({attack.get("objective")}, {attack.get("norm")}, '
+      f'epsilon {attack.get("epsilon"):g}/255)'
+    )
+  if 'step' in metrics:
+    text += (
+      f'; the results are those of its checkpoint of step {metrics["step"]}'
+    )
+  return [f'{text}.']
+
+
+def answer(metrics: Mapping) -> list[str]:
+  """Sentences on classification, localization and what the logits rest on."""
+  sentences = [
+    _classified(metrics),
+    _localized(metrics.get('localization', {})),
+    _lesion_share(metrics.get('measures', {})),
+  ]
+  return [s for s in sentences if s] or [
+    'This run has not been evaluated yet, so there are no results to show.'
+  ]
+
+
+def _classified(metrics):
+  classification = metrics.get('classification', {})
+  scores = classification.get(main_split(classification), {})
+  auroc = scores.get('auroc', {}).get('mean')
+  if not auroc:
+    return ''
+  text = (
+    f'On {wording.count(auroc.get("images"), "test film")} of '
+    f'{wording.count(auroc.get("patients"), "patient")} the AUROC, as the mean '
+    f'over findings, is {wording.with_interval(auroc)}'
+  )
+  entry = attacked(metrics.get('robustness', ()))
+  if entry:
+    under = entry['auroc'].get('mean') or {}
+    text += (
+      f'; under the attack {condition(entry)} it is '
+      f'{wording.with_interval(under)}'
+    )
+    if under.get('images') != auroc.get('images'):
+      films = wording.count(under.get('images'), 'of them', 'of them')
+      text += f' on {films}'
+  return f'{text}.'
+
+
+def _localized(localization):
+  method = main_method(localization.get('methods', {}))
+  scores = mean_scores(localization, method) if method else {}
+  score = main_score(scores)
+  if not score:
+    return ''
+  boxes = sum(localization.get('count', {}).values())
+  text = (
+    f'Boxes drawn from {method} maps have an accuracy of '
+    f'{wording.with_interval(scores[score])} at {wording.score_name(score)} on '
+    f'{wording.count(boxes, "true box", "true boxes")}'
+  )
+  afp = wording.value_of(scores.get(f'afp_{score}'))
+  if afp is not None:
+    text += (
+      ', with an average number of false positives (AFP) of '
+      f'{wording.number(afp, 2)}'
+    )
+  controls = [
+    f'{wording.number(value)} for the {wording.method_name(control)}'
+    for control in ('random', method + wording.MOVED, 'mean_box')
+    if (
+      value := wording.value_of(mean_scores(localization, control).get(score))
+    )
+    is not None
+  ]
+  if controls:
+    text += f'. The accuracy of the controls is {wording.listed(controls)}'
+  return f'{text}.'
+
+
+def _lesion_share(measures):
+  share = measures.get('lesion_share', {}).get('', {}).get('', {}).get('mean')
+  if wording.value_of(share) is None:
+    return ''
+  return (
+    "A lesion and the shortcut beside it both raise a finding's logit; the "
+    f"lesion's share of this rise is {wording.with_interval(share)}."
+  )
+
+
+def tile(
+  label: str, estimate: wording.Estimate, *lines: str, sign: bool = False
+) -> Tile:
+  """A value above its interval, `lines` and the counts of its films."""
+  estimate = estimate or {}
+  counts = ''
+  if estimate.get('images') is not None:
+    counts = (
+      f'{wording.count(estimate["images"], "film")}, '
+      f'{wording.count(estimate.get("patients"), "patient")}'
+    )
+  lines = wording.interval(estimate, sign=sign), *lines, counts
+  return Tile(
+    label,
+    wording.number(wording.value_of(estimate), sign=sign),
+    tuple(line for line in (*lines, estimate.get('why', '')) if line),
+  )
+
+
+def afp_line(scores: Mapping, score: str) -> str:
+  """'AFP 1.30', or '' where the false positives were not counted."""
+  afp = wording.value_of(scores.get(f'afp_{score}'))
+  return '' if afp is None else f'AFP {wording.number(afp, 2)}'
+
+
+def tiles(metrics: Mapping) -> list[Tile]:
+  """Mean AUROC, clean and attacked, and the accuracy of every method."""
+  result = []
+  classification = metrics.get('classification', {})
+  for split, scores in shown_splits(classification).items():
+    films = 'clean' if split == 'test' else wording.spelled(split)
+    if 'mean' in scores.get('auroc', {}):
+      result.append(tile(f'Mean AUROC, {films}', scores['auroc']['mean']))
+  entry = attacked(metrics.get('robustness', ()))
+  if entry and 'mean' in entry.get('auroc', {}):
+    label = f'Mean AUROC, {condition(entry)}'
+    result.append(tile(label, entry['auroc']['mean']))
+  localization = metrics.get('localization', {})
+  for method in localization.get('methods', {}):
+    scores = mean_scores(localization, method)
+    score = main_score(scores)
+    if score and not wording.is_control(method):
+      label = f'Accuracy at {wording.score_name(score)}, {method}'
+      result.append(tile(label, scores[score], afp_line(scores, score)))
+  return result

@@ -1,0 +1,113 @@
+"""The words and the numbers of a page, as text.
+
+An estimate is {'value', 'low', 'high', 'images', 'patients'}: a statistic, the
+ends of its 95 % interval, and how many films and patients it rests on. Its
+value is None where it is undefined; 'why' then gives the reason.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+Estimate = Mapping | None
+CONTROLS = {
+  'random': 'random map',
+  'centre': 'centre prior',
+  'mean_box': 'mean box of other patients',
+  'uniform': 'uniform map',
+}
+# How the names of a method's own controls end: the same method on a network
+# with weights drawn anew, and the same map moved to a random place.
+RANDOM_WEIGHTS = '_random_weights'
+MOVED = '_moved'
+SCORES = {
+  'iou': 'IoU',
+  'iobb': 'IoBB',
+  'ior': 'IoR',
+  'mean_iou': 'mean IoU',
+  'mask_iou': 'IoU of the mask',
+  'pointing': 'pointing game',
+  'energy': 'energy in the box',
+  'map_auroc': 'AUROC of the map',
+  'box_iou': 'IoU of the boxes',
+  'map_spearman': 'rank correlation of the maps',
+  'map_ssim': 'SSIM of the maps',
+}
+UNDEFINED = '–'
+
+
+def value_of(estimate: Estimate) -> float | None:
+  """The estimate's value, None where it is undefined."""
+  value = (estimate or {}).get('value')
+  return None if value is None or not math.isfinite(value) else float(value)
+
+
+def number(value: float | None, digits: int = 3, *, sign: bool = False) -> str:
+  """'0.812', with `sign` '+0.812'; '–' where the value is None or NaN."""
+  if value is None or not math.isfinite(value):
+    return UNDEFINED
+  return f'{value:{"+" if sign else ""}.{digits}f}'.replace('-', '−')
+
+
+def interval(estimate: Estimate, *, sign: bool = False) -> str:
+  """'0.790 to 0.831', '' where the estimate has no interval."""
+  low, high = (estimate or {}).get('low'), (estimate or {}).get('high')
+  if value_of(estimate) is None or low is None or high is None:
+    return ''
+  return f'{number(low, sign=sign)} to {number(high, sign=sign)}'
+
+
+def with_interval(estimate: Estimate, *more: str, sign: bool = False) -> str:
+  """'0.812 (0.790 to 0.831)'; `more` follows inside the brackets."""
+  inner = '; '.join(t for t in (interval(estimate, sign=sign), *more) if t)
+  text = number(value_of(estimate), sign=sign)
+  return f'{text} ({inner})' if inner else text
+
+
+def p_text(p: float | None) -> str:
+  """'0.012', '< 0.001', or '–' where there is no p-value."""
+  if p is None:
+    return UNDEFINED
+  return '< 0.001' if p < 0.001 else f'{p:.3f}'
+
+
+def count(quantity: int | None, one: str, many: str = '') -> str:
+  """'1 film', '1,987 films', 'an unknown number of films'."""
+  many = many or one + 's'
+  if quantity is None:
+    return f'an unknown number of {many}'
+  return f'{quantity:,} {one if quantity == 1 else many}'
+
+
+def listed(texts: Sequence[str]) -> str:
+  """'a', 'a and b', 'a, b and c'."""
+  *others, last = texts
+  return f'{", ".join(others)} and {last}' if others else last
+
+
+def is_control(method: str) -> bool:
+  """Whether the maps of a method are no explanation of the trained model."""
+  return method in CONTROLS or method.endswith((RANDOM_WEIGHTS, MOVED))
+
+
+def method_name(method: str) -> str:
+  """'cam_moved' -> 'cam moved at random', 'random' -> 'random map'."""
+  if method.endswith(RANDOM_WEIGHTS):
+    return f'{method.removesuffix(RANDOM_WEIGHTS)} of random weights'
+  if method.endswith(MOVED):
+    return f'{method.removesuffix(MOVED)} moved at random'
+  return CONTROLS.get(method, method)
+
+
+def score_name(score: str) -> str:
+  """'iou@0.3' -> 'T(IoU) 0.3', 'afp_iou@0.3' -> 'AFP at T(IoU) 0.3'."""
+  kind, _, threshold = score.partition('@')
+  if not threshold:
+    return SCORES.get(kind, spelled(kind))
+  ratio = kind.removeprefix('afp_')
+  name = f'T({SCORES.get(ratio, ratio)}) {threshold}'
+  return f'AFP at {name}' if ratio != kind else name
+
+
+def spelled(name: str) -> str:
+  """'test_without_shortcut' -> 'test without shortcut'."""
+  return name.replace('_', ' ')
