@@ -3,8 +3,7 @@
 Question: what does a plain classifier look at?
 Command:  python main.py --config=configs/baseline.py
 Cost:     3 to 6 minutes on two cores with nothing compiled yet, 2.2 GB.
-Result:   it leans on the phantom's shortcut: see README.md and
-          configs/experiments/phantom.py.
+Result:   it leans on the phantom's shortcut: see docs/results_phantom.md.
 """
 
 from configs import default

@@ -7,8 +7,8 @@ Command:  python main.py --config=configs/l2.py
           can be compared; for its own norm --mode=evaluate with
           --config.evaluate.norm=l2 and epsilons to fit.
 Cost:     that of configs/robust.py: (2k + 3) / 3 plain steps with k = 3.
-Expected: what README's results say of it; where they are silent, it was not
-          run.
+Expected: what docs/results_phantom.md and docs/results_nih.md say of it; where
+          they are silent, it was not run.
 
 The radius is a quarter of the longest perturbation in configs/robust.py's
 ball, epsilon times the side of the film. The quarter is our own choice.

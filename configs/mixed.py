@@ -8,8 +8,8 @@ Command:  python main.py --config=configs/mixed.py
             --workdirs=runs/baseline,runs/robust,runs/mixed
 Cost:     of a step, in plain steps: (2k + 6) / 3 with k = 3 attack steps; both
           halves of the batch are learned from.
-Expected: what README's results say of it; where they are silent, it was not
-          run.
+Expected: what docs/results_phantom.md and docs/results_nih.md say of it; where
+          they are silent, it was not run.
 
 Goodfellow, Shlens, Szegedy 2015, arXiv 1412.6572, equation in section 6.
 """

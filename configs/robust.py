@@ -7,7 +7,7 @@ Command:  python main.py --config=configs/robust.py
 Cost:     5 to 8 minutes on two cores, 2.1 GB; the comparison 15 s.
 Result:   on the phantom, yes for the gradient map; for the CAM by the pointing
           game alone, at no AUROC that shows with the shortcut and .044 won
-          without it (configs/experiments/phantom.py, README.md).
+          without it (docs/results_phantom.md).
 
 Khakzar, Albarqouni, Navab, 'Learning Interpretable Features via Adversarially
 Robust Optimization', MICCAI 2019. The paper's text does not state epsilon,

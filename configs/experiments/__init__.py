@@ -1,4 +1,4 @@
-"""The experiments behind the README's figures, each a config and a record."""
+"""The experiments behind docs/results_*.md, each a config and a record."""
 
 from collections.abc import Callable, Mapping
 

@@ -25,7 +25,7 @@ Command:  C=configs/experiments/nih_128.py; D=--config.data.dir=../shared/nih
             --workdirs='runs/study/nih128_*_0'
 Cost:     calculated from 233 and 152 films/s on one core: 9 minutes of training
           for a baseline and 14 for a robust run, some 3 of evaluation; 2.4 GB.
-Result:   README.md has the table. In part: gradient map better at T(IoU) .3
+Result:   docs/results_nih.md has the table. In part: gradient map better at T(IoU) .3
           (+.034, +.006 to +.063), with more false boxes a film (+1.5, +1.0 to
           +2.1) and no better peak (pointing -.025, -.057 to +.007); AUROC
           (-.018, -.027 to -.008) and the CAM's pointing (-.031, -.054 to -.007)

@@ -25,7 +25,7 @@ Command:  C=configs/experiments/nih_64.py; D=--config.data.dir=../shared/nih
             --output=runs/study/nih64
 Cost:     8 minutes for a baseline and 10 for a robust run on one core; 2.3 GB.
 Result:   baseline and robust at epsilon 2, three seeds each; the differences
-          stand in README.md beside those of nih_128.py. AUROC as good (.632,
+          stand in docs/results_nih.md beside those of nih_128.py. AUROC as good (.632,
           .603 to .661, and .629, .598 to .657); gradient map better by IoU
           (+.048, +.005 to +.092 at T(IoU) .3; +.024, +.008 to +.040 in the
           mean), not by the pointing game (-.014, -.046 to +.012); CAM a random
