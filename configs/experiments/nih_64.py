@@ -25,9 +25,9 @@ Command:  C=configs/experiments/nih_64.py; D=--config.data.dir=../shared/nih
             --output=runs/study/nih64
 Cost:     8 minutes for a baseline and 10 for a robust run on one core; 2.3 GB.
 Result:   baseline and robust at epsilon 2, three seeds each; the differences
-          stand in docs/results_nih.md beside those of nih_128.py. AUROC as good (.632,
-          .603 to .661, and .629, .598 to .657); gradient map better by IoU
-          (+.048, +.005 to +.092 at T(IoU) .3; +.024, +.008 to +.040 in the
+          stand in docs/results_nih.md beside those of nih_128.py. AUROC as good
+          (.632, .603 to .661, and .629, .598 to .657); gradient map better by
+          IoU (+.048, +.005 to +.092 at T(IoU) .3; +.024, +.008 to +.040 in the
           mean), not by the pointing game (-.014, -.046 to +.012); CAM a random
           map in both. One seed of the baseline stands out (.102 at T(IoU) .3,
           the others .153 and .186; robust .191 to .199): it alone against its
