@@ -114,7 +114,7 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.evaluate.num_steps = 10
   config.evaluate.queries = 1000  # steps of 'square', which has no gradients
   config.evaluate.restarts = 1
-  config.evaluate.attack_films = 0  # test films attacked, by patient; 0: all
+  config.evaluate.attack_films = 0  # test films attacked, spread; 0: all
   config.evaluate.methods = (
     'cam',
     'gradient',
