@@ -91,6 +91,28 @@ def moved_map(
   return np.roll(heatmap, shift, axis=(0, 1))
 
 
+def set_down(
+  seed: Seed, boxes: Float[np.ndarray, 'b 4']
+) -> Float[np.ndarray, 'b 4']:
+  """Each box moved as a whole to a random place where it fits on the film.
+
+  Number and sizes of the boxes stay: a map that draws such boxes without
+  looking scores what these score. All places are equally likely.
+
+  Args:
+    seed: the film's own, as `film_seed` makes it.
+    boxes: of one map, within the film.
+
+  Examples:
+    >>> moved = set_down(0, np.array([[0, 0, 0.5, 0.25], [0, 0, 1, 1]]))
+    >>> (moved[:, 2:] - moved[:, :2]).round(12).tolist()
+    [[0.5, 0.25], [1.0, 1.0]]
+  """
+  sides = boxes[:, 2:] - boxes[:, :2]
+  corner = np.random.default_rng(seed).random(sides.shape) * (1 - sides)
+  return np.concatenate([corner, np.minimum(corner + sides, 1.0)], axis=1)
+
+
 def centre_map(
   size: tuple[int, int], *, sigma: float = 0.25
 ) -> Float[np.ndarray, 'h w']:

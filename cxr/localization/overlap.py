@@ -93,6 +93,47 @@ def iobb(
   return _ratio_or_zero(shared, area(predicted) + np.zeros_like(shared))
 
 
+def disjoint(boxes: Float[np.ndarray, 'b 4']) -> Float[np.ndarray, 'd 4']:
+  """Boxes that do not overlap and together cover what `boxes` cover.
+
+  So the area of a union of boxes, or a sum over its pixels, is a sum over
+  these. A box that overlaps no other stays as it is.
+
+  Examples:
+    >>> wide, high = [0.0, 0.0, 0.5, 1.0], [0.0, 0.0, 1.0, 0.5]
+    >>> float(area(disjoint(np.array([wide, high]))).sum())
+    0.75
+    >>> disjoint(np.array([wide])).tolist()
+    [[0.0, 0.0, 0.5, 1.0]]
+  """
+  boxes = np.asarray(boxes, np.float64)
+  apart = np.zeros((0, 4))
+  for box in boxes[area(boxes) > 0]:
+    pieces = [box]
+    for other in apart:
+      pieces = [rest for piece in pieces for rest in _without(piece, other)]
+    apart = np.concatenate([apart, *(piece[None] for piece in pieces)])
+  return apart
+
+
+def _without(box, other) -> list[Float[np.ndarray, '4']]:
+  """Up to four boxes that cover what of `box` lies outside `other`."""
+  ymin, xmin, ymax, xmax = box
+  top, left = np.maximum(box[:2], other[:2])
+  bottom, right = np.minimum(box[2:], other[2:])
+  if top >= bottom or left >= right:
+    return [box]
+  pieces = np.array(
+    [
+      (ymin, xmin, top, xmax),
+      (bottom, xmin, ymax, xmax),
+      (top, xmin, bottom, left),
+      (top, right, bottom, xmax),
+    ]
+  )
+  return list(pieces[area(pieces) > 0])
+
+
 # Boxes on a pixel grid.
 
 

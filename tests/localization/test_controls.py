@@ -1,8 +1,11 @@
 """Maps and boxes made without the film."""
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 
 from cxr.localization import controls, regions
+from tests.localization import made_boxes
 
 
 def test_enlargement_is_that_of_the_class_activation_maps():
@@ -59,3 +62,29 @@ def test_the_mean_box_leaves_the_patient_out():
   np.testing.assert_allclose(mean[2], truth[:2].mean(axis=0))
   np.testing.assert_allclose(mean[3], truth[:3].mean(axis=0))
   assert np.isnan(controls.mean_boxes(truth[:2], np.array([5, 5]))).all()
+
+
+@hypothesis.given(made_boxes.STRATEGY, st.integers(0, 9))
+@hypothesis.settings(max_examples=50, deadline=None)
+def test_boxes_set_down_keep_number_and_area_and_stay_on_the_film(box, seed):
+  boxes = np.stack([box, box, [0, 0, 1, 1], [0.9, 0.9, 1, 1]])
+  moved = controls.set_down((0, seed), boxes)
+  np.testing.assert_allclose(
+    moved[:, 2:] - moved[:, :2], boxes[:, 2:] - boxes[:, :2], atol=1e-12
+  )
+  assert (moved >= 0).all() and (moved <= 1).all()
+  np.testing.assert_array_equal(moved[2], boxes[2])  # fits in one place alone
+  np.testing.assert_array_equal(moved, controls.set_down((0, seed), boxes))
+
+
+def test_boxes_are_set_down_anywhere():
+  box = np.array([[0.0, 0.0, 0.5, 0.2]])
+  corner = np.stack(
+    [controls.set_down((0, seed), box)[0, :2] for seed in range(2000)]
+  )
+  # Uniform over [0, .5] x [0, .8].
+  np.testing.assert_allclose(corner.mean(axis=0), [0.25, 0.4], atol=0.02)
+  np.testing.assert_allclose(
+    corner.std(axis=0), np.array([0.5, 0.8]) / np.sqrt(12), rtol=0.05
+  )
+  assert controls.set_down(0, np.zeros((0, 4))).shape == (0, 4)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cxr.localization import overlap
+from tests.localization import made_boxes
 
 BOX = np.array([0.25, 0.25, 0.75, 0.75])
 
@@ -32,16 +33,7 @@ def test_boxes_broadcast_and_degenerate_boxes_overlap_nothing():
   assert overlap.iou(np.zeros((0, 4)), BOX).shape == (0,)
 
 
-corners = st.floats(0, 1, width=32)
-
-
-box_strategy = st.tuples(corners, corners, corners, corners).map(
-  lambda b: np.array([min(b[0], b[2]), min(b[1], b[3]),
-                      max(b[0], b[2]), max(b[1], b[3])])
-)  # fmt: skip
-
-
-@hypothesis.given(box_strategy, box_strategy)
+@hypothesis.given(made_boxes.STRATEGY, made_boxes.STRATEGY)
 @hypothesis.settings(max_examples=60, deadline=None)
 def test_iou_is_symmetric_bounded_and_below_iobb(a, b):
   iou = overlap.iou(a, b)
@@ -55,7 +47,7 @@ def test_box_cover_is_exact_area():
   np.testing.assert_allclose(cover, [[0.5, 1, 0.5, 0], [0, 0, 0, 0]])
 
 
-@hypothesis.given(box_strategy)
+@hypothesis.given(made_boxes.STRATEGY)
 @hypothesis.settings(max_examples=40, deadline=None)
 def test_box_cover_sums_to_the_area(box):
   cover = overlap.box_cover(box, (5, 7))
@@ -78,3 +70,19 @@ def test_a_box_smaller_than_a_pixel_can_be_hit():
   assert edge.sum() == 1
   empty = overlap.box_mask(np.array([0.5, 0.5, 0.5, 0.5]), (4, 4))
   assert not empty.any()
+
+
+@hypothesis.given(st.lists(made_boxes.STRATEGY, max_size=5))
+@hypothesis.settings(max_examples=60, deadline=None)
+def test_disjoint_boxes_cover_the_same_film_once(boxes):
+  # On a grid of 16, where sums of covers are exact.
+  boxes = np.round(np.reshape(boxes, (-1, 4)) * 16) / 16
+  union = np.zeros((16, 16), bool)
+  for box in boxes:
+    union |= overlap.box_cover(box, (16, 16)) == 1
+  apart = overlap.disjoint(boxes)
+  cover = sum(
+    (overlap.box_cover(box, (16, 16)) for box in apart), np.zeros((16, 16))
+  )
+  np.testing.assert_array_equal(cover, union)
+  assert overlap.area(apart).sum() == union.mean()
