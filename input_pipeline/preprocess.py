@@ -1,7 +1,7 @@
 """One film file -> one gray square of the wanted size, in many processes.
 
 `decode` is the only place where a film's pixels are read and resized. A film
-is gray (alpha is dropped), 8-bit and square; one of the wanted size is left
+is gray, 8-bit and square; one of the wanted size is left
 as it is, any other is resized by a triangle filter as wide as the reduction
 (bilinear with anti-aliasing). A smaller one is refused: enlarged among reduced
 ones it would be recognised by its blur.
@@ -22,10 +22,26 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 
-from PIL import Image
+from PIL import Image, ImageChops, ImageOps
 
 _GRAY_FROM = ('1', 'L', 'LA', 'P', 'RGB', 'RGBA')
 _PROGRESS_FILMS = 8
+
+
+def to_gray(picture: Image.Image) -> Image.Image:
+  """The picture in 8-bit gray, as every viewer shows it on black.
+
+  Turned as its EXIF orientation says, and laid on black where it is
+  transparent. What a picture of a film contains is decided here alone.
+  """
+  picture = ImageOps.exif_transpose(picture)
+  if picture.mode in ('1', 'L'):
+    return picture.convert('L')
+  if not picture.has_transparency_data:
+    return picture.convert('RGB').convert('L')
+  picture = picture.convert('RGBA')
+  # Rounds to the nearest level.
+  return ImageChops.multiply(picture.convert('L'), picture.getchannel('A'))
 
 
 def decode(path: str, image_size: int) -> Image.Image:
@@ -42,7 +58,7 @@ def decode(path: str, image_size: int) -> Image.Image:
       with Image.open(path, formats=('PNG', 'JPEG')) as image:
         mode, (width, height) = image.mode, image.size
         if mode in _GRAY_FROM and width == height:
-          gray = image.convert('L')
+          gray = to_gray(image)
   except (Image.DecompressionBombWarning, Image.DecompressionBombError) as e:
     raise ValueError('too large', str(e)) from e
   # Pillow's parsers raise nearly anything on a damaged file (SyntaxError,

@@ -1,289 +1,334 @@
-"""A DICOM file -> a gray film in [0, 1]."""
+"""A DICOM file -> a gray film in [0, 1], bones bright.
+
+Stored values become the modality's, then those of interest, then gray (PS3.4,
+N.2). pydicom parses the file and decodes its pixels; windows are pydicom's.
+Kept here is what it leaves out or gets wrong (tests/explaining/test_dicom.py
+shows each): bits beside those stored, padding, tables of 8 bits, windows below
+one gray level, and elements that hold no number.
+
+Of a file only the elements in `elements.READ` are ever read, and none of their
+texts is passed on: notes and warnings are made of our words and of numbers.
+"""
 
 import logging
 import warnings
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pydicom
-from pydicom import filereader, pixels, uid
+from jaxtyping import Bool, Float, Integer
+from PIL import Image
+from pydicom import pixels, uid
+from pydicom.dataset import Dataset
 
-from cxr.explaining.errors import RadiographError, check_size
+from cxr.explaining import elements, gray_levels, pictures, views
+from cxr.explaining.errors import RadiographError, check_size, undecoded
 
 # Its warnings quote the file, and so could print what it says of a patient.
 warnings.filterwarnings('ignore', module='pydicom')
 logging.getLogger('pydicom').setLevel(logging.CRITICAL)
 
-
-_ELEMENTS = [
-  'BitsAllocated',
-  'BitsStored',
-  'BodyPartExamined',
-  'Columns',
-  'HighBit',
-  'ModalityLUTSequence',
-  'Modality',
-  'NumberOfFrames',
-  'PhotometricInterpretation',
-  'PixelData',
-  'PixelPaddingRangeLimit',
-  'PixelPaddingValue',
-  'PixelRepresentation',
-  'PresentationLUTShape',
-  'RescaleIntercept',
-  'RescaleSlope',
-  'Rows',
-  'SamplesPerPixel',
-  'VOILUTFunction',
-  'VOILUTSequence',
-  'ViewCodeSequence',
-  'ViewPosition',
-  'WindowCenter',
-  'WindowWidth',
-]
-
-_LATERAL_POSITIONS = ('LATERAL', 'LAT', 'LL', 'RL')
-# DICOM PS3.16, context group 4010: lateral, left lateral, right lateral, in
-# SNOMED CT and in the older SNOMED-RT codes.
-_LATERAL_CODES = (
-  '399067008',
-  '399173006',
-  '399198007',
-  'R-102CD',
-  'R-10236',
-  'R-10232',
+_GRAY = ('MONOCHROME1', 'MONOCHROME2')
+_COLOUR = (
+  'RGB',
+  'YBR_FULL',
+  'YBR_FULL_422',
+  'YBR_ICT',
+  'YBR_RCT',
+  'PALETTE COLOR',
 )
 _RADIOGRAPHY = ('CR', 'DX', 'DR', 'RG', 'OT')
-_CHEST = ('CHEST', 'THORAX', 'TORAX', 'LUNG')
-
-# Decoders under permissive licences. pylibjpeg-libjpeg is GPL: not named.
-_DECODERS = {
-  uid.JPEGBaseline8Bit: 'pillow',
-  uid.JPEGExtended12Bit: 'python-gdcm',
-  uid.JPEGLossless: 'python-gdcm',
-  uid.JPEGLosslessSV1: 'python-gdcm',
-  uid.JPEGLSLossless: 'pyjpegls',
-  uid.JPEGLSNearLossless: 'pyjpegls',
-  uid.JPEG2000Lossless: 'pylibjpeg pylibjpeg-openjpeg',
-  uid.JPEG2000: 'pylibjpeg pylibjpeg-openjpeg',
-  uid.HTJ2KLossless: 'pylibjpeg pylibjpeg-openjpeg',
-  uid.HTJ2KLosslessRPCL: 'pylibjpeg pylibjpeg-openjpeg',
-  uid.HTJ2K: 'pylibjpeg pylibjpeg-openjpeg',
-}
+_CHEST = ('CHEST', 'THORA', 'TORA', 'LUNG', 'PULMO')
+# Share of pixels with bits above those stored, above which these are no
+# overlay: BitsStored itself is in doubt.
+_MAX_UPPER = 0.5
 
 
-def decode(file):
-  syntax = filereader.read_file_meta_info(file.name).TransferSyntaxUID
-  if syntax == uid.DeflatedExplicitVRLittleEndian:
-    # It would be inflated whole before its claimed size could be looked at.
-    raise RadiographError(
-      'The DICOM file is deflated; inflate it first (dcmconv +te).'
-    )
-  film = pydicom.dcmread(file, specific_tags=_ELEMENTS)
+class Decoded(NamedTuple):
+  """A film as its file means it, not yet turned upright."""
+
+  gray: Float[np.ndarray, 'h w']  # [0, 1], bones bright
+  turn: views.Turn  # to upright
+  notes: list[str]  # how the pixels were made
+  doubts: list[str]  # why the film may not be what the models know
+
+
+def begins(head: bytes) -> bool:
+  """Whether a file that begins so is a DICOM file, with preamble or without.
+
+  Without it the first element follows at once: a tag of group 2 (the file's
+  meta information) or 8 (of most data sets), then a VR or a short length.
+  """
+  if head[128:132] == b'DICM':
+    return True
+  if head[4:6] in (b'UL', b'UI', b'CS', b'OB', b'DA', b'LO', b'SH'):
+    return head[:2] in (b'\x02\0', b'\x08\0', b'\0\x08')
+  return head[:2] == b'\x08\0' and head[5:8] == b'\0\0\0'
+
+
+def decode(file: BinaryIO) -> Decoded:
+  """Reads a DICOM file.
+
+  Raises:
+    RadiographError: it is no single gray frontal film, or cannot be decoded.
+  """
+  film, notes = _parse(file)
   doubts = _check(film)
-  stored = _stored_values(film, syntax)
-  padding = _padding(film, stored)
-  notes = [f'DICOM, {film.BitsStored} bits, {film.PhotometricInterpretation}']
-  values, note = _modality(film, stored)
+  turn, said, more = views.examine(film)
+  notes = [
+    f'DICOM, {film.BitsStored} bits, {film.PhotometricInterpretation}',
+    *notes,
+    *said,
+  ]
+  doubts += more
+  if film.PhotometricInterpretation in _COLOUR:
+    return Decoded(_colour(film), turn, notes, doubts)
+  cells = _cells(film)
+  shift, note = _shift(film, cells)
   notes += note
-  gray, note = _values_of_interest(film, values, padding)
+  values = (cells >> shift) & (2**film.BitsStored - 1)
+  if film.PixelRepresentation == 1:
+    values = _signed(values, film.BitsStored)
+  padding = _padding(film, cells, values)
+  upper = (cells >> (film.BitsStored + shift) != 0) & ~padding
+  if film.PixelRepresentation == 0 and upper.mean() > _MAX_UPPER:
+    doubts.append(
+      f'Most pixels have bits set above the {film.BitsStored} that the file '
+      'says it stores (BitsStored): its gray values may be wrong.'
+    )
+  values, unit, note = gray_levels.modality(film, values)
+  notes += note
+  gray, note = gray_levels.of_interest(film, values, unit, padding)
   notes += note
   # One inversion, not two: a MONOCHROME1 film's shape is INVERSE by rule
   # (PS3.3, C.8.11.3.1.2), and both say the same.
   if (
     film.PhotometricInterpretation == 'MONOCHROME1'
-    or film.get('PresentationLUTShape') == 'INVERSE'
+    or elements.text(film, 'PresentationLUTShape') == 'INVERSE'
   ):
     gray = 1 - gray
     notes.append('inverted, as the file asks')
   if padding.any():
-    gray = np.where(padding, np.float32(0), gray)
+    gray = np.where(padding, 0, gray)
     notes.append(f'{padding.mean():.1%} of it is padding, shown black')
-  return gray.astype(np.float32), notes, doubts
+  return Decoded(gray.astype(np.float32), turn, notes, doubts)
 
 
-def _check(film) -> list[str]:
-  """Raises RadiographError for what is no single gray frontal film."""
-  if 'PixelData' not in film:
-    raise RadiographError('The DICOM file holds no image.')
+# Parsing and refusing.
+
+
+def _parse(file: BinaryIO) -> tuple[Dataset, list[str]]:
+  """The elements of `elements.READ`, with a transfer syntax; notes."""
+  notes = []
+  head = file.read(2048)
+  file.seek(0)
+  if uid.DeflatedExplicitVRLittleEndian.encode() in head:
+    # It would be inflated whole before its claimed size could be looked at.
+    raise RadiographError(
+      'The DICOM file is deflated; inflate it first (dcmconv +te of DCMTK).'
+    )
+  if head[128:132] != b'DICM':
+    notes.append('the file has no preamble')
+  try:
+    film = pydicom.dcmread(file, specific_tags=elements.READ, force=True)
+  except Exception:
+    raise RadiographError(
+      'The DICOM is damaged: its elements cannot be read.'
+    ) from None
+  if 'TransferSyntaxUID' not in film.file_meta:
+    if 'PixelData' in film and film['PixelData'].is_undefined_length:
+      raise RadiographError(
+        'The DICOM has no TransferSyntaxUID, so nothing says how its pixels '
+        'are compressed.'
+      )
+    implicit, little = film.original_encoding
+    film.file_meta.TransferSyntaxUID = (
+      uid.ImplicitVRLittleEndian
+      if implicit
+      else uid.ExplicitVRLittleEndian
+      if little
+      else uid.ExplicitVRBigEndian
+    )
+    notes.append('no TransferSyntaxUID: uncompressed, as its elements are')
+  return film, notes
+
+
+def _check(film: Dataset) -> list[str]:
+  """Refuses what is no single film; returns doubts. Sets what has a default."""
+  if 'FloatPixelData' in film or 'DoubleFloatPixelData' in film:
+    raise RadiographError(
+      'The DICOM holds fractions (FloatPixelData), not the gray values of a '
+      'film.'
+    )
+  if not len(film):
+    # Of a file that is cut short amid its fragments, pydicom keeps nothing.
+    raise RadiographError(
+      'The DICOM is damaged, or holds none of the elements of a film.'
+    )
+  if not film.get('PixelData'):
+    raise RadiographError('The DICOM file holds no image (PixelData).')
+  for keyword in elements.REQUIRED:
+    elements.require(film, keyword)
   check_size(film.Rows, film.Columns)
-  if int(film.get('NumberOfFrames') or 1) != 1:
+  frames = elements.numbers(film, 'NumberOfFrames', strict=True)
+  if frames and frames[0] not in (0, 1):
     raise RadiographError('The DICOM has several frames; one film is read.')
-  if film.get('SamplesPerPixel', 1) != 1 or (
-    film.PhotometricInterpretation not in ('MONOCHROME1', 'MONOCHROME2')
+  kind = elements.text(film, 'PhotometricInterpretation')
+  film.PhotometricInterpretation = kind
+  if kind not in (*_GRAY, *_COLOUR):
+    raise RadiographError(
+      'The DICOM has a PhotometricInterpretation that is not read; '
+      f'{", ".join(_GRAY)} and common kinds of colour are.'
+    )
+  samples = 1 if kind in _GRAY or kind == 'PALETTE COLOR' else 3
+  if film.get('SamplesPerPixel') is None:
+    film.SamplesPerPixel = samples
+  if film.SamplesPerPixel != samples:
+    raise RadiographError(
+      f'The DICOM contradicts itself: {film.SamplesPerPixel} SamplesPerPixel '
+      f'of PhotometricInterpretation {kind}.'
+    )
+  if samples == 3:
+    elements.require(film, 'PlanarConfiguration')
+  if (
+    film.BitsAllocated not in (8, 16, 32)
+    or not 0 < film.BitsStored <= film.BitsAllocated
   ):
     raise RadiographError(
-      'The DICOM is in colour; a film in shades of gray is read.'
-    )
-  position = str(film.get('ViewPosition') or '').strip().upper()
-  codes = [item.get('CodeValue') for item in film.get('ViewCodeSequence') or ()]
-  if position in _LATERAL_POSITIONS or set(codes) & set(_LATERAL_CODES):
-    raise RadiographError(
-      'This is a lateral film; the models know frontal ones only.'
+      f'The DICOM has {film.BitsStored} bits in {film.BitsAllocated} a pixel '
+      '(BitsStored, BitsAllocated), which is not read.'
     )
   doubts = []
-  modality = str(film.get('Modality') or '').strip().upper()
+  modality = elements.text(film, 'Modality')
   if modality and modality not in _RADIOGRAPHY:
     doubts.append('The file says that this is not a radiograph.')
-  part = str(film.get('BodyPartExamined') or '').strip().upper()
+  part = elements.text(film, 'BodyPartExamined')
   if part and not any(word in part for word in _CHEST):
     doubts.append('The file names a body part other than the chest.')
   return doubts
 
 
-def _stored_values(film, syntax):
-  """The stored values, of BitsStored bits and the sign they were meant with."""
-  allocated, bits = film.BitsAllocated, film.BitsStored
-  if allocated not in (8, 16, 32) or not 0 < bits <= allocated:
+# Stored values.
+
+
+def _cells(film: Dataset) -> Integer[np.ndarray, 'h w']:
+  """All BitsAllocated bits of every pixel, without sign."""
+  array = _pixel_array(film)
+  if array.shape != (film.Rows, film.Columns):
     raise RadiographError(
-      f'The DICOM has {bits} bits in {allocated} a pixel, which is not read.'
+      'The DICOM is damaged: its pixels have another size than Rows x Columns.'
     )
+  wide = np.int64 if film.BitsAllocated == 32 else np.int32
+  return array.astype(wide) & (2**film.BitsAllocated - 1)
+
+
+def _pixel_array(film: Dataset, *, raw: bool = True) -> np.ndarray:
+  """pydicom's array; `raw`: as stored, else with YBR made RGB."""
+  syntax = film.file_meta.TransferSyntaxUID
+  if not syntax.is_encapsulated:
+    samples = film.SamplesPerPixel
+    if film.PhotometricInterpretation == 'YBR_FULL_422':
+      samples = 2
+    asked = film.Rows * film.Columns * samples * film.BitsAllocated // 8
+    if len(film.PixelData) < asked:
+      raise RadiographError(
+        f'The DICOM is damaged: it holds {len(film.PixelData)} bytes of '
+        f'pixels, and its size asks for {asked}.'
+      )
   try:
     # The bits are cut below, since pydicom takes HighBit for BitsStored - 1.
-    values = pixels.pixel_array(film, raw=True, correct_unused_bits=False)
+    return pixels.pixel_array(film, raw=raw, correct_unused_bits=False)
   except Exception:
-    raise RadiographError(_why_undecoded(syntax)) from None
-  if values.shape != (film.Rows, film.Columns):
-    raise RadiographError('The DICOM is damaged: its size is not what it says.')
-  values = values.astype(np.int32 if allocated < 32 else np.int64)
-  if not syntax.is_encapsulated:
-    values = values >> (film.get('HighBit', bits - 1) + 1 - bits)
-  values &= 2**bits - 1
-  if film.PixelRepresentation == 1:
-    values = _signed(values, bits)
-  return values
+    raise undecoded(syntax, film.BitsStored) from None
 
 
-def _signed(value, bits: int):
-  """Two's complement."""
+def _shift(
+  film: Dataset, cells: Integer[np.ndarray, 'h w']
+) -> tuple[int, list[str]]:
+  """How many bits lie below the stored ones in each cell; notes."""
+  bits, highest = film.BitsStored, film.get('HighBit')
+  shift = 0 if highest is None else highest + 1 - bits
+  if not 0 <= shift <= film.BitsAllocated - bits:
+    return 0, ['its HighBit contradicts its other bits and was passed by']
+  # JPEG and its kin keep whole cells or the stored bits alone, lowest.
+  syntax = film.file_meta.TransferSyntaxUID
+  keeps_cells = not syntax.is_encapsulated or syntax == uid.RLELossless
+  if not keeps_cells and cells.max() < 2**bits:
+    return 0, []
+  return shift, []
+
+
+def _signed(values: np.ndarray | int, bits: int) -> np.ndarray | int:
+  """The lowest bits of integers, as two's complement."""
   sign = 1 << (bits - 1)
-  return ((value & (2**bits - 1)) ^ sign) - sign
+  return ((values & (2**bits - 1)) ^ sign) - sign
 
 
-def _why_undecoded(syntax) -> str:
-  if not syntax.is_encapsulated or syntax == uid.RLELossless:
-    return 'The DICOM is damaged: its pixels cannot be decoded.'
-  if syntax not in _DECODERS:
-    return 'The DICOM is compressed in a way that is not read; decompress it.'
-  if pixels.get_decoder(syntax).is_available:
-    return (
-      f'The DICOM is damaged, or is {syntax.name} of a kind that needs '
-      f'another decoder: pip install {_DECODERS[syntax]}.'
-    )
-  return (
-    f'The DICOM is compressed as {syntax.name}: '
-    f'pip install {_DECODERS[syntax]}.'
-  )
+def _padding(
+  film: Dataset,
+  cells: Integer[np.ndarray, 'h w'],
+  values: Integer[np.ndarray, 'h w'],
+) -> Bool[np.ndarray, 'h w']:
+  """Where a pixel is no part of the film (PS3.3, C.7.5.1.1.2).
 
-
-def _padding(film, stored):
-  """Where a pixel is no part of the film: 'h w' bool (PS3.3, C.7.5.1.1.2)."""
-  if film.get('PixelPaddingValue') is None:
-    return np.zeros(stored.shape, bool)
-  ends = [film.PixelPaddingValue, film.get('PixelPaddingRangeLimit')]
-  ends = [int(end) for end in ends if end is not None]
+  A padding value may need more bits than are stored (65535 of 12 bits): then
+  whole cells are compared, or, where none holds it, the stored bits of both.
+  """
+  ends = [
+    int(elements.numbers(film, keyword)[0])
+    for keyword in ('PixelPaddingValue', 'PixelPaddingRangeLimit')
+    if elements.numbers(film, keyword)
+  ]
+  none = np.zeros(cells.shape, bool)
+  if not elements.numbers(film, 'PixelPaddingValue'):
+    return none
+  bits, allocated = film.BitsStored, film.BitsAllocated
   if film.PixelRepresentation == 1:
     # Written as unsigned by many.
-    ends = [_signed(end, film.BitsAllocated) for end in ends]
-  padding = (stored >= min(ends)) & (stored <= max(ends))
+    ends = [_signed(end, allocated) for end in ends]
+    cells = _signed(cells, allocated)
+    cut = [_signed(end, bits) for end in ends]
+  else:
+    cut = [end & (2**bits - 1) for end in ends]
+  padding = none
+  if cut != ends:
+    padding = (cells >= min(ends)) & (cells <= max(ends))
+  if not padding.any():
+    padding = (values >= min(cut)) & (values <= max(cut))
   # All of it: the element is wrong, not the film.
   return padding & ~padding.all()
 
 
-def _modality(film, stored):
-  """Stored values -> the modality's, by table or by slope and intercept."""
-  if film.get('ModalityLUTSequence'):
-    values, _ = _lookup(film.ModalityLUTSequence[0], stored, film)
-    return values, ['modality table']
-  slope = film.get('RescaleSlope')
-  intercept = film.get('RescaleIntercept')
-  slope = 1.0 if slope is None else float(slope)
-  intercept = 0.0 if intercept is None else float(intercept)
-  if slope == 0 or not np.isfinite([slope, intercept]).all():
-    raise RadiographError('The DICOM is damaged: its rescaling is not a scale.')
-  # float32 holds integers of up to 24 bits.
-  precision = np.float32 if film.BitsStored <= 16 else np.float64
-  values = stored.astype(precision) * precision(slope) + precision(intercept)
-  if (slope, intercept) == (1, 0):
-    return values, []
-  return values, [f'rescaled by {slope:g}, {intercept:+g}']
+def _colour(film: Dataset) -> Float[np.ndarray, 'h w']:
+  """A gray film that is stored in colour, as screen captures are."""
+  array = _pixel_array(film, raw=False)
+  try:
+    if film.PhotometricInterpretation != 'PALETTE COLOR':
+      channels = array / (2**film.BitsStored - 1)
+    elif 'RedPaletteColorLookupTableData' in film:
+      channels = np.stack(
+        [_palette(film, c, array) for c in elements.COLOURS], axis=-1
+      )
+    else:
+      channels = pixels.apply_color_lut(array, film)  # of segments
+      channels = channels / (2 ** (8 * channels.dtype.itemsize) - 1)
+    picture = Image.fromarray(np.uint8(np.clip(channels, 0, 1) * 255 + 0.5))
+  except Exception:
+    raise RadiographError(
+      'The DICOM lacks a part of its palette (PaletteColorLookupTable), or it '
+      'is damaged.'
+    ) from None
+  return pictures.to_gray(picture)
 
 
-def _values_of_interest(film, values, padding):
-  """Modality values -> gray in [0, 1]: by table, else window, else range."""
-  tables = film.get('VOILUTSequence')
-  if tables:
-    # Before the window: the standard offers them as alternatives, and a table
-    # is the vendor's own curve.
-    gray, bits = _lookup(tables[0], values, film)
-    return gray / (2**bits - 1), [f'VOI table 1 of {len(tables)}']
-  notes = []
-  centers = _numbers(film.get('WindowCenter'))
-  widths = _numbers(film.get('WindowWidth'))
-  if centers and widths:
-    center, width = centers[0], widths[0]
-    name = str(film.get('VOILUTFunction') or 'LINEAR').strip().upper()
-    if name not in _WINDOWS:
-      raise RadiographError('The DICOM has a VOI function that is not known.')
-    if np.isfinite([center, width]).all() and width >= _WINDOWS[name][1]:
-      return _WINDOWS[name][0](values, center, width), [
-        f'window 1 of {min(len(centers), len(widths))}: '
-        f'centre {center:g}, width {width:g}, {name}'
-      ]
-    notes.append('its window is not a window and was passed by')
-  known = values[~padding]
-  low, high = known.min(), known.max()
-  gray = np.clip((values - low) / max(high - low, 1e-9), 0, 1)
-  return gray, notes + [f'no window: {low:g} to {high:g} made black to white']
-
-
-def _linear(values, center, width):
-  # PS3.3, C.11.2.1.2.1: half a value and one less, since values are integers.
-  # Width 1 is a step.
-  step = values > center - 0.5
-  if width == 1:
-    return step.astype(values.dtype)
-  return np.clip((values - (center - 0.5)) / (width - 1) + 0.5, 0, 1)
-
-
-def _linear_exact(values, center, width):
-  return np.clip((values - center) / width + 0.5, 0, 1)
-
-
-def _sigmoid(values, center, width):
-  # Clipped: exp overflows far outside of the window.
-  return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -80, 80)))
-
-
-# The function, and the narrowest width for which it is defined.
-_WINDOWS = {
-  'LINEAR': (_linear, 1),
-  'LINEAR_EXACT': (_linear_exact, 1e-9),
-  'SIGMOID': (_sigmoid, 1e-9),
-}
-
-
-def _numbers(value) -> list[float]:
-  if value is None or value == '':
-    return []
-  return [float(v) for v in np.atleast_1d(value)]
-
-
-def _lookup(item, values, film):
-  """A lookup table (PS3.3, C.11.1.1): the values mapped, and their bits."""
-  count, first, bits = (int(v) for v in item.LUTDescriptor)
-  count = (count & 0xFFFF) or 2**16
-  if film.PixelRepresentation == 0 and 'RescaleSlope' not in film:
-    first &= 0xFFFF
-  if not 8 <= bits <= 16:
-    raise RadiographError(f'The DICOM has a table of {bits} bits an entry.')
-  data = item.LUTData
-  if not isinstance(data, bytes):
-    data = np.atleast_1d(np.asarray(data, np.int64)).astype('<u2').tobytes()
-  # Entries of 8 bits are found both packed and in 16 bits each.
-  kind = '<u2' if len(data) >= 2 * count else 'u1'
-  table = np.frombuffer(data, kind)[:count].astype(np.float32)
-  if len(table) < count or (kind == 'u1' and bits > 8):
-    raise RadiographError('The DICOM is damaged: its table is too short.')
-  index = np.rint(values).astype(np.int64) - first
-  mapped = table[np.clip(index, 0, count - 1)]
-  return np.minimum(mapped, np.float32(2**bits - 1)), bits
+def _palette(
+  film: Dataset, colour: str, values: Integer[np.ndarray, 'h w']
+) -> Float[np.ndarray, 'h w']:
+  """One channel, in [0, 1]."""
+  channel, bits = gray_levels.look_up(
+    film[f'{colour}PaletteColorLookupTableDescriptor'].value,
+    film[f'{colour}PaletteColorLookupTableData'].value,
+    values,
+    film,
+  )
+  return channel / (2**bits - 1)

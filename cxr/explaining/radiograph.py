@@ -5,12 +5,9 @@ and resized as the training films were: the same film gives the same image. Its
 aspect ratio is kept; `Radiograph.to_film_pixels` leads from the image's boxes
 back to the film's own pixels, counted from the top left as a viewer shows them.
 
-A film that must not be interpreted (damaged, colour, lateral, several frames,
-a decompression bomb) raises `RadiographError`, one sentence. A film that can
-be read but may not be what the models know comes with warnings.
-
-Of a DICOM only the elements in `_ELEMENTS` are ever read, and none of their
-texts is passed on: notes and warnings are made of our words and of numbers.
+A film that must not be interpreted (damaged, in colour, lateral, several
+frames, a decompression bomb) raises `RadiographError`, one sentence. A film
+that can be read but may not be what the models know comes with warnings.
 """
 
 import os
@@ -18,10 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image, ImageOps
+from PIL import Image
 
-from cxr.explaining import dicom, likeness
-from cxr.explaining.errors import RadiographError, check_size
+from cxr.explaining import dicom, likeness, pictures, views
+from cxr.explaining.errors import RadiographError
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.dcm', '.dicom')
 FITS = ('pad', 'crop')
@@ -32,8 +29,9 @@ class Radiograph(NamedTuple):
   """A film, ready for a model; y before x, as in all boxes."""
 
   image: Float[np.ndarray, 'h w 1']  # [0, 1]; h = w = size
-  height: int  # of the film, in its own pixels
+  height: int  # of the film as it is stored, in its own pixels
   width: int
+  turn: views.Turn  # from the stored film to the upright one in the image
   offset: tuple[float, float]  # the film's top left corner, in image pixels
   scale: tuple[float, float]  # image pixels per film pixel
   fit: str  # 'pad' | 'crop'
@@ -46,12 +44,16 @@ class Radiograph(NamedTuple):
     """Boxes in [0, 1] of the image -> the same in the film's own pixels.
 
     (ymin, xmin, ymax, xmax), half-open, cut at the film's border: a box that
-    lies in the padding alone comes back without area.
+    lies in the padding alone comes back without area. Where the stored film
+    was turned upright, the boxes are those of the stored one.
     """
+    upright = self.height, self.width
+    if self.turn.transpose:
+      upright = upright[::-1]
     size = np.tile(self.image.shape[:2], 2)
-    film = np.tile((self.height, self.width), 2)
     corner = np.asarray(boxes, np.float64) * size - np.tile(self.offset, 2)
-    return np.clip(corner / np.tile(self.scale, 2), 0, film)
+    pixels = np.clip(corner / np.tile(self.scale, 2), 0, np.tile(upright, 2))
+    return self.turn.undo(pixels, *upright)
 
 
 def find(path: str) -> tuple[list[str], dict[str, int]]:
@@ -96,7 +98,7 @@ def _looks_like_film(path: str) -> bool:
     return True
   try:
     with open(path, 'rb') as f:
-      return f.read(132)[128:] == b'DICM'
+      return dicom.begins(f.read(132))
   except OSError:
     return False
 
@@ -117,7 +119,7 @@ def read(path: str, *, size: int, fit: str = 'pad') -> Radiograph:
   if fit not in FITS:
     raise ValueError(f'fit ({fit!r}) must be one of {", ".join(FITS)}.')
   try:
-    film, notes, doubts = _decode(path)
+    film, turn, notes, doubts = _decode(path)
   except RadiographError:
     raise
   except PermissionError:
@@ -128,17 +130,17 @@ def read(path: str, *, size: int, fit: str = 'pad') -> Radiograph:
     # Damaged files make the decoders raise anything. The cause is not shown:
     # its text may quote the file.
     raise RadiographError(
-      'The file is damaged: its pixels cannot be decoded.'
+      'The file is damaged, or holds what no film holds.'
     ) from None
-  if not np.isfinite(film).all():
-    raise RadiographError('The file is damaged: its values are not numbers.')
   height, width = film.shape
-  doubts += likeness.doubts(film, size)
-  image, offset, scale = _fit(film, size, fit)
+  upright = turn.apply(film)
+  doubts += likeness.doubts(upright, size)
+  image, offset, scale = _fit(upright, size, fit)
   return Radiograph(
     image[..., None] / np.float32(255),
     height,
     width,
+    turn,
     offset,
     scale,
     fit,
@@ -147,8 +149,7 @@ def read(path: str, *, size: int, fit: str = 'pad') -> Radiograph:
   )
 
 
-def _decode(path):
-  """The film 'h w' float32 in [0, 1], bones bright; notes; warnings."""
+def _decode(path: str) -> dicom.Decoded:
   with open(path, 'rb') as f:
     head = f.read(132)
     f.seek(0)
@@ -156,55 +157,12 @@ def _decode(path):
       raise RadiographError(
         f'The file is larger than {MAX_BYTES // 1_000_000} MB.'
       )
-    if head[128:] == b'DICM':
-      return dicom.decode(f)
     if head.startswith((b'\x89PNG\r\n\x1a\n', b'\xff\xd8\xff')):
-      return _decode_picture(f)
+      gray, notes = pictures.decode(f)
+      return dicom.Decoded(gray, views.Turn(), notes, [])
+    if dicom.begins(head):
+      return dicom.decode(f)
   raise RadiographError('The file is not a PNG, JPEG or DICOM file.')
-
-
-# --- PNG and JPEG -----------------------------------------------------------
-
-# Mean difference between a pixel's highest and lowest channel above which a
-# picture is a colour one: a gray film with a coloured mark stays below.
-MAX_COLOUR = 0.05
-
-
-def _decode_picture(file):
-  with Image.open(file, formats=('PNG', 'JPEG')) as picture:
-    check_size(picture.height, picture.width)
-    kind = picture.format
-    if kind == 'PNG' and getattr(picture, 'n_frames', 1) > 1:
-      raise RadiographError('The PNG has several frames; one film is read.')
-    # As every viewer shows it, and so every box drawn by hand.
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith('I'):
-      return _sixteen_bits(np.asarray(picture))
-    has_alpha = picture.has_transparency_data
-    if picture.mode not in ('1', 'L'):
-      picture = picture.convert('RGBA' if has_alpha else 'RGB')
-      r, g, b = (np.asarray(picture.getchannel(c)) for c in 'RGB')
-      highest = np.maximum(np.maximum(r, g), b)
-      lowest = np.minimum(np.minimum(r, g), b)
-      if (highest - lowest).mean() / 255 > MAX_COLOUR:
-        raise RadiographError(
-          'The picture is in colour; a film in shades of gray is read.'
-        )
-    gray = np.asarray(picture.convert('L'), np.float32) / 255
-    if picture.mode == 'RGBA':
-      gray = gray * (np.asarray(picture.getchannel('A'), np.float32) / 255)
-    return gray, [f'{kind}, 8 bits'], []
-
-
-def _sixteen_bits(values):
-  """Films of 10 to 14 bits are commonly stored in PNGs of 16."""
-  highest = int(values.max())
-  bits = next(b for b in (8, 10, 12, 14, 16) if highest < 2**b)
-  film = values.astype(np.float32) / np.float32(2**bits - 1)
-  return film, [f'PNG of 16 bits, {bits} of them used'], []
-
-
-# --- Fit ----------------------------------------------------------
 
 
 def _fit(film, size: int, fit: str):

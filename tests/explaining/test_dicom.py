@@ -1,24 +1,28 @@
-"""Expected pixels are computed by hand from the DICOM standard's formulas."""
+"""Bits, padding, syntaxes and refusals; pixels computed by hand."""
 
+import collections
 import io
+import pathlib
 
 import numpy as np
 import pydicom
+import pydicom.data
 import pytest
 from PIL import Image
-from pydicom import uid
+from pydicom import pixels, uid
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from cxr.explaining import dicom as dicom_reader
 from cxr.explaining import radiograph
 from tests.explaining.made_films import (
   RAMP,
   SECRET,
   dicom,
+  film_bytes,
   gray,
   near,
   save,
-  table,
 )
 
 
@@ -28,157 +32,6 @@ def path(tmp_path):
 
 
 class TestDicom:
-  def test_without_window_the_range_is_black_to_white(self, path):
-    save(dicom([[100, 600], [850, 1100]]), path)
-    near(gray(path, size=2), [[0, 0.5], [0.75, 1]])
-
-  def test_linear_window(self, path):
-    # C.11.2.1.2.1: (x - (c - .5)) / (w - 1) + .5
-    save(dicom(RAMP, WindowCenter=2000, WindowWidth=3001), path)
-    film = radiograph.read(path, size=2)
-    near(
-      film.image[..., 0],
-      [[0, 0.5 - 999.5 / 3000], [0.5 + 0.5 / 3000, 1]],
-    )
-    assert 'window 1 of 1: centre 2000, width 3001, LINEAR' in film.notes
-
-  def test_linear_window_of_width_one_is_a_step(self, path):
-    save(dicom(RAMP, WindowCenter=1000, WindowWidth=1), path)
-    near(gray(path, size=2), [[0, 1], [1, 1]])
-
-  def test_linear_exact_window(self, path):
-    film = dicom(
-      RAMP,
-      WindowCenter=2000,
-      WindowWidth=4000,
-      VOILUTFunction='LINEAR_EXACT',
-    )
-    save(film, path)
-    near(gray(path, size=2), [[0, 0.25], [0.5, 1]])
-
-  def test_sigmoid_window(self, path):
-    film = dicom(
-      RAMP, WindowCenter=2000, WindowWidth=4000, VOILUTFunction='SIGMOID'
-    )
-    save(film, path)
-    expected = [[1 / (1 + np.e**2), 1 / (1 + np.e)], [0.5, 1 / (1 + np.e**-2)]]
-    near(gray(path, size=2), expected)
-
-  def test_first_of_several_windows_is_taken_and_recorded(self, path):
-    film = dicom(
-      RAMP,
-      WindowCenter=[2000, 50],
-      WindowWidth=[4000, 10],
-      VOILUTFunction='LINEAR_EXACT',
-      WindowCenterWidthExplanation=[SECRET, 'BONE'],
-    )
-    save(film, path)
-    film = radiograph.read(path, size=2)
-    near(film.image[..., 0], [[0, 0.25], [0.5, 1]])
-    assert any(note.startswith('window 1 of 2') for note in film.notes)
-
-  @pytest.mark.parametrize('width', [0, -5])
-  def test_impossible_window_is_passed_by_and_noted(self, path, width):
-    save(dicom(RAMP, WindowCenter=2000, WindowWidth=width), path)
-    film = radiograph.read(path, size=2)
-    near(film.image[..., 0], [[0, 0.25], [0.5, 1]])
-    assert any('passed by' in note for note in film.notes)
-
-  def test_voi_table_comes_before_the_window(self, path):
-    film = dicom(
-      [[0, 9], [10, 12]],
-      VOILUTSequence=table([0, 51, 204, 255], first=9, bits=8),
-      WindowCenter=1,
-      WindowWidth=2,
-    )
-    save(film, path)
-    film = radiograph.read(path, size=2)
-    near(film.image[..., 0], [[0, 0], [0.2, 1]])
-    assert 'VOI table 1 of 1' in film.notes
-
-  @pytest.mark.parametrize(
-    'vr, data',
-    [
-      ('US', [0, 16384, 32768, 65535]),
-      ('OW', np.array([0, 16384, 32768, 65535], '<u2').tobytes()),
-    ],
-  )
-  def test_voi_table_of_16_bits(self, path, vr, data):
-    item = table([0] * 4, vr=vr, data=data)
-    save(dicom([[0, 1], [2, 4095]], VOILUTSequence=item), path)
-    near(gray(path, size=2), [[0, 0.25], [0.5, 1]])
-
-  @pytest.mark.parametrize(
-    'data',
-    [bytes([0, 64, 128, 255]), np.array([0, 64, 128, 255], '<u2').tobytes()],
-    ids=['packed', 'in 16'],
-  )
-  def test_table_of_8_bits_is_read_packed_and_in_16(self, path, data):
-    item = table([0] * 4, bits=8, vr='OW', data=data)
-    save(dicom([[0, 1], [2, 3]], VOILUTSequence=item), path)
-    near(gray(path, size=2), np.array([[0, 64], [128, 255]]) / 255)
-
-  def test_table_of_65536_entries(self, path):
-    entries = np.arange(2**16, dtype='<u2')[::-1]
-    item = table([0], vr='OW', data=entries.tobytes())
-    item[0].LUTDescriptor = [0, 0, 16]
-    film = dicom(
-      [[0, 16384], [32768, 65535]], BitsStored=16, VOILUTSequence=item
-    )
-    save(film, path)
-    near(gray(path, size=2), [[1, 0.75], [0.5, 0]])
-
-  def test_short_table_is_refused(self, path):
-    item = table([0] * 9, vr='OW', data=bytes(4))
-    save(dicom(RAMP, VOILUTSequence=item), path)
-    with pytest.raises(radiograph.RadiographError, match='too short'):
-      radiograph.read(path, size=2)
-
-  def test_modality_table_comes_before_the_window(self, path):
-    film = dicom(
-      [[0, 1], [2, 3]],
-      ModalityLUTSequence=table([0, 300, 100, 400]),
-      WindowCenter=200,
-      WindowWidth=400,
-      VOILUTFunction='LINEAR_EXACT',
-    )
-    save(film, path)
-    near(gray(path, size=2), [[0, 0.75], [0.25, 1]])
-
-  def test_rescaling_comes_before_the_window(self, path):
-    film = dicom(
-      RAMP,
-      RescaleSlope=2,
-      RescaleIntercept=-1000,
-      WindowCenter=3000,
-      WindowWidth=8000,
-      VOILUTFunction='LINEAR_EXACT',
-    )
-    save(film, path)
-    film = radiograph.read(path, size=2)
-    near(film.image[..., 0], [[0, 0.25], [0.5, 1]])
-    assert 'rescaled by 2, -1000' in film.notes
-
-  def test_negative_slope(self, path):
-    save(dicom(RAMP, RescaleSlope=-1, RescaleIntercept=0), path)
-    near(gray(path, size=2), [[1, 0.75], [0.5, 0]])
-
-  def test_slope_of_zero_is_refused(self, path):
-    save(dicom(RAMP, RescaleSlope=0, RescaleIntercept=0), path)
-    with pytest.raises(radiograph.RadiographError, match='rescaling'):
-      radiograph.read(path, size=2)
-
-  def test_voi_table_after_rescaling_with_negative_first_value(self, path):
-    film = dicom(
-      [[0, 1], [2, 3]],
-      PixelRepresentation=1,
-      RescaleSlope=1,
-      RescaleIntercept=-2,
-      VOILUTSequence=table([0, 51, 204, 255], first=-2, bits=8),
-    )
-    save(film, path)
-    near(gray(path, size=2), [[0, 0.2], [0.8, 1]])
-
   def test_monochrome1_is_inverted_after_the_window(self, path):
     film = dicom(
       RAMP,
@@ -354,8 +207,12 @@ class TestDicom:
     'elements, reason',
     [
       ({'NumberOfFrames': 2}, 'frames'),
-      ({'PhotometricInterpretation': 'RGB', 'SamplesPerPixel': 3}, 'colour'),
-      ({'PhotometricInterpretation': 'PALETTE COLOR'}, 'colour'),
+      ({'PhotometricInterpretation': 'RGB'}, 'SamplesPerPixel'),
+      (
+        {'PhotometricInterpretation': 'RGB', 'SamplesPerPixel': 3},
+        'PlanarConfiguration',
+      ),
+      ({'PhotometricInterpretation': 'CMYK'}, 'PhotometricInterpretation'),
       ({'ViewPosition': 'LATERAL'}, 'lateral'),
       ({'ViewPosition': 'LL'}, 'lateral'),
       ({'ViewPosition': 'RL'}, 'lateral'),
@@ -422,3 +279,266 @@ class TestDicom:
     caplog.clear()
     shown = repr(radiograph.read(path, size=2)) + ''.join(capfd.readouterr())
     assert 'Doe' not in shown.replace('\n', '') + caplog.text
+
+
+class TestBits:
+  def compressed_as_uncompressed(self, path, film):
+    """The picture of a film is that of its RLE."""
+    save(film, path)
+    plain = radiograph.read(path, size=4)
+    film.compress(uid.RLELossless)
+    save(film, path)
+    packed = radiograph.read(path, size=4)
+    np.testing.assert_array_equal(packed.image, plain.image)
+    return plain.image[..., 0]
+
+  VALUES = np.arange(16).reshape(4, 4) * 260 + 45
+
+  @pytest.mark.parametrize('garbage', [0, 0x8000, 0x9000])
+  def test_overlay_in_upper_bits(self, path, garbage):
+    stored = self.VALUES.copy()
+    stored[::2] |= garbage
+    film = dicom(stored, WindowCenter=2048, WindowWidth=4096)
+    near(self.compressed_as_uncompressed(path, film), self.VALUES / 4095)
+
+  def test_bits_below_those_stored(self, path):
+    film = dicom(self.VALUES * 16 + 15, HighBit=15)
+    film.WindowCenter, film.WindowWidth = 2048, 4096
+    near(self.compressed_as_uncompressed(path, film), self.VALUES / 4095)
+
+  def test_jpeg_of_the_stored_bits_alone(self, path):
+    # The header says that they lie highest; in the code stream they lie lowest.
+    values = self.VALUES.astype(np.uint16)
+    film = dicom(values, HighBit=15, WindowCenter=2048, WindowWidth=4096)
+    data = io.BytesIO()
+    Image.fromarray(values).save(data, 'JPEG2000', irreversible=False)
+    film.PixelData = pydicom.encaps.encapsulate([data.getvalue()])
+    film.file_meta.TransferSyntaxUID = uid.JPEG2000Lossless
+    save(film, path)
+    near(gray(path, size=4), values / 4095)
+
+  @pytest.mark.parametrize('highest', [3, 40])
+  def test_impossible_high_bit_is_passed_by(self, path, highest):
+    film = dicom(self.VALUES, HighBit=highest)
+    film.WindowCenter, film.WindowWidth = 2048, 4096
+    save(film, path)
+    film = radiograph.read(path, size=4)
+    near(film.image[..., 0], self.VALUES / 4095)
+    assert any('HighBit' in note for note in film.notes)
+
+  def test_more_bits_than_are_said_to_be_stored_are_warned_of(self, path):
+    save(dicom(self.VALUES, BitsStored=8), path)
+    warnings = radiograph.read(path, size=4).warnings
+    assert any('BitsStored' in warning for warning in warnings)
+
+  @pytest.mark.parametrize(
+    'signed, stored, padding',
+    [
+      (0, 0xFFFF, 0xFFFF),
+      (0, 0x0FFF, 0xFFFF),  # an encoder has cut the upper bits
+      (0, 0x8000, 0),  # an overlay's bit on padding
+      (1, -32768, -32768),
+      (1, 0x0800, -2048),  # in 12 bits, without sign extension
+    ],
+  )
+  def test_padding_whatever_its_upper_bits(self, path, signed, stored, padding):
+    values = self.VALUES - 2048 * signed
+    values[:2] = stored
+    film = dicom(
+      values,
+      dtype='<i4',
+      PixelRepresentation=signed,
+      PixelPaddingValue=padding,
+      WindowCenter=2048 * (1 - signed),
+      WindowWidth=4096,
+    )
+    film.PixelData = values.astype('<i4').astype('<u2').tobytes()
+    image = self.compressed_as_uncompressed(path, film)
+    near(image[2:], self.VALUES[2:] / 4095)
+    assert not image[:2].any()
+
+  def test_white_is_no_padding_of_more_bits(self, path):
+    values = self.VALUES.copy()
+    values[0], values[1] = 0xFFFF, 0x0FFF
+    film = dicom(
+      values, PixelPaddingValue=0xFFFF, WindowCenter=2048, WindowWidth=4096
+    )
+    image = self.compressed_as_uncompressed(path, film)
+    assert not image[0].any() and (image[1] == 1).all()
+
+
+def without_preamble(film):
+  return film_bytes(film)[132:]
+
+
+class TestSentences:
+  def test_a_file_without_preamble_is_read(self, tmp_path):
+    path = tmp_path / 'film.dcm'
+    path.write_bytes(without_preamble(dicom(RAMP)))
+    film = radiograph.read(str(path), size=2)
+    near(film.image[..., 0], [[0, 0.25], [0.5, 1]])
+    assert 'the file has no preamble' in film.notes
+    found, _ = radiograph.find(str(tmp_path))
+    assert found == [str(path)]
+
+  @pytest.mark.parametrize(
+    'implicit, little', [(True, True), (False, True), (False, False)]
+  )
+  def test_a_bare_data_set_is_read(self, path, implicit, little):
+    made = dicom(
+      RAMP,
+      syntax=uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian,
+    )
+    film = Dataset()
+    film.update(made)
+    film.save_as(
+      path,
+      implicit_vr=implicit,
+      little_endian=little,
+      enforce_file_format=False,
+    )
+    assert dicom_reader.begins(pathlib.Path(path).read_bytes()[:132])
+    near(gray(path, size=2), [[0, 0.25], [0.5, 1]])
+
+  @pytest.mark.parametrize(
+    'head', [b'', b'GIF89a', b'\x08\0', b'PK\3\4' + bytes(40), b'\0' * 200]
+  )
+  def test_other_files_begin_otherwise(self, head):
+    assert not dicom_reader.begins(head)
+
+  @pytest.mark.parametrize(
+    'element',
+    ['Rows', 'BitsStored', 'PixelRepresentation', 'PhotometricInterpretation'],
+  )
+  def test_a_missing_element_is_named(self, path, element):
+    film = dicom(RAMP)
+    delattr(film, element)
+    film.save_as(path, enforce_file_format=False)
+    with pytest.raises(radiograph.RadiographError, match=element) as error:
+      radiograph.read(path, size=2)
+    assert 'damaged' not in str(error.value)
+
+  def test_one_sample_is_meant_where_none_is_named(self, path):
+    film = dicom(RAMP)
+    del film.SamplesPerPixel, film.HighBit
+    film.save_as(path, enforce_file_format=False)
+    near(gray(path, size=2), [[0, 0.25], [0.5, 1]])
+
+  @pytest.mark.filterwarnings('ignore')  # pydicom's, while writing
+  def test_photometric_interpretation_in_small_letters(self, path):
+    film = dicom(RAMP)
+    film.PhotometricInterpretation = 'Monochrome2 '
+    film.save_as(path, enforce_file_format=False)
+    near(gray(path, size=2), [[0, 0.25], [0.5, 1]])
+
+  def test_too_few_bytes_are_counted(self, path):
+    film = dicom(RAMP)
+    film.PixelData = film.PixelData[:6]
+    save(film, path)
+    with pytest.raises(radiograph.RadiographError, match='6 bytes.*asks for 8'):
+      radiograph.read(path, size=2)
+
+  def test_fractions_are_no_missing_image(self, path):
+    film = dicom(RAMP)
+    del film.PixelData
+    film.FloatPixelData = np.ones((2, 2), np.float32).tobytes()
+    save(film, path)
+    with pytest.raises(radiograph.RadiographError, match='fractions'):
+      radiograph.read(path, size=2)
+
+  def test_advice_is_a_decoder_that_is_not_there(self, path):
+    # Pillow reads JPEG 2000 of gray; of a stream that it does not read another
+    # decoder may.
+    film = dicom(RAMP)
+    film.PixelData = pydicom.encaps.encapsulate(
+      [b'\xff\x4f\xff\x51' + bytes(9)]
+    )
+    film.file_meta.TransferSyntaxUID = uid.JPEG2000Lossless
+    save(film, path)
+    with pytest.raises(radiograph.RadiographError) as error:
+      radiograph.read(path, size=2)
+    plugins = pixels.get_decoder(uid.JPEG2000Lossless).available_plugins
+    assert ('pip install' in str(error.value)) == ('pylibjpeg' not in plugins)
+
+  def test_jpeg_of_12_bits_has_no_package(self, path):
+    film = dicom(RAMP)
+    film.PixelData = pydicom.encaps.encapsulate([bytes(10)])
+    film.file_meta.TransferSyntaxUID = uid.JPEGExtended12Bit
+    save(film, path)
+    with pytest.raises(radiograph.RadiographError, match='dcmdjpeg'):
+      radiograph.read(path, size=2)
+
+
+LEVELS = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+
+
+class TestColour:
+  def rgb(self, array, kind='RGB', planar=0):
+    film = dicom(LEVELS, BitsAllocated=8, BitsStored=8)
+    film.SamplesPerPixel, film.PhotometricInterpretation = 3, kind
+    film.PlanarConfiguration = planar
+    film.PixelData = np.ascontiguousarray(array).tobytes()
+    return film
+
+  def palette(self, red, green, blue, bits=16, stored='<u2'):
+    film = dicom(LEVELS, BitsAllocated=8, BitsStored=8)
+    film.PhotometricInterpretation = 'PALETTE COLOR'
+    for name, entries in (('Red', red), ('Green', green), ('Blue', blue)):
+      name = f'{name}PaletteColorLookupTable'
+      setattr(film, f'{name}Descriptor', [256, 0, bits])
+      data = np.asarray(entries).astype(stored).tobytes()
+      setattr(film, f'{name}Data', data)
+    return film
+
+  @pytest.mark.parametrize('planar', [0, 1])
+  def test_gray_in_rgb(self, path, planar):
+    channels = np.stack([LEVELS] * 3, axis=0 if planar else -1)
+    save(self.rgb(channels, planar=planar), path)
+    near(gray(path, size=8), LEVELS / 255)
+
+  def test_gray_in_ybr(self, path):
+    flat = np.full_like(LEVELS, 128)
+    save(self.rgb(np.stack([LEVELS, flat, flat], -1), 'YBR_FULL'), path)
+    near(gray(path, size=8), LEVELS / 255)
+
+  @pytest.mark.parametrize(
+    'bits, scale, stored', [(16, 257, '<u2'), (8, 1, '<u2'), (8, 1, 'u1')]
+  )
+  def test_gray_in_a_palette(self, path, bits, scale, stored):
+    entries = np.arange(256)[::-1] * scale
+    save(self.palette(*[entries] * 3, bits=bits, stored=stored), path)
+    near(gray(path, size=8), 1 - LEVELS / 255)
+
+  def test_colours_are_refused(self, path):
+    for film in (
+      self.rgb(np.stack([LEVELS, LEVELS[::-1], LEVELS], -1)),
+      self.palette(*[np.roll(np.arange(256), 80 * i) * 257 for i in range(3)]),
+    ):
+      save(film, path)
+      with pytest.raises(radiograph.RadiographError, match='colour'):
+        radiograph.read(path, size=8)
+
+  def test_a_missing_part_is_named(self, path):
+    film = self.palette(*[np.arange(256)] * 3)
+    del film.GreenPaletteColorLookupTableData
+    save(film, path)
+    with pytest.raises(radiograph.RadiographError, match='palette'):
+      radiograph.read(path, size=8)
+
+
+def test_pydicom_s_own_files_end_in_a_film_or_a_sentence():
+  """No traceback; and what pydicom shows as gray is shown."""
+  folder = pathlib.Path(pydicom.data.__file__).parent / 'test_files'
+  counts = collections.Counter()
+  for path in sorted(p for p in folder.rglob('*') if p.is_file()):
+    try:
+      film = radiograph.read(str(path), size=16)
+    except radiograph.RadiographError as error:
+      assert str(error).endswith('.') and '\n' not in str(error)
+      assert 'holds what no film' not in str(error), path
+      counts['refused'] += 1
+    else:
+      assert film.image.shape == (16, 16, 1)
+      counts['read'] += 1
+  # Most are no pictures at all.
+  assert counts['read'] > 45

@@ -45,3 +45,19 @@ class TestDoubts:
 
   def test_cropped(self, path):
     assert 'cropped' in self.warnings(chest(128)[:64], path)
+
+  def test_nearly_one_level(self, path):
+    # A bright mark on an even film: deviation .2, but no film.
+    values = np.full((64, 64), 40)
+    values[:14, :50] = 240
+    assert 'contrast: 83%' in self.warnings(values, path)
+
+  def test_saturated(self, path):
+    values = np.where(chest() > 100, 255, chest())
+    values[:, :30] = 0
+    assert 'pure black or white' in self.warnings(values, path)
+
+  def test_black_border_of_half_the_film_is_no_fault(self, path):
+    values = np.zeros((128, 128))
+    values[16:112, 16:112] = chest(96)
+    assert 'pure black' not in self.warnings(values, path)
