@@ -259,6 +259,15 @@ def test_every_objective_config_is_in_the_table():
       assert f'`configs/{path.name}`' in text
 
 
+def test_the_tour_names_every_room_and_every_file_outside_of_one():
+  text = (ROOT / 'docs' / 'tour.md').read_text()
+  for path in (ROOT / 'cxr').iterdir():
+    if path.is_dir() and (path / '__init__.py').exists():
+      assert f'`cxr/{path.name}/`' in text
+    elif path.suffix == '.py' and path.stem != '__init__':
+      assert f'`cxr/{path.name}`' in text, path.name
+
+
 # Code.
 
 
