@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import os
 import re
 
 from ml_collections import ConfigDict
@@ -52,19 +53,20 @@ def _finite(x):
   return type(x) in (int, float) and math.isfinite(x)
 
 
-def _all(rule):
+def _in_gray_levels(rule):
   check, text = rule
-  return (
-    lambda xs: isinstance(xs, tuple) and len(xs) > 0 and all(map(check, xs)),
-    f'each {text}',
-  )
+  return check, f'{text}, in 1/255 (8 is 8/255)'
 
 
-def _each(rule):
+def _several(rule, at_least=1):
+  """A tuple whose every value keeps a rule."""
   check, text = rule
   return (
-    lambda xs: isinstance(xs, tuple) and all(map(check, xs)),
-    f'each {text}, or ()',
+    lambda xs: (
+      isinstance(xs, tuple) and len(xs) >= at_least and all(map(check, xs))
+    ),
+    f'values with commas between them, each {text}'
+    + ('' if at_least else ', or ()'),
   )
 
 
@@ -79,7 +81,7 @@ _NAME = (
 
 
 def _rules():
-  methods = _all(_one_of(*by_name.METHODS))
+  methods = _several(_one_of(*by_name.METHODS))
   norm = _one_of('linf', 'l2')
   share = (_fraction, 'between 0 and 1')
   return {
@@ -96,7 +98,7 @@ def _rules():
     'data.workers': _whole(0),
     'data.phantom.num_films': _whole(60),
     'data.phantom.seed': _whole(0),
-    'data.phantom.shortcut_amplitude': _between(0, 64),
+    'data.phantom.shortcut_amplitude': _in_gray_levels(_between(0, 64)),
     'data.phantom.shortcut_prevalence': _between(0, 1),
     'model.arch': _one_of(*architectures.MODELS),
     'model.num_filters': (
@@ -114,9 +116,9 @@ def _rules():
     'loss.weight_cap': _between(1, 1e6),
     'attack.objective': _one_of('clean', 'adversarial', 'trades', 'free'),
     'attack.norm': norm,
-    'attack.epsilon': _between(0, 255),
+    'attack.epsilon': _in_gray_levels(_between(0, 255)),
     'attack.num_steps': _whole(1),
-    'attack.step_size': _between(0, 255),
+    'attack.step_size': _in_gray_levels(_between(0, 255)),
     'attack.random_start': _SWITCH,
     'attack.clean_weight': _between(0, 1),
     'attack.trades_beta': _between(0, 1e6),
@@ -147,27 +149,27 @@ def _rules():
     'evaluate.checkpoint': _one_of('best', 'latest'),
     'evaluate.batch_stats': _one_of('clean', 'adversarial'),
     'evaluate.batch_size': _whole(1),
-    'evaluate.attacks': _all(_one_of(*named_attacks.ATTACKS)),
+    'evaluate.attacks': _several(_one_of(*named_attacks.ATTACKS)),
     'evaluate.norm': norm,
-    'evaluate.epsilons': _all(_above(0, 255)),
+    'evaluate.epsilons': _several(_in_gray_levels(_above(0, 255))),
     'evaluate.num_steps': _whole(1),
     'evaluate.queries': _whole(1),
     'evaluate.restarts': _whole(1),
     'evaluate.attack_films': _whole(0),
     'evaluate.methods': methods,
-    'evaluate.rules': _all(
+    'evaluate.rules': _several(
       _one_of(*thresholds.RULES, *thresholds.CROSS_FITTED_RULES)
     ),
-    'evaluate.measures': _each(_one_of(*evaluate.MEASURES)),
+    'evaluate.measures': _several(_one_of(*evaluate.MEASURES), at_least=0),
     'evaluate.measure_films': _whole(0),
     'evaluate.check_films': _whole(0),
     'evaluate.sanity_films': _whole(0),
-    'evaluate.stages': _all(
+    'evaluate.stages': _several(
       _one_of('stage1', 'stage2', 'stage3', 'stage4', 'features')
     ),
     'evaluate.integration_steps': _whole(1),
     'evaluate.chunk': _whole(1),
-    'evaluate.export': _each(_one_of(*evaluate.EXPORTS)),
+    'evaluate.export': _several(_one_of(*evaluate.EXPORTS), at_least=0),
     'evaluate.smooth': _between(0, 1),
     'evaluate.num_resamples': _whole(10),
     'evaluate.save_maps': _SWITCH,
@@ -178,6 +180,47 @@ def _rules():
     'explain.batch_size': _whole(1),
     'explain.fit': _one_of('pad', 'crop'),
   }
+
+
+# Fields that hold a path.
+_PATHS = ('data.dir', 'data.prepared_dir', 'model.init_from')
+
+
+def expand_paths(fields: dict[str, object]) -> dict[str, object]:
+  """The fields by dotted name; in paths '~' becomes the home folder."""
+  return fields | {
+    name: os.path.expanduser(fields[name])
+    for name in _PATHS
+    if isinstance(fields.get(name), str)
+  }
+
+
+def describe_faint_attacks(config: ConfigDict) -> list[str]:
+  """A sentence for each attack whose ball is far below one gray level.
+
+  As a rule its epsilon was meant in [0, 1]: .03 for 8/255. An L2 ball counts by
+  the change of a pixel where all change alike.
+  """
+  side = config.data.image_size
+  attacks = [
+    ('evaluate.epsilons', config.evaluate.norm, epsilon)
+    for epsilon in config.evaluate.epsilons
+  ]
+  if config.attack.objective != 'clean' or config.train.robust_films:
+    attacks.append(
+      ('attack.epsilon', config.attack.norm, config.attack.epsilon)
+    )
+  return [
+    f'config.{name} ({epsilon:g}) is in 1/255: the attack can hardly change a '
+    f'pixel. For {epsilon:g} of the range from black to white write '
+    f'{255 * epsilon:.3g}.'
+    for name, norm, epsilon in attacks
+    if 0 < epsilon / (side if norm == 'l2' else 1) < _FAINT
+  ]
+
+
+# In gray levels.
+_FAINT = 0.1
 
 
 def validate(config: ConfigDict) -> None:

@@ -33,7 +33,9 @@ def folder(config: ConfigDict) -> str:
     }
     if not path:
       digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode())
-      path = os.path.join('data', f'phantom-{digest.hexdigest()[:8]}')
+      path = files.find(
+        os.path.join('data', f'phantom-{digest.hexdigest()[:8]}')
+      )
     if not os.path.isdir(path) and jax.process_index() == 0:
       logging.info('Drawing %d phantom films into %s', spec['num_films'], path)
       write.write_phantom(path, workers=config.data.workers, **spec)

@@ -7,10 +7,28 @@ process leaves the old file or the new one.
 import contextlib
 import json
 import os
+import pathlib
 from collections.abc import Iterator
 
+ROOT = pathlib.Path(__file__).parents[1]
 # A spreadsheet runs a cell that starts with one of these as a formula.
 _FORMULA = ('=', '+', '-', '@', '\t', '\r')
+
+
+def find(path: str) -> str:
+  """The path of what a user or a stored config names.
+
+  '~' is the home folder, and what is not in the working directory may be in
+  the project's.
+
+  >>> find('/etc/hosts')
+  '/etc/hosts'
+  """
+  path = os.path.expanduser(path)
+  if path and not os.path.isabs(path) and not os.path.exists(path):
+    beside = ROOT / path
+    return str(beside) if beside.exists() else path
+  return path
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What each --mode does with the flags; `main.py` calls one of `MODES`."""
+"""What each --mode does with the flags."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from cxr import configuration, run_files
+from cxr import configuration, files, run_files
 from cxr.evaluation import compare, evaluate, study
 from cxr.explaining import explain
 from cxr.exporting import export
@@ -26,6 +26,23 @@ class Request(NamedTuple):
   workdirs: tuple[str, ...]
   images: str
   output: str
+
+
+def run(mode: str, request: Request) -> None:
+  """Does what a mode of `MODES` is for; '~' in paths is the home folder."""
+  home = os.path.expanduser
+  request.config.update_from_flattened_dict(
+    configuration.expand_paths(run_files.flat(request.config))
+  )
+  MODES[mode](
+    request._replace(
+      overrides=configuration.expand_paths(request.overrides),
+      workdir=home(request.workdir),
+      workdirs=tuple(map(home, request.workdirs)),
+      images=home(request.images),
+      output=home(request.output),
+    )
+  )
 
 
 # Bytes that a run comes to hold, cache of films and training step apart: the
@@ -51,6 +68,7 @@ def _trained(request: Request) -> Iterator[str]:
   """The workdir, locked, with a training that came to its end."""
   config = request.config
   configuration.validate(config)
+  _warn(config)
   _check_memory()
   workdir = request.workdir or os.path.join('runs', config.name)
   with _locked(workdir):
@@ -60,6 +78,7 @@ def _trained(request: Request) -> Iterator[str]:
 
 def _evaluate(request: Request) -> None:
   config, workdir = _stored(request)
+  _warn(config)
   _check_memory()
   with _locked(workdir):
     evaluate.evaluate(config, workdir)
@@ -129,8 +148,17 @@ def _stored(request: Request) -> tuple[ConfigDict, str]:
         section = section[part]
       section[field] = value
   config.update_from_flattened_dict(request.overrides)
+  for name in ('dir', 'prepared_dir'):
+    # It may have been made in the project's folder, and this is another.
+    if isinstance(config.data[name], str):
+      config.data[name] = files.find(config.data[name])
   configuration.validate(config)
   return config, workdir
+
+
+def _warn(config: ConfigDict) -> None:
+  for sentence in configuration.describe_faint_attacks(config):
+    logging.warning('%s', sentence)
 
 
 def _check_memory() -> None:

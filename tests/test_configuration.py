@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import pytest
 from ml_collections import ConfigDict
@@ -100,6 +101,78 @@ def test_what_no_network_has_is_refused_before_films_are_read():
   config.data.image_size = 16
   with pytest.raises(ValueError, match='image_size'):
     configuration.validate(config)
+
+
+@pytest.mark.parametrize(
+  ('fields', 'warned'),
+  [
+    ({}, []),
+    ({'attack.epsilon': 0.03}, ['attack.epsilon']),
+    ({'attack.epsilon': 0.125}, []),
+    ({'attack.epsilon': 0.0}, []),
+    ({'attack.epsilon': 0.03, 'train.robust_films': 0}, []),
+    ({'evaluate.epsilons': (0.01, 2.0)}, ['evaluate.epsilons']),
+    # An L2 ball of .5 per pixel, and one that was meant in [0, 1].
+    ({'attack.norm': 'l2', 'attack.epsilon': 32.0}, []),
+    ({'attack.norm': 'l2', 'attack.epsilon': 0.5}, ['attack.epsilon']),
+  ],
+)
+def test_an_attack_far_below_a_gray_level_is_warned_of(fields, warned):
+  config = default.get_config()
+  config.update_from_flattened_dict(fields)
+  sentences = configuration.describe_faint_attacks(config)
+  assert [s.split()[0].removeprefix('config.') for s in sentences] == warned
+
+
+def test_a_faint_epsilon_is_answered_with_the_one_that_was_meant():
+  config = robust.get_config('smoke')
+  config.attack.epsilon = 8 / 255
+  (sentence,) = configuration.describe_faint_attacks(config)
+  assert sentence.endswith('write 8.')
+
+
+@pytest.mark.parametrize('name', configuration._PATHS)
+def test_a_path_may_start_with_the_home_folder(name, monkeypatch):
+  monkeypatch.setenv('HOME', '/home/somebody')
+  fields = configuration.expand_paths({name: '~/x', 'name': '~'})
+  assert fields == {name: '/home/somebody/x', 'name': '~'}
+
+
+def test_every_field_of_free_text_is_a_path():
+  text = configuration._TEXT, configuration._PATH
+  names = {n for n, rule in configuration._rules().items() if rule in text}
+  assert names == {'preset', *configuration._PATHS}
+
+
+def test_paths_of_a_request_are_expanded(monkeypatch):
+  monkeypatch.setenv('HOME', '/home/somebody')
+  seen = []
+  monkeypatch.setitem(modes.MODES, 'fit', seen.append)
+  config = default.get_config()
+  config.data.dir = '~/films'
+  overrides = {'data.dir': '~/films'}
+  modes.run(
+    'fit',
+    modes.Request(config, overrides, '~/a', ('~/b', '/c'), '~/d', '~/e'),
+  )
+  (request,) = seen
+  assert request.config.data.dir == '/home/somebody/films'
+  assert request[1:] == (
+    {'data.dir': '/home/somebody/films'},
+    '/home/somebody/a',
+    ('/home/somebody/b', '/c'),
+    '/home/somebody/d',
+    '/home/somebody/e',
+  )
+
+
+def test_a_run_finds_its_films_from_another_folder(tmp_path, monkeypatch):
+  """Those that lie in the project's folder, under the path that it stored."""
+  monkeypatch.chdir(tmp_path)
+  change = lambda fields: fields['data'].update(dir='tests', prepared_dir='x')
+  config = stored(tmp_path, change=change)
+  assert config.data.dir == os.path.dirname(__file__)
+  assert config.data.prepared_dir == 'x'
 
 
 # --- a stored run

@@ -29,7 +29,7 @@ _SIZES = flags.DEFINE_list(
 # Through main's own sentences. 'unasked': the room goes while it is at work.
 _PREPARE = """
 import shutil, sys
-import main
+from cxr import command_line
 from input_pipeline import chestxray14
 folder, prepared, how = sys.argv[1:]
 if how == 'unasked':
@@ -38,9 +38,9 @@ try:
   chestxray14.prepare(folder, image_size=64, prepared_dir=prepared,
                       validation_fraction=.1, workers=2)
 except Exception as e:
-  if not main.explain(e):
+  if not command_line.explain(e):
     raise
-  print(f'Error: {main.explain(e)}', file=sys.stderr)
+  print(f'Error: {command_line.explain(e)}', file=sys.stderr)
   sys.exit(2)
 """
 
