@@ -9,26 +9,21 @@ without a gap, and a batch may straddle two of them, so that no film is ever
 dropped. tf.data gathers and prefetches along that order.
 """
 
-import csv
 import hashlib
 import os
 import pathlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow_datasets as tfds
 from absl import logging
 from jaxtyping import Float, Int, UInt8
-from tensorflow_datasets.core import example_parser
 
-from input_pipeline import chestxray14, memory
+from input_pipeline import memory, prepare, prepared, records
+from input_pipeline.findings import FINDINGS
 
-FINDINGS = chestxray14.FINDINGS
 CACHES = ('memory', 'none')
 
-_READ_FILMS = 64
 _GATHER_THREADS = 2
 _PREFETCH_BATCHES = 2
 
@@ -49,43 +44,11 @@ def _tensorflow():
   return tf
 
 
-class Films:
-  """A split's images on disk, read when indexed by an array of integers."""
-
-  def __init__(self, records, image_size: int):
-    self._records = records
-    self.shape = (len(records), image_size, image_size, 1)
-    self.dtype = np.dtype(np.uint8)
-
-  def __len__(self) -> int:
-    return self.shape[0]
-
-  def __getitem__(
-    self, index: Int[np.ndarray, ' b']
-  ) -> UInt8[np.ndarray, 'b h w 1']:
-    rows = np.arange(len(self))[index]
-    images = np.empty((rows.size, *self.shape[1:]), self.dtype)
-    # array_record refuses to read nothing.
-    keys = rows.ravel().tolist()
-    records = self._records.__getitems__(keys) if keys else []
-    for image, record in zip(images, records, strict=True):
-      example = example_parser.tf_example_pb2.Example.FromString(record)
-      pixels = example.features.feature['image'].bytes_list.value[0]
-      image[...] = np.frombuffer(pixels, self.dtype).reshape(image.shape)
-    return images.reshape(*rows.shape, *self.shape[1:])
-
-  def __array__(self, dtype=None, copy=None) -> UInt8[np.ndarray, 'n h w 1']:
-    images = np.empty(self.shape, self.dtype)
-    for k in range(0, len(self), _READ_FILMS):
-      images[k : k + _READ_FILMS] = self[k : k + _READ_FILMS]
-    return images if dtype is None else images.astype(dtype)
-
-
 class Split(NamedTuple):
   """Films and all that is known of them; row i is the same film throughout."""
 
   name: str
-  image: UInt8[np.ndarray, 'n h w 1'] | Films
+  image: UInt8[np.ndarray, 'n h w 1'] | records.Films
   label: Float[np.ndarray, 'n k']
   image_name: np.ndarray  # 'n' str
   patient: Int[np.ndarray, ' n']
@@ -137,51 +100,82 @@ def load(
   """
   if cache not in CACHES:
     raise ValueError(f'cache ({cache!r}) must be one of {", ".join(CACHES)}.')
-  prepared = chestxray14.prepare(
-    dir,
-    image_size=image_size,
-    prepared_dir=prepared_dir,
-    validation_fraction=validation_fraction,
-    seed=seed,
-    workers=workers,
-  )
-  with np.load(prepared / 'films.npz', allow_pickle=False) as table:
-    fields = {}
-    for key in table.files:
-      split, field = key.split('/')
-      fields.setdefault(split, {})[field] = table[key]
-  builder = tfds.builder_from_directory(prepared)
-  if cache == 'memory':
-    count = sum(len(columns['label']) for columns in fields.values())
-    memory.require(
-      count * image_size**2,
-      f'A cache of {count} films of {image_size} pixels',
-      'read them from disk with --config.data.cache=none',
-    )
-  splits = Splits()
-  for name, columns in fields.items():
-    # The undecoded records: tfds's own decoding of an example takes twice as
-    # long, and all but the image is in the table.
-    image = Films(builder.as_data_source(split=name).data_source, image_size)
-    if cache == 'memory':
-      image = np.asarray(image)
-    content = str(columns.pop('content'))
-    splits[name] = Split(name=name, image=image, content=content, **columns)
-  splits.left_out = _left_out(prepared / 'left_out.csv')
+  options = {
+    'image_size': image_size,
+    'prepared_dir': pathlib.Path(prepared_dir).expanduser(),
+    'validation_fraction': validation_fraction,
+    'seed': seed,
+    'num_workers': workers,
+  }
+  folder = prepare.prepare(pathlib.Path(dir).expanduser(), **options)
+  try:
+    splits = _open(folder, cache)
+  except records.Damaged as e:
+    logging.warning('%s It is prepared anew.', e)
+    prepare.discard(folder)
+    prepare.prepare(pathlib.Path(dir).expanduser(), **options)
+    splits = _open(folder, cache)
   if splits.left_out:
     logging.warning(
       'Left out of %s: %s; listed in %s.',
       dir,
       ', '.join(f'{n} {reason}' for reason, n in splits.left_out.items()),
-      prepared / 'left_out.csv',
+      folder / prepared.LEFT_OUT_FILE,
     )
+  _warn_of_unknowns(splits)
   return splits
 
 
-def _left_out(path: pathlib.Path) -> dict[str, int]:
-  with open(path, newline='', encoding='utf-8') as f:
-    counts = Counter(row['reason'] for row in csv.DictReader(f))
-  return dict(sorted(counts.items()))
+def _open(folder: pathlib.Path, cache: str) -> Splits:
+  """Raises records.Damaged where a file of the set cannot be read."""
+  tables = prepared.read_films(folder)
+  left_out = prepared.count_left_out(folder)
+  films = records.open_films(folder)
+  if {name: len(films[name]) for name in films} != {
+    name: len(columns['label']) for name, columns in tables.items()
+  }:
+    raise records.damaged(
+      folder, f'{prepared.FILMS_FILE} and the records hold other films'
+    )
+  if cache == 'memory':
+    count = sum(map(len, films.values()))
+    size = next(iter(films.values())).shape[1]
+    memory.require(
+      count * size**2,
+      f'A cache of {count} films of {size} pixels',
+      'read them from disk with --config.data.cache=none',
+    )
+  splits = Splits()
+  for name, columns in tables.items():
+    image = np.asarray(films[name]) if cache == 'memory' else films[name]
+    content = str(columns.pop('content'))
+    splits[name] = Split(name=name, image=image, content=content, **columns)
+  splits.left_out = left_out
+  return splits
+
+
+def _warn_of_unknowns(splits: Splits) -> None:
+  """Says of how many films the age, the sex or the view is not known.
+
+  They are in no subgroup, and a subgroup must not vanish without a word.
+  """
+  films = 0
+  unknown = dict.fromkeys(('age', 'sex', 'view'), 0)
+  for name in ('train', 'validation', 'test'):
+    if name in splits:
+      split = splits[name]
+      films += len(split.label)
+      unknown['age'] += int(np.isnan(split.age).sum())
+      unknown['sex'] += int((split.sex == '').sum())
+      unknown['view'] += int((split.view == '').sum())
+  counts = [f'the {field} of {n}' for field, n in unknown.items() if n]
+  if counts:
+    logging.warning(
+      'Of %d films the label file does not tell %s; these are in no subgroup '
+      'by it.',
+      films,
+      ', '.join(counts),
+    )
 
 
 def index_batches(
@@ -317,10 +311,17 @@ def _gather(
   }
   image_shape = (len(first['index']), *split.image.shape[1:])
 
+  faults = []
+
+  def read(index):
+    try:
+      return split.image[index]
+    except records.Damaged as e:
+      faults.append(e)
+      raise
+
   def join(part: dict[str, Any]) -> dict[str, Any]:
-    image = tf.numpy_function(
-      lambda index: split.image[index], [part['index']], tf.uint8
-    )
+    image = tf.numpy_function(read, [part['index']], tf.uint8)
     return {'image': tf.ensure_shape(image, image_shape), **part}
 
   data = tf.data.Dataset.from_generator(parts, output_signature=specs)
@@ -331,8 +332,14 @@ def _gather(
   options.threading.private_threadpool_size = _GATHER_THREADS
   options.threading.max_intra_op_parallelism = 1
   options.autotune.enabled = False
-  for batch in data.with_options(options).as_numpy_iterator():
-    yield {**batch, 'label': split.label[batch['index']]}
+  try:
+    for batch in data.with_options(options).as_numpy_iterator():
+      yield {**batch, 'label': split.label[batch['index']]}
+  except tf.errors.OpError:
+    if not faults:
+      raise
+    # TensorFlow has made a traceback of our sentence.
+    raise faults[0] from None
 
 
 def summary(splits: Mapping[str, Split]) -> dict[str, Any]:

@@ -1,31 +1,26 @@
-"""One film file -> one gray square of the wanted size, in many processes.
+"""One film file -> one gray square of the wanted size.
 
-`decode` is the only place where a film's pixels are read and resized. A film
-is gray, 8-bit and square; one of the wanted size is left
-as it is, any other is resized by a triangle filter as wide as the reduction
+`decode` is the only place where a film's pixels are read and resized for
+training. A film is gray, 8-bit and square; one of the wanted size is left as
+it is, any other is resized by a triangle filter as wide as the reduction
 (bilinear with anti-aliasing). A smaller one is refused: enlarged among reduced
 ones it would be recognised by its blur.
 
-`decoders` runs it in worker processes, which are this very file run as a
-script: they import Pillow and nothing else, so they start in a tenth of a
-second, and they never import the caller's main module, as multiprocessing's
-spawn would. A worker whose caller has died finds its pipe closed and ends.
+Nothing is imported here but Pillow, so that workers start quickly.
 """
 
-import contextlib
 import json
 import os
-import queue
-import subprocess
-import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent import futures
+import zlib
+from collections.abc import Sequence
 
-from PIL import Image, ImageChops, ImageOps
+from PIL import Image, ImageOps
 
 _GRAY_FROM = ('1', 'L', 'LA', 'P', 'RGB', 'RGBA')
-_PROGRESS_FILMS = 8
+
+# Of a film that cannot be decoded: its file, the reason, and the detail.
+Fault = tuple[str, str, str]
 
 
 def to_gray(picture: Image.Image) -> Image.Image:
@@ -40,8 +35,9 @@ def to_gray(picture: Image.Image) -> Image.Image:
   if not picture.has_transparency_data:
     return picture.convert('RGB').convert('L')
   picture = picture.convert('RGBA')
-  # Rounds to the nearest level.
-  return ImageChops.multiply(picture.convert('L'), picture.getchannel('A'))
+  black = Image.new('L', picture.size)
+  # Rounds to the nearest level, as ImageChops.multiply does not.
+  return Image.composite(picture.convert('L'), black, picture.getchannel('A'))
 
 
 def decode(path: str, image_size: int) -> Image.Image:
@@ -78,26 +74,24 @@ def decode(path: str, image_size: int) -> Image.Image:
 
 
 def decode_chunk(
-  films: Sequence[Sequence[str]],
-  image_size: int,
-  out: str,
-  progress: Callable[[int], None] = lambda films: None,
-) -> None:
+  films: Sequence[Sequence[str]], image_size: int, out: str
+) -> list[Fault | None]:
   """Decodes a chunk of films, each in all its renditions, into two files.
 
   `out`.u8 holds the pixels, uint8 `(film, rendition, h, w)`, zeros for a film
-  of which a rendition cannot be decoded; `out`.json a list with null for each
-  film that is whole, else `[file, reason, detail]`. The second is renamed
-  into place last: where it stands, the chunk is complete, whatever was killed
-  when.
+  of which a rendition cannot be decoded; `out`.json for each film null or its
+  fault, and the CRC-32 of the pixels. The second is renamed into place last:
+  where it stands, the chunk is complete, whatever was killed when.
 
   Args:
     films: paths, `[film][rendition]`.
     image_size: pixels.
     out: path without its ending.
-    progress: called with the number of films since its last call.
+
+  Returns:
+    for each film None or its fault.
   """
-  faults, pending = [], 0
+  faults, crc = [], 0
   temporary = f'{out}.{os.getpid()}.tmp'
   with open(temporary, 'wb') as f:
     for renditions in films:
@@ -106,113 +100,42 @@ def decode_chunk(
         try:
           pixels.append(decode(path, image_size).tobytes())
         except ValueError as e:
-          fault = [path, *e.args]
+          fault = (path, *e.args)
           pixels = [bytes(image_size * image_size * len(renditions))]
           break
-      f.write(b''.join(pixels))
       faults.append(fault)
-      pending += 1
-      if pending == _PROGRESS_FILMS:
-        progress(pending)
-        pending = 0
+      for part in pixels:
+        f.write(part)
+        crc = zlib.crc32(part, crc)
     f.flush()
     # Before the rename: else a power cut can leave a complete name over
     # missing pixels.
     os.fsync(f.fileno())
   os.replace(temporary, f'{out}.u8')
   with open(temporary, 'w', encoding='utf-8') as f:
-    json.dump(faults, f)
+    json.dump({'faults': faults, 'crc32': crc}, f)
     f.flush()
     os.fsync(f.fileno())
   os.replace(temporary, f'{out}.json')
-  progress(pending)
+  return faults
 
 
-@contextlib.contextmanager
-def decoders(workers: int) -> Iterator[Callable[..., futures.Future]]:
-  """`workers` processes, as a function that submits to them.
+def chunk_faults(out: str, films: int) -> list[Fault | None] | None:
+  """The faults of a decoded chunk; None where it is not whole, or not there.
 
-  Yields:
-    `submit(films, image_size, out, progress)`, which calls `decode_chunk` in
-    a free worker and returns a future. `progress` is called in a thread of
-    this process. The future raises OSError where the chunk cannot be written,
-    RuntimeError where the worker died.
+  Args:
+    out: as of `decode_chunk`.
+    films: how many films it must hold.
   """
-  idle = queue.SimpleQueue()
-  processes = []
-
-  def run(films, image_size, out, progress):
-    process = idle.get()
-    task = {'films': films, 'image_size': image_size, 'out': out}
-    with contextlib.suppress(BrokenPipeError):
-      process.stdin.write(json.dumps(task) + '\n')
-      process.stdin.flush()
-    for line in process.stdout:
-      message = json.loads(line)
-      if 'films' not in message:
-        break
-      progress(message['films'])
-    else:
-      raise RuntimeError(
-        f'A decoding process ended with status {process.wait()} amid the '
-        f'{len(films)} films from {films[0][0]}; is there enough memory?'
-      )
-    idle.put(process)
-    if message['error']:
-      raise OSError(*message['error'])
-
-  pool = futures.ThreadPoolExecutor(workers)
   try:
-    for _ in range(workers):
-      process = subprocess.Popen(
-        [sys.executable, '-P', os.path.abspath(__file__)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        encoding='utf-8',
-        # Ctrl-C is for the caller, who then ends the workers.
-        start_new_session=True,
-      )
-      processes.append(process)
-      idle.put(process)
-    yield lambda *task: pool.submit(run, *task)
-  finally:
-    for process in processes:
-      process.kill()
-    # The killed processes' pipes end, and so do the threads that read them;
-    # one that still waits for a free process gets a dead one.
-    for process in processes:
-      idle.put(process)
-    pool.shutdown(cancel_futures=True)
-    for process in processes:
-      process.wait()
-      process.stdout.close()
-      with contextlib.suppress(BrokenPipeError):
-        process.stdin.close()
-
-
-def main() -> None:
-  """Answers tasks from standard input until it is closed."""
-
-  def answer(**message):
-    print(json.dumps(message), flush=True)
-
-  try:
-    for line in sys.stdin:
-      error = None
-      try:
-        decode_chunk(
-          **json.loads(line), progress=lambda films: answer(films=films)
-        )
-      except BrokenPipeError:
-        raise
-      except OSError as e:
-        error = [e.errno, e.strerror, e.filename]
-      answer(error=error)
-  except BrokenPipeError:
-    # The caller is gone; nothing is left to flush to.
-    os._exit(0)
-
-
-if __name__ == '__main__':
-  main()
+    with open(f'{out}.json', encoding='utf-8') as f:
+      stored = json.load(f)
+    faults = [fault and tuple(map(str, fault)) for fault in stored['faults']]
+    crc = 0
+    with open(f'{out}.u8', 'rb') as f:
+      while part := f.read(2**20):
+        crc = zlib.crc32(part, crc)
+  except (OSError, ValueError, TypeError, KeyError):
+    return None
+  whole = len(faults) == films and crc == stored['crc32']
+  return faults if whole else None

@@ -11,7 +11,7 @@ import pytest
 from cxr import files, inference
 from cxr.explaining import explain
 from tests.explaining import made_films, test_explain
-from tests.input_pipeline import test_chestxray14 as made
+from tests.input_pipeline import made_folder as made
 
 ROOT = pathlib.Path(__file__).parents[1]
 SOURCES = sorted(

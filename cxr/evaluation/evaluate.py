@@ -310,7 +310,7 @@ def _boxes(
   size = (config.data.image_size,) * 2
   rows = []
   # They score maps while the device makes the next ones.
-  with workers.pool(os.cpu_count() or 1) as executor:
+  with workers.pool() as executor:
     waiting = []
     for name, maps in _all_maps(
       config, model, variables, mesh, split, films, grids, size, parts

@@ -23,7 +23,8 @@ import numpy as np
 from absl import app, flags
 from PIL import Image
 
-from input_pipeline import chestxray14, pipeline, preprocess
+from input_pipeline import workers as workers_lib
+from input_pipeline import pipeline, prepare, preprocess
 
 _ORIGINALS = flags.DEFINE_string(
   'originals', '../shared/nih/originals', 'Folder of 1024-pixel films.'
@@ -60,12 +61,12 @@ def _clock() -> np.ndarray:
 
 
 def _prepare(root: pathlib.Path, out: pathlib.Path, workers: int) -> None:
-  chestxray14.prepare(
+  prepare.prepare(
     root,
     image_size=_SIZE.value,
     prepared_dir=out,
     validation_fraction=0,
-    workers=workers,
+    num_workers=workers,
   )
 
 
@@ -76,7 +77,7 @@ def bench_preparing(temporary: pathlib.Path) -> None:
   root, films = temporary / 'nih', _FILMS.value
   for k, path in enumerate(_folder(root, films)):
     path.symlink_to(originals[k % len(originals)])
-  cores = len(os.sched_getaffinity(0))
+  cores = workers_lib.cores()
   best = {}
 
   def measure(name, films, function):

@@ -30,13 +30,13 @@ _SIZES = flags.DEFINE_list(
 _PREPARE = """
 import shutil, sys
 from cxr import command_line
-from input_pipeline import chestxray14
+from input_pipeline import prepare
 folder, prepared, how = sys.argv[1:]
 if how == 'unasked':
   shutil.disk_usage = lambda _: shutil._ntuple_diskusage(10**12, 0, 10**12)
 try:
-  chestxray14.prepare(folder, image_size=64, prepared_dir=prepared,
-                      validation_fraction=.1, workers=2)
+  prepare.prepare(folder, image_size=64, prepared_dir=prepared,
+                  validation_fraction=.1, num_workers=2)
 except Exception as e:
   if not command_line.explain(e):
     raise

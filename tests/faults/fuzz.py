@@ -30,7 +30,7 @@ except ImportError:
 # Whatever is imported here tells the fuzzer which way an input took.
 with atheris.instrument_imports() if atheris else contextlib.nullcontext():
   from cxr.explaining import radiograph
-  from input_pipeline import chestxray14, findings, preprocess
+  from input_pipeline import findings, nih_tables, preprocess
 
 from PIL import Image
 
@@ -50,16 +50,16 @@ SEEDS = {
 
 
 def check_list(path):
-  names = chestxray14.read_list(path)
+  names = nih_tables.read_list(path)
   assert names and len(set(names)) == len(names)
-  assert all(chestxray14._FILM.fullmatch(name) for name in names)
+  assert all(nih_tables.FILM_NAME.fullmatch(name) for name in names)
 
 
 def check_entries(path):
-  entries = chestxray14.read_entries(path)
+  entries, left_out = nih_tables.read_entries(path)
   assert entries
   for name, entry in entries.items():
-    assert chestxray14._FILM.fullmatch(name)
+    assert nih_tables.FILM_NAME.fullmatch(name)
     assert list(entry.findings) == sorted(set(entry.findings))
     assert all(0 <= f < len(findings.FINDINGS) for f in entry.findings)
     assert math.isnan(entry.age) or 0 <= entry.age <= 120
@@ -67,10 +67,10 @@ def check_entries(path):
 
 
 def check_boxes(path):
-  boxes, left_out = chestxray14.read_boxes(path)
+  boxes, left_out = nih_tables.read_boxes(path)
   assert all(row.reason for row in left_out)
   for name, of_film in boxes.items():
-    assert chestxray14._FILM.fullmatch(name)
+    assert nih_tables.FILM_NAME.fullmatch(name)
     assert len(set(of_film)) == len(of_film)
     for _, (ymin, xmin, ymax, xmax) in of_film:
       assert 0 <= ymin < ymax <= 1 and 0 <= xmin < xmax <= 1

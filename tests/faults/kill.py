@@ -49,11 +49,11 @@ _MARK = 'CXR_FAULTS_TRIAL'
 _RESULTS = ('metrics.json', 'predictions.csv', 'boxes.csv')
 _PREPARE = """
 import sys
-from input_pipeline import chestxray14
-chestxray14._CHUNK_FILMS = 16
+from input_pipeline import prepare
+prepare._CHUNK_FILMS = 16
 print('at work', flush=True)
-chestxray14.prepare(sys.argv[1], image_size=48, prepared_dir=sys.argv[2],
-                    validation_fraction=.1, workers=2)
+prepare.prepare(sys.argv[1], image_size=48, prepared_dir=sys.argv[2],
+                validation_fraction=.1, num_workers=2)
 """
 
 

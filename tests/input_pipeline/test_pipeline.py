@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline import pipeline
-from tests.input_pipeline import test_chestxray14 as made
+from input_pipeline import catalogue, pipeline
+from tests.input_pipeline import made_folder as made
 
 
 @pytest.fixture(scope='session')
 def options(tmp_path_factory):
   """Arguments of `load` for one made folder with a phantom's renditions."""
   folder = made.layout(tmp_path_factory.mktemp('phantom'), size=32)
-  for seed, rendition in enumerate(pipeline.chestxray14.RENDITIONS, 50):
+  for seed, rendition in enumerate(catalogue.RENDITIONS, 50):
     for name in made.TEST:
       made.film(str(folder / rendition / name), 32, seed=seed)
   # A film of which one rendition is damaged is in none of the three splits.
@@ -76,7 +76,7 @@ def test_boxes_point_at_their_film(splits):
 def test_renditions_show_the_same_films(options, splits):
   test = splits['test']
   assert made.TEST[2] not in test.image_name
-  for rendition in pipeline.chestxray14.RENDITIONS:
+  for rendition in catalogue.RENDITIONS:
     split = splits[f'test_{rendition.removeprefix("images_")}']
     for field in set(split._fields) - {'name', 'image', 'content'}:
       np.testing.assert_array_equal(getattr(split, field), getattr(test, field))
@@ -235,7 +235,7 @@ def test_evaluation_of_chosen_rows(splits):
   none = pipeline.eval_batches(splits['test'], batch_size=4, index=chosen[:0])
   assert list(none) == []
   with pytest.raises(ValueError, match='rows of test'):
-    pipeline.eval_batches(splits['test'], batch_size=4, index=[-1])
+    pipeline.eval_batches(splits['test'], batch_size=4, index=np.array([-1]))
 
 
 def test_evaluation_shares_are_equal_and_complete(splits):

@@ -1,0 +1,361 @@
+"""Tables and films joined, on layouts with every quirk and on the real ones."""
+
+import math
+import os
+import shutil
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+from input_pipeline import catalogue, nih_tables
+from input_pipeline.findings import FINDINGS
+from tests.input_pipeline.made_folder import (
+  BOX_HEADER,
+  BOXES,
+  HEADER,
+  OLD_HEADER,
+  TEST,
+  TRAIN,
+  layout,
+  names,
+  read,
+  reasons,
+  rows,
+)
+
+
+@pytest.fixture(scope='session')
+def folder(tmp_path_factory):
+  return layout(tmp_path_factory.mktemp('nih'))
+
+
+def test_sound_folder(folder):
+  found = read(folder)
+  split = names(found)
+  assert sorted(split['train'] + split['validation']) == TRAIN
+  assert split['test'] == TEST
+  assert found.left_out == []
+  first = found.films['test'][0]
+  assert first.entry == ((FINDINGS.index('Cardiomegaly'),), 'PA', 57, 'M')
+  assert first.boxes == ((1, (0.5, 0.25, 0.75, 0.375)),)
+  assert first.patient == 21
+
+
+@pytest.mark.parametrize(
+  'place', ['images', 'images_001/images', 'images_012/images', '.']
+)
+def test_films_lie_in_any_of_nihs_folders(tmp_path, place):
+  layout(tmp_path, place=place)
+  assert names(read(tmp_path))['test'] == TEST
+
+
+def test_films_lie_in_several_folders(tmp_path):
+  layout(tmp_path, films=TRAIN, place='images_001/images')
+  layout(tmp_path, films=TEST, place='images_002/images')
+  split = names(read(tmp_path))
+  assert sum(map(len, split.values())) == len(TRAIN + TEST)
+
+
+def test_quirks_of_copies_read_the_same(tmp_path, folder):
+  """BOM, CRLF, blank lines, no last newline, the older file, its trailing
+  comma and ages, another column order, Patient Sex."""
+  old = [row.replace(',57,M,', ',057Y,M,') + ',' for row in rows()]
+  reordered = [
+    ','.join([f'{int(r.split(",")[0][:8])}', *r.split(',')[1:2], r[:16]])
+    + ',57,F,PA'
+    for r in rows()
+  ]
+  tables = {
+    'bom': '\ufeff' + '\n'.join([HEADER, *rows()]),
+    'crlf': '\r\n'.join([HEADER, *rows(), '', '']),
+    'blank': '\n\n'.join([HEADER, *rows(), ' ', ',,,']),
+    'old': '\n'.join([OLD_HEADER, *old]),
+    'order': '\n'.join(
+      [
+        'Patient ID,Finding Labels,Image Index,Patient Age,Patient Sex,'
+        'View Position',
+        *reordered,
+      ]
+    ),
+  }
+  expected = read(folder)
+  for name, table in tables.items():
+    copy = layout(
+      tmp_path / name,
+      table=table,
+      table_name='Data_Entry_2017.csv',
+      train='\ufeff' + '\r\n'.join([*TRAIN, '', '']),
+      films=[],
+    )
+    shutil.copytree(folder / 'images', copy / 'images')
+    found = read(copy)
+    assert names(found) == names(expected)
+    for split, films in found.films.items():
+      for film, other in zip(films, expected.films[split], strict=True):
+        sex = 'F' if name == 'order' else 'M'
+        assert film.entry == other.entry._replace(sex=sex)
+
+
+@pytest.mark.parametrize(
+  'text, age',
+  [
+    ('58', 58), ('058Y', 58), ('018M', 1.5), ('412', math.nan),
+    ('121Y', math.nan), ('120', 120), ('', math.nan), ('-1', math.nan),
+    ('old', math.nan), ('٣', math.nan),
+  ],
+)  # fmt: skip
+def test_age(text, age):
+  np.testing.assert_equal(nih_tables.parse_age(text), age)
+
+
+def test_labels():
+  parse = nih_tables.parse_labels
+  assert parse('No Finding') == ()
+  assert parse('Nodule|Mass') == (4, 5)
+  assert parse('Infiltrate') == parse('Infiltration')
+  assert parse('Pleural Thickening') == (12,)
+
+
+@pytest.mark.parametrize(
+  'labels, message',
+  [
+    ('No Finding|Mass', 'contradict'),
+    ('Mass|Mass', 'twice'),
+    ('', 'no label'),
+    ('Mass|', 'is not a finding'),
+    ('Pnuemonia', "nearest is 'Pneumonia'"),
+  ],
+)
+def test_bad_labels_stop_with_file_and_line(tmp_path, labels, message):
+  table = '\n'.join([HEADER, *rows(labels={TRAIN[1]: labels})])
+  layout(tmp_path, table=table, films=[])
+  with pytest.raises(ValueError, match=message) as error:
+    read(tmp_path)
+  assert 'v2020.csv, line 3, 00000001_001.png' in str(error.value)
+  assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    ({'train': '\n'.join([*TRAIN, TRAIN[3]])}, 'lists 1 films twice'),
+    ({'train': '\n'.join([*TRAIN, TEST[3]])}, 'would see the test'),
+    ({'train': '\n'.join([*TRAIN, '00000021_007.png'])}, 'patient 21'),
+    ({'train': ''}, 'lists no film'),
+    ({'test': '../../etc/passwd'}, 'names'),
+    ({'test': '00000021_000.png.png'}, 'names'),
+    ({'boxes': [f'{TRAIN[4]},Mass,1,1,9,9']}, 'boxes are for the test'),
+    ({'boxes': ['../a.png,Mass,1,1,9,9']}, 'names'),
+    (
+      {'train': '\ufeff' + '\r\n\r\n'.join([*TRAIN, TRAIN[3]])},
+      '1 films twice',
+    ),
+    ({'train': '\t'.join(TRAIN)}, 'names'),
+    ({'boxes': [f'{TEST[0]},Mass,1,1']}, '4 fields do not fit'),
+    ({'table': '\n'.join([HEADER, *rows(), rows()[0]])}, 'a row already'),
+    ({'table': '\n'.join([HEADER, *rows()]).replace(',57,', ',5,7,')}, 'field'),
+    ({'table': '\n'.join([HEADER, *rows()]).replace(',1,', ',2,')}, 'patient'),
+    ({'table': HEADER}, 'no row'),
+    ({'table': f'{HEADER},Größe'.encode('latin-1')}, 'no row'),
+    ({'table': b'PK\x03\x04' + bytes(range(256))}, 'not a text file'),
+    ({'table': f'{HEADER},patient id\n'}, 'twice'),
+    ({'table': ''}, 'no column'),
+    ({'table': HEADER + '\n"' + '\n'.join(rows())}, 'line'),
+    ({'table': 'Image Index,x\n' + f'{TEST[0]},1'}, "'Finding Labels'"),
+  ],
+)
+def test_contradictions_stop(tmp_path, changes, message):
+  layout(tmp_path, films=[], **changes)
+  with pytest.raises(ValueError, match=message) as error:
+    read(tmp_path)
+  assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'Data_Entry_2017_v2020.csv', 'BBox_List_2017.csv', 'train_val_list.txt',
+    'test_list.txt',
+  ],
+)  # fmt: skip
+def test_a_missing_table_is_named(tmp_path, name):
+  layout(tmp_path, films=[])
+  (tmp_path / name).unlink()
+  with pytest.raises(FileNotFoundError, match=name):
+    read(tmp_path)
+
+
+def test_missing_folder(tmp_path):
+  with pytest.raises(FileNotFoundError, match='no data folder'):
+    read(tmp_path / 'nowhere')
+
+
+def test_boxes_that_cannot_be_used_are_counted(tmp_path):
+  layout(
+    tmp_path,
+    boxes=[
+      f'{TEST[0]},Infiltrate,0,0,1024,1024',
+      f'{TEST[0]},Mass,1000,10,24.0001,9',
+      f'{TEST[0]},Mass,1000,10,25,9',
+      f'{TEST[0]},Mass,-1,10,25,9',
+      f'{TEST[0]},Mass,5,5,0,9',
+      f'{TEST[0]},Mass,5,5,9,-9',
+      f'{TEST[0]},Mass,nan,5,9,9',
+      f'{TEST[0]},Mass,five,5,9,9',
+      f'{TEST[0]},Mas,5,5,9,9',
+      f'{TEST[1]},Mass,5,5,9,9',
+      f'{TEST[1]},Mass,5,5,9,9',
+      # Cut at the border, then the same: found by fuzzing.
+      f'{TEST[1]},Mass,0.001,0,1024,9',
+      f'{TEST[1]},Mass,0.001,0,1024,9',
+      f'{TEST[1]},Mass,500,5,1e-300,9',
+      f'{TEST[1]},Mass,1024,5,0.001,9',
+      f'{TEST[3]},Mass,5,5,9,9',
+      '00000099_000.png,Mass,5,5,9,9',
+    ],
+    films=TRAIN + TEST[:3],
+  )
+  found = read(tmp_path)
+  assert [len(f.boxes) for f in found.films['test']] == [2, 2, 0]
+  assert found.films['test'][0].boxes[0] == (3, (0, 0, 1, 1))
+  assert max(found.films['test'][0].boxes[1].box) <= 1
+  assert reasons(found) == sorted(
+    [
+      (TEST[0], 'box outside the film'),
+      (TEST[0], 'box outside the film'),
+      (TEST[0], 'box of no size'),
+      (TEST[0], 'box of no size'),
+      (TEST[0], 'box without four numbers'),
+      (TEST[0], 'box without four numbers'),
+      (TEST[0], 'box of an unknown finding'),
+      (TEST[1], 'box given twice'),
+      (TEST[1], 'box given twice'),
+      (TEST[1], 'box of no size'),
+      (TEST[1], 'box of no size'),
+      (TEST[3], 'absent'),
+      (TEST[3], 'box of a film left out'),
+      ('00000099_000.png', 'box of a film left out'),
+    ]
+  )
+
+
+def test_absent_unlisted_and_unlabelled_films_are_counted(tmp_path):
+  table = '\n'.join([HEADER, *rows(TRAIN + TEST[1:])])
+  layout(tmp_path, table=table, films=[*TRAIN[1:], *TEST, '00000077_000.png'])
+  assert reasons(read(tmp_path)) == sorted(
+    [
+      (TRAIN[0], 'absent'),
+      ('00000077_000.png', 'in neither list'),
+      (TEST[0], 'no row in Data_Entry_2017_v2020.csv'),
+      (TEST[0], 'box of a film left out'),
+    ]
+  )
+
+
+def test_no_film_at_all_stops(tmp_path):
+  layout(tmp_path, films=[])
+  with pytest.raises(ValueError, match='None of the 24 listed films'):
+    read(tmp_path)
+
+
+def test_what_only_has_a_films_name_is_not_opened(tmp_path):
+  """A pipe, which would block its reader for ever, a folder, a link to
+  nothing, one to itself."""
+  layout(tmp_path, films=TRAIN)
+  images = tmp_path / 'images'
+  os.mkfifo(images / TEST[0])
+  (images / TEST[1]).mkdir()
+  (images / TEST[2]).symlink_to('nowhere.png')
+  (images / TEST[3]).symlink_to(TEST[3])
+  absent = {(name, 'absent') for name in TEST}
+  assert absent <= set(reasons(read(tmp_path)))
+
+
+def test_the_columns_of_boxes_may_come_in_any_order(tmp_path, folder):
+  copy = layout(
+    tmp_path,
+    boxes='h,w,y,x,Finding Label,Image Index\n'
+    f'256,128,512,256,Cardiomegaly,{TEST[0]}\n',
+    films=[],
+  )
+  (copy / 'images').symlink_to(folder / 'images')
+  there, here = (read(f).films['test'] for f in (folder, copy))
+  assert [f.boxes for f in there] == [f.boxes for f in here]
+
+
+def test_validation_is_by_patient_and_stable(tmp_path, folder):
+  split = names(read(folder))
+  of_train = {name[:8] for name in split['train']}
+  of_validation = {name[:8] for name in split['validation']}
+  assert of_train and of_validation and not of_train & of_validation
+  # Neither the lists' order nor the films that are there change it.
+  few = layout(
+    tmp_path, train='\n'.join(reversed(TRAIN)), films=TRAIN[::3] + TEST
+  )
+  for name in ('train', 'validation'):
+    assert set(names(read(few))[name]) == set(split[name]) & set(TRAIN[::3])
+  assert names(read(folder, validation_fraction=0.0))['validation'] == []
+
+
+def test_validation_share():
+  held = [
+    [catalogue.in_validation(p, fraction=0.1, seed=seed) for p in range(20000)]
+    for seed in range(2)
+  ]
+  np.testing.assert_allclose(np.mean(held, axis=1), 0.1, atol=0.01)
+  # Other seeds hold out others.
+  np.testing.assert_allclose(np.mean(np.all(held, axis=0)), 0.01, atol=0.004)
+
+
+@pytest.mark.parametrize('fraction', [-0.1, 1.0, math.nan])
+def test_validation_fraction_range(folder, fraction):
+  with pytest.raises(ValueError, match='validation_fraction'):
+    read(folder, validation_fraction=fraction)
+
+
+@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.given(
+  st.one_of(
+    st.binary(max_size=200),
+    st.text('",\n\r|;0123 PAfl_.png\ufeff\0No FindingMs=', max_size=120).map(
+      lambda s: (HEADER + '\n00000001_000.png,' + s).encode()
+    ),
+    st.text('",\n\r 0123.-einfa_png', max_size=120).map(
+      lambda s: (BOX_HEADER + '\n00000001_000.png,Mass,' + s).encode()
+    ),
+  )
+)
+def test_readers_accept_or_refuse_anything(tmp_path_factory, data):
+  path = tmp_path_factory.getbasetemp() / 'fuzzed'
+  path.write_bytes(data)
+  for reader in (
+    nih_tables.read_list,
+    nih_tables.read_entries,
+    nih_tables.read_boxes,
+  ):
+    try:
+      result = reader(path)
+    except ValueError as e:
+      assert str(path) in str(e)
+      continue
+    if reader is nih_tables.read_boxes:
+      for boxes in result[0].values():
+        for _, (ymin, xmin, ymax, xmax) in boxes:
+          assert 0 <= ymin < ymax <= 1 and 0 <= xmin < xmax <= 1
+
+
+# --- the real films
+
+
+def test_the_real_films(nih_dir):
+  found = read(nih_dir, validation_fraction=0.1)
+  count = {name: len(films) for name, films in found.films.items()}
+  assert count['train'] + count['validation'] == 9036
+  assert count['test'] == 1987
+  boxes = [f.boxes for f in found.films['test'] if f.boxes]
+  assert (len(boxes), sum(map(len, boxes))) == (665, 741)
+  left_out = [row.reason for row in found.left_out]
+  assert left_out.count('absent') == 112120 - 11023
+  assert left_out.count('box of a film left out') == 984 - 741
