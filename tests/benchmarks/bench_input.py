@@ -23,8 +23,8 @@ import numpy as np
 from absl import app, flags
 from PIL import Image
 
-from input_pipeline import workers as workers_lib
 from input_pipeline import pipeline, prepare, preprocess
+from input_pipeline import workers as workers_lib
 
 _ORIGINALS = flags.DEFINE_string(
   'originals', '../shared/nih/originals', 'Folder of 1024-pixel films.'

@@ -13,7 +13,6 @@ from input_pipeline import catalogue, nih_tables
 from input_pipeline.findings import FINDINGS
 from tests.input_pipeline.made_folder import (
   BOX_HEADER,
-  BOXES,
   HEADER,
   OLD_HEADER,
   TEST,

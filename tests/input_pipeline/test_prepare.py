@@ -1,7 +1,6 @@
 """Preparation: complete, the same whoever is killed when, and found again."""
 
 import csv
-import json
 import os
 import pathlib
 import shutil
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 
 from input_pipeline import prepare as preparation
-from input_pipeline import preprocess
 from tests.input_pipeline.made_folder import (
   HEADER,
   LABELS,
@@ -22,7 +20,6 @@ from tests.input_pipeline.made_folder import (
   TRAIN,
   bad_films,
   content,
-  film,
   layout,
   prepare,
   rows,
