@@ -202,6 +202,7 @@ def estimate(
   images: int | np.integer,
   patients: int | np.integer,
   why: str = 'undefined: nothing to count',
+  bounds: tuple[float, float] | None = None,
 ) -> dict:
   """A value with its 95 % interval, as the JSON files of a run hold it.
 
@@ -211,6 +212,8 @@ def estimate(
     images: films that the value counts.
     patients: patients of these films.
     why: the reason that is given where the value is undefined.
+    bounds: (low, high) of another interval than the percentile interval, such
+      as `intervals.student_interval`; NaN where it is withheld.
 
   Returns:
     {'value', 'low', 'high', 'images', 'patients'}, None for what is undefined
@@ -222,7 +225,7 @@ def estimate(
     >>> estimate(np.nan, np.full(9, np.nan), images=0, patients=0)['why']
     'undefined: nothing to count'
   """
-  low, high = interval(samples)
+  low, high = interval(samples) if bounds is None else bounds
   plain = lambda number: (
     None if math.isnan(value) or math.isnan(number) else float(number)
   )

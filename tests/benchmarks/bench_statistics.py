@@ -19,7 +19,7 @@ from sklearn import metrics as sklearn_metrics
 from cxr import stored_rows
 from cxr.evaluation import box_figures
 from cxr.localization import controls, regions, scoring, thresholds
-from cxr.statistics import bootstrap, paired, rankings
+from cxr.statistics import bootstrap, intervals, paired, rankings
 from input_pipeline.findings import BOXED, FINDINGS
 
 # Real prevalences run from .2 to 18 %.
@@ -96,6 +96,13 @@ def _bootstrap(films, patients):
   _timed(
     f'{count} bootstraps of AUROC, {size}',
     lambda: _resample(rankings.make_auroc, score, label, patient),
+  )
+  index, num_patients = bootstrap.index_patients(patient)
+  _timed(
+    f'degrees of freedom of the same, {intervals.MAX_LEFT_OUT} patients out',
+    lambda: intervals.patient_degrees(
+      rankings.make_auroc(score, label, index, num_patients), num_patients
+    ),
   )
   _timed(
     f'20 of the same by a scikit-learn loop (times {count // 20})',
