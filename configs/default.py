@@ -127,7 +127,7 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.evaluate.integration_steps = 64  # of integrated gradients
   # Films, samples or steps in one pass of a gradient: what bounds its memory.
   config.evaluate.chunk = 8
-  config.evaluate.measures = (  # cxr/evaluation/evaluate.py lists them
+  config.evaluate.measures = (  # cxr/evaluation/film_measures.py lists them
     'alignment',
     'targeted',
     'under_attack',

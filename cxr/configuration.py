@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from cxr import run_files
 from cxr.attribution import by_name
-from cxr.evaluation import evaluate, named_attacks
+from cxr.evaluation import evaluate, film_measures, named_attacks
 from cxr.localization import thresholds
 from cxr.models import architectures
 from input_pipeline.findings import FINDINGS
@@ -160,7 +160,7 @@ def _rules():
     'evaluate.rules': _several(
       _one_of(*thresholds.RULES, *thresholds.CROSS_FITTED_RULES)
     ),
-    'evaluate.measures': _several(_one_of(*evaluate.MEASURES), at_least=0),
+    'evaluate.measures': _several(_one_of(*film_measures.MEASURES), at_least=0),
     'evaluate.measure_films': _whole(0),
     'evaluate.check_films': _whole(0),
     'evaluate.sanity_films': _whole(0),

@@ -5,6 +5,7 @@ process leaves the old file or the new one.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -83,6 +84,12 @@ def read_json_lines(path: str) -> list[dict]:
         except ValueError:
           break
   return records
+
+
+def sha256(path: str | os.PathLike) -> str:
+  """The hash of a file's bytes, in hexadecimal."""
+  with open(path, 'rb') as f:
+    return hashlib.file_digest(f, 'sha256').hexdigest()
 
 
 def escape_cell(text: str) -> str:

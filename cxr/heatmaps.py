@@ -10,13 +10,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
-from cxr import data, sharding
+from cxr import data, inference, sharding
 from cxr.attribution import by_name, cam
 from cxr.models import architectures
-from input_pipeline import pipeline
 from input_pipeline.findings import BOXED
 
 # A gradient's size marks a region, its sign changes from pixel to pixel.
@@ -29,16 +28,26 @@ BY_MAGNITUDE = (
 
 
 def options(config: ConfigDict, method: str) -> dict:
-  """What config.evaluate says of a method of attribution."""
-  e = config.evaluate
+  """The options of a method of attribution, as config.evaluate has them."""
+  evaluate = config.evaluate
   if method in by_name.CAM_METHODS:
     if by_name.METHODS[method] is cam.cam:
       return {}
-    return {'stage': e.stages[0] if len(e.stages) == 1 else e.stages}
-  found = {'chunk': e.chunk}
+    stages = evaluate.stages
+    return {'stage': stages[0] if len(stages) == 1 else stages}
+  chosen = {'chunk': evaluate.chunk}
   if method == 'integrated_gradients':
-    found['num_steps'] = e.integration_steps
-  return found
+    chosen['num_steps'] = evaluate.integration_steps
+  return chosen
+
+
+def settings(config: ConfigDict, method: str, *, raw: bool = False) -> dict:
+  """What moves the values of a method's maps, beside weights and films."""
+  chosen = {'method': method, 'seed': config.seed, **options(config, method)}
+  chosen.pop('chunk', None)  # memory alone
+  if method in BY_MAGNITUDE and not raw:
+    chosen['smooth'] = config.evaluate.smooth
+  return chosen
 
 
 def make_maps(
@@ -82,12 +91,13 @@ def _make_maps(
   return jax.jit(maps)
 
 
-def map_sizes(config, model, variables) -> dict[str, tuple[int, int]]:
+def map_sizes(subject: inference.Subject) -> dict[str, tuple[int, int]]:
   """Cells of each method's map, before it is enlarged to the film.
 
   Raises:
     ValueError: config.evaluate.stages names an endpoint the model lacks.
   """
+  config, model, variables = subject.config, subject.model, subject.variables
   size = config.data.image_size
 
   def endpoints_of(model):
@@ -116,20 +126,23 @@ def map_sizes(config, model, variables) -> dict[str, tuple[int, int]]:
 
 
 def compute_maps(
-  maps_fn: Callable, variables, key, mesh, split, rows, *, batch_size: int
-) -> Float[np.ndarray, 'n h w 8']:
-  """The maps of the split's `rows`; a film's draws depend on its row alone."""
-  out = None
-  for batch in pipeline.eval_batches(
-    split, batch_size=batch_size, index=rows, **data.share()
-  ):
-    batch = sharding.shard(mesh, batch)
+  subject: inference.Subject,
+  maps_fn: Callable,
+  rows: Int[np.ndarray, ' n'],
+  *,
+  batch_size: int | None = None,
+) -> Float[np.ndarray, 'n ...']:
+  """maps_fn(variables, keys 'b', image 'b h w 1') of the test films at `rows`.
+
+  A film's random draws depend on its row and config.seed alone.
+  """
+  key = jax.random.key(subject.config.seed)
+  maps = None
+  for part, batch in subject.batches(rows, batch_size):
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch['index'])
-    maps = sharding.to_host(maps_fn(variables, keys, batch['image']))
-    mask = sharding.to_host(batch['mask'])
-    if out is None:
-      out = np.empty((len(rows), *maps.shape[1:]), np.float32)
-    out[np.searchsorted(rows, sharding.to_host(batch['index'])[mask])] = maps[
-      mask
-    ]
-  return out
+    of_batch = maps_fn(subject.variables, keys, batch['image'])
+    of_batch = sharding.to_host(of_batch)[: part.stop - part.start]
+    if maps is None:
+      maps = np.empty((len(rows), *of_batch.shape[1:]), np.float32)
+    maps[part] = of_batch
+  return maps

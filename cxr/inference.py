@@ -42,23 +42,22 @@ class Subject(NamedTuple):
 
   def batches(
     self, index: np.ndarray, batch_size: int | None = None, split: str = 'test'
-  ) -> Iterator[tuple[np.ndarray, np.ndarray, dict]]:
-    """Batches of the films of an ascending `index` into a split.
+  ) -> Iterator[tuple[slice, dict]]:
+    """Batches of the films of an index into a split, in its order.
 
-    Yields (place, mask, batch): the batch lies on the mesh, its last films may
-    be padding, and `mask` is False for these. Of anything computed for the
-    batch, computed[mask] belongs to the films index[place].
+    Yields (part, batch): the batch lies on the mesh and holds the films
+    index[part]; where these are too few it is filled up with the last of them.
+    Of anything computed for the batch, the first part.stop - part.start belong
+    to these films. (No mask has to come back from the devices for this.)
     """
-    for batch in pipeline.eval_batches(
-      self.splits[split],
-      batch_size=batch_size or self.batch_size,
-      index=index,
-      **data.share(),
-    ):
-      batch = sharding.shard(self.mesh, batch)
-      mask = sharding.to_host(batch['mask'])
-      shown = sharding.to_host(batch['index'])[mask]
-      yield np.searchsorted(index, shown), mask, batch
+    batch_size = batch_size or self.batch_size
+    batches = pipeline.eval_batches(
+      self.splits[split], batch_size=batch_size, index=index, **data.share()
+    )
+    for k, batch in enumerate(batches):
+      del batch['mask']  # it is what `part` says
+      part = slice(k * batch_size, min((k + 1) * batch_size, len(index)))
+      yield part, sharding.shard(self.mesh, batch)
 
 
 def subset(split: pipeline.Split, num_films: int) -> np.ndarray:
@@ -94,7 +93,7 @@ def predict_split(
   Args:
     subject: the model and its splits.
     split: the name of one of them.
-    index: which of its films, ascending; None for all.
+    index: which of its films; None for all.
     attack: (variables, index 'b', image, label) -> image, which the model is
       shown in the place of the film; see `by_index`.
     batch_size: by default that of the subject.
@@ -106,11 +105,12 @@ def predict_split(
   index = np.arange(len(label)) if index is None else np.asarray(index)
   predict = make_predict(subject.model, subject.mesh)
   logits = np.full((len(index), label.shape[1]), np.nan, np.float32)
-  for place, mask, batch in subject.batches(index, batch_size, split):
+  for part, batch in subject.batches(index, batch_size, split):
     image = batch['image']
     if attack is not None:
       image = attack(subject.variables, batch['index'], image, batch['label'])
-    logits[place] = np.asarray(predict(subject.variables, image))[mask]
+    predicted = np.asarray(predict(subject.variables, image))
+    logits[part] = predicted[: part.stop - part.start]
   return logits
 
 

@@ -12,17 +12,41 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from cxr import files
-from cxr.localization import scoring
+from cxr.localization import overlap, scoring
 from input_pipeline.findings import FINDINGS
 
 CLEAN = 'clean'
+
+
+def matching_order(
+  first: Sequence[np.ndarray], other: Sequence[np.ndarray]
+) -> Int[np.ndarray, ' n'] | None:
+  """The order in which the rows of `other` are those of `first`.
+
+  Args:
+    first, other: columns of keys, each an array with a value for every row.
+
+  Returns:
+    index, with column[index] of `other` equal to that of `first` for every
+    column; None where they do not hold the same rows.
+  """
+  mine, theirs = np.lexsort(first), np.lexsort(other)
+  if len(mine) != len(theirs) or not all(
+    np.array_equal(a[mine], b[theirs])
+    for a, b in zip(first, other, strict=True)
+  ):
+    return None
+  index = np.empty(len(mine), int)
+  index[mine] = theirs
+  return index
 
 
 # predictions.csv.
@@ -160,68 +184,142 @@ def _open(path: str):
 
 
 class Boxes(NamedTuple):
-  """Rows of boxes.csv, by column. `truth` is NaN where a film has no box."""
+  """A table of scored boxes by column; a row is a film, finding, method, rule.
+
+  The predicted boxes of all rows stand in one array, row after row; `count`
+  says how many of them are each row's.
+  """
 
   split: np.ndarray  # 'n' str
   image: np.ndarray  # 'n' str
-  patient: np.ndarray  # 'n' int64
+  patient: Int[np.ndarray, ' n']
   finding: np.ndarray  # 'n' str
   method: np.ndarray  # 'n' str
   rule: np.ndarray  # 'n' str
-  truth: np.ndarray  # 'n 4'
-  count: np.ndarray  # 'n': predicted boxes of the row
-  box: np.ndarray  # 'sum(count) 4': predicted boxes, row after row
-  score: np.ndarray  # 'n s', in the order of localization.SCORES
+  truth: Float[np.ndarray, 'n 4']  # NaN where the film has no true box
+  count: Int[np.ndarray, ' n']
+  box: Float[np.ndarray, 'm 4']
+  score: Float[np.ndarray, 'n s']  # in the order of scoring.SCORES
 
   def rows(self, index: Int[np.ndarray, ' m']) -> 'Boxes':
-    """The rows of these numbers, in this order."""
-    start = np.cumsum(self.count) - self.count
-    box = [np.arange(start[i], start[i] + self.count[i]) for i in index]
-    flat = np.concatenate([np.zeros(0, int), *box])
-    rows = {
+    """The rows at these indices, in this order."""
+    count = self.count[index]
+    start = (np.cumsum(self.count) - self.count)[index]
+    # Each row's boxes are count[i] in a row, from start[i] on.
+    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    columns = {
       name: column[index]
       for name, column in self._asdict().items()
       if name != 'box'
     }
-    return Boxes(**rows, box=self.box[flat])
+    return Boxes(**columns, box=self.box[np.repeat(start, count) + within])
+
+  def where(self, **values: str) -> 'Boxes':
+    """The rows whose columns have these values: rule='wang', say."""
+    mask = np.ones(len(self.image), bool)
+    for name, value in values.items():
+      mask &= getattr(self, name) == value
+    return self.rows(np.flatnonzero(mask))
+
+  def boxes_of_rows(self) -> list[Float[np.ndarray, 'b 4']]:
+    """The predicted boxes of each row."""
+    return np.split(self.box, np.cumsum(self.count))[:-1]
+
+
+def make_boxes(rows: Sequence[Mapping]) -> Boxes:
+  """The table of rows with the keys split, image, patient, finding, method and
+  rule, and those of `scoring.score_map`."""
+
+  def column(dtype, name):
+    return np.array([row[name] for row in rows], dtype)
+
+  predicted = [np.asarray(row['boxes'], np.float64) for row in rows]
+  truth = [
+    np.full(4, np.nan) if row['truth'] is None else row['truth'] for row in rows
+  ]
+  score = [[row[name] for name in scoring.SCORES] for row in rows]
+  return Boxes(
+    split=column(np.str_, 'split'),
+    image=column(np.str_, 'image'),
+    patient=column(np.int64, 'patient'),
+    finding=column(np.str_, 'finding'),
+    method=column(np.str_, 'method'),
+    rule=column(np.str_, 'rule'),
+    truth=np.array(truth, np.float64).reshape(-1, 4),
+    count=np.array([len(boxes) for boxes in predicted], np.int64),
+    box=np.concatenate([np.zeros((0, 4)), *predicted]),
+    score=np.array(score, np.float64).reshape(-1, len(scoring.SCORES)),
+  )
+
+
+def concatenate_boxes(tables: Sequence[Boxes]) -> Boxes:
+  """The rows of all tables, one table after the other."""
+  columns = zip(*(tables or [make_boxes([])]), strict=True)
+  return Boxes(*map(np.concatenate, columns))
 
 
 _TEXT = ('split', 'image', 'patient', 'finding', 'method', 'rule')
 _BOX_COLUMNS = (*_TEXT, 'truth', 'boxes', *scoring.SCORES)
 
 
-def write_boxes(path: str, rows: Iterable[Mapping]) -> None:
-  """Writes rows with the keys split, image, patient, finding, method, rule
-  and those of `localization.score_map`."""
+def write_boxes(path: str, boxes: Boxes) -> None:
+  """Writes boxes.csv for other programs and, beside it, boxes.npz for ours."""
 
   def write(f):
     writer = csv.writer(f, lineterminator='\n')
     writer.writerow(_BOX_COLUMNS)
-    for row in rows:
-      truth = row['truth']
-      boxes = np.asarray(row['boxes'], np.float64).reshape(-1, 4)
+    columns = zip(
+      *(getattr(boxes, name).tolist() for name in _TEXT),
+      boxes.truth.tolist(),
+      overlap.has_box(boxes.truth).tolist(),
+      boxes.boxes_of_rows(),
+      boxes.score.tolist(),
+      strict=True,
+    )
+    for *text, truth, has_truth, predicted, scores in columns:
       writer.writerow(
         [
-          *[files.escape_cell(str(row[name])) for name in _TEXT],
-          '' if truth is None else json.dumps([float(v) for v in truth]),
-          json.dumps(boxes.tolist()),
-          *[
-            '' if math.isnan(row[name]) else repr(float(row[name]))
-            for name in scoring.SCORES
-          ],
+          *[files.escape_cell(str(value)) for value in text],
+          json.dumps(truth) if has_truth else '',
+          json.dumps(predicted.tolist()),
+          *['' if math.isnan(score) else repr(score) for score in scores],
         ]
       )
 
   files.replace_file(path, write)
+  with files.replacing(_npz(path), '.npz') as temporary:
+    np.savez_compressed(
+      temporary, **boxes._asdict(), csv_sha256=np.array(files.sha256(path))
+    )
+
+
+def _npz(path: str) -> str:
+  return os.path.splitext(path)[0] + '.npz'
 
 
 def read_boxes(path: str) -> Boxes:
-  """The rows of `write_boxes`.
+  """The table of boxes.csv, from the .npz beside it where this is the same.
+
+  A csv file that is not the one written with the .npz (an older version wrote
+  it, or somebody edited it) is read itself.
 
   Raises:
     FileNotFoundError: there is no such file.
     ValueError: it has other columns, or a cell that is not what it should be.
   """
+  with _open(path):
+    pass  # it is there
+  if os.path.exists(_npz(path)):
+    try:
+      with np.load(_npz(path), allow_pickle=False) as stored:
+        if str(stored['csv_sha256']) == files.sha256(path):
+          return Boxes(**{name: stored[name] for name in Boxes._fields})
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+      pass  # damaged, but the csv file has everything
+  return _parse_boxes(path)
+
+
+def _parse_boxes(path: str) -> Boxes:
   # A speckled map has thousands of boxes in one cell.
   csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
   with _open(path) as f:

@@ -72,7 +72,9 @@ def hand_counted():
 def written(tmp_path, rows, name='run', blocks=None):
   folder = tmp_path / name
   folder.mkdir(exist_ok=True)
-  stored_rows.write_boxes(str(folder / 'boxes.csv'), rows)
+  stored_rows.write_boxes(
+    str(folder / 'boxes.csv'), stored_rows.make_boxes(rows)
+  )
   stored_rows.write_predictions(
     str(folder / 'predictions.csv'),
     {stored_rows.Condition('test'): predictions()}

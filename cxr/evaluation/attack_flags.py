@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from jaxtyping import Float
 
-from cxr import data, losses, sharding
+from cxr import data, files, losses, sharding
 from cxr.attacks import checks
 from cxr.evaluation import named_attacks
+from cxr.evaluation.parts import Parts, stored
 from cxr.inference import Subject, by_index, predict_split
 from cxr.statistics import bootstrap, rankings
 
@@ -23,46 +25,69 @@ LONG_STEPS = 100  # of the PGD that the evaluation's own is held against
 QUERIES = 200  # of Square; it needs thousands to win, tens against a mask
 
 
-def run(of: Subject) -> list[dict]:
-  """The flags of config.evaluate.check_films test films; none where it is 0.
-
-  PGD as the sweep has it, PGD of LONG_STEPS and Square of QUERIES, each at the
-  sweep's middle epsilon.
-  """
-  config = of.config
-  if not config.evaluate.check_films:
+def checked(subject: Subject, parts: Parts) -> list[dict]:
+  """The flags of `run`, stored or computed; raised ones are logged."""
+  config = subject.config
+  films = config.evaluate.check_films
+  if not films:
     return []
-  rows = of.films(config.evaluate.check_films)
-  label = of.test.label[rows]
+  settings = named_attacks.settings(config, 'pgd') | {
+    'films': films,
+    'epsilon': named_attacks.middle_epsilon(config),
+  }
+  flags = stored(
+    parts.path('checks.json', settings),
+    lambda: run(subject),
+    files.write_json,
+    files.read_json,
+  )
+  for flag in flags:
+    if flag['raised']:
+      logging.warning('%s: %s', flag['name'], flag['why'])
+  return flags
+
+
+def run(subject: Subject) -> list[dict]:
+  """The flags of config.evaluate.check_films test films.
+
+  The films are attacked by PGD as the sweep has it, by PGD of LONG_STEPS and by
+  Square of QUERIES, each at the sweep's middle epsilon.
+  """
+  config = subject.config
+  logging.info(
+    'Checking the attacks on %d test films.', config.evaluate.check_films
+  )
+  rows = subject.films(config.evaluate.check_films)
+  label = subject.test.label[rows]
   epsilon = named_attacks.middle_epsilon(config)
 
   def logits(**options):
-    return predict_split(
-      of, index=rows, batch_size=_batch_size(of, rows), **options
-    )
+    batch_size = _batch_size(subject, rows)
+    return predict_split(subject, index=rows, batch_size=batch_size, **options)
 
   def under(name, **options):
-    attack = named_attacks.make(config, of.model, name, **options)
+    attack = named_attacks.make(config, subject.model, name, **options)
     key = jax.random.key(config.seed)
     radius = jnp.float32(epsilon / 255)
     return logits(attack=by_index(attack, key, epsilon=radius))
 
-  loss = lambda found: np.asarray(losses.sigmoid_cross_entropy(found, label))
+  loss = lambda logits: np.asarray(losses.sigmoid_cross_entropy(logits, label))
   short, long = under('pgd'), under('pgd', num_steps=LONG_STEPS)
   square = under('square', num_steps=QUERIES)
-  of_pgd = named_attacks.label(config, 'pgd')
-  of_long = named_attacks.label(config, 'pgd', LONG_STEPS)
+  clean = {'attack': '', 'epsilon': 0.0}
+  of_pgd = {'attack': named_attacks.label(config, 'pgd'), 'epsilon': epsilon}
+  of_long = of_pgd | {'attack': named_attacks.label(config, 'pgd', LONG_STEPS)}
   flags = [
     checks.randomized_output(np.stack([logits() for _ in range(CALLS)]))
-    | {'attack': '', 'epsilon': 0.0},
-    checks.zero_gradient(_gradients(of, rows)) | {'attack': '', 'epsilon': 0.0},
+    | clean,
+    checks.zero_gradient(_gradients(subject, rows)) | clean,
     checks.black_box_wins(np.maximum(loss(short), loss(long)), loss(square))
-    | {'attack': of_long, 'epsilon': epsilon},
+    | of_long,
     checks.not_converged(
       bootstrap.defined_mean(rankings.auroc(short, label)),
       bootstrap.defined_mean(rankings.auroc(long, label)),
     )
-    | {'attack': of_pgd, 'epsilon': epsilon},
+    | of_pgd,
   ]
   return [flag | {'images': len(rows)} for flag in flags]
 
@@ -97,23 +122,23 @@ def of_figures(
   return flags
 
 
-def _batch_size(of: Subject, rows) -> int:
-  return sharding.round_up(of.mesh, min(of.batch_size, len(rows)))
+def _batch_size(subject: Subject, rows) -> int:
+  return sharding.round_up(subject.mesh, min(subject.batch_size, len(rows)))
 
 
-def _gradients(of: Subject, rows) -> Float[np.ndarray, 'n h w 1']:
-  """Of each film's own loss, at the film."""
+def _gradients(subject: Subject, rows) -> Float[np.ndarray, 'n h w 1']:
+  """The gradient of each film's own loss with respect to the film."""
 
   @jax.jit
   def gradient(variables, image, label):
     def loss(image):
-      logits, _ = of.model.apply(variables, image)
+      logits, _ = subject.model.apply(variables, image)
       return losses.sigmoid_cross_entropy(logits, label).sum()
 
     return jax.grad(loss)(data.to_unit(image))
 
-  found = []
-  for _, mask, batch in of.batches(rows, _batch_size(of, rows)):
-    gradients = gradient(of.variables, batch['image'], batch['label'])
-    found.append(sharding.to_host(gradients)[mask])
-  return np.concatenate(found)
+  gradients = []
+  for part, batch in subject.batches(rows, _batch_size(subject, rows)):
+    of_batch = gradient(subject.variables, batch['image'], batch['label'])
+    gradients.append(sharding.to_host(of_batch)[: part.stop - part.start])
+  return np.concatenate(gradients)

@@ -12,7 +12,7 @@ A true box that was missed counts as such; 'mean' is the mean over findings.
 Every figure has its interval by bootstrap over patients.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -154,18 +154,15 @@ def rule_figures(rows: stored_rows.Boxes, **options) -> dict:
   }
 
 
-def methods_and_rules(rows: stored_rows.Boxes):
+def methods_and_rules(
+  rows: stored_rows.Boxes,
+) -> Iterator[tuple[str, str, stored_rows.Boxes]]:
   """(method, rule, its rows): Wang's rule first, the upper bound last."""
   for method in _ordered(rows.method, ()):
-    of_method = rows.method == method
-    rules = _ordered(rows.rule[of_method], ('wang',))
+    of_method = rows.where(method=method)
+    rules = _ordered(of_method.rule, ('wang',))
     for rule in sorted(rules, key=lambda rule: rule == 'oracle'):
-      index = np.flatnonzero(of_method & (rows.rule == rule))
-      yield method, rule, rows.rows(index)
-
-
-def of_split(rows: stored_rows.Boxes, split: str) -> stored_rows.Boxes:
-  return rows.rows(np.flatnonzero(rows.split == split))
+      yield method, rule, of_method.where(rule=rule)
 
 
 def figures(rows: stored_rows.Boxes, **options) -> dict:

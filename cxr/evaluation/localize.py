@@ -4,17 +4,210 @@ Every film with a box is mapped for every boxed finding: a film without a box
 of a finding can only earn false positives, and they count.
 """
 
+import functools
+import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from absl import logging
+from jaxtyping import Float
 
-from cxr import data, files
-from cxr.localization import controls, overlap, scoring
+from cxr import data, heatmaps, sharding, stored_rows
+from cxr.evaluation.parts import Parts, read_arrays, write_arrays
+from cxr.exporting import boxes_and_masks
+from cxr.inference import Subject
+from cxr.localization import controls, overlap, scoring, thresholds
+from cxr.reporting import wording
+from input_pipeline import workers
 from input_pipeline.findings import BOXED
 
 CONTROLS = ('random', 'centre', 'mean_box')
+
+
+def export_folder(subject: Subject, parts: Parts) -> str:
+  """Where the files for other tools stand: one folder for one kind of maps."""
+  evaluate = subject.config.evaluate
+  return parts.export_folder(
+    {
+      'rule': thresholds.main_rule(evaluate.rules),
+      'seed': subject.config.seed,
+      'smooth': evaluate.smooth,
+      'stages': evaluate.stages,
+      'integration_steps': evaluate.integration_steps,
+    }
+  )
+
+
+def localize(
+  subject: Subject, parts: Parts
+) -> tuple[stored_rows.Boxes, dict[str, tuple[int, int]]]:
+  """Maps the boxed test films by every method and control, and scores them.
+
+  Returns:
+    the rows of boxes.csv, and each method's grid of cells.
+  """
+  films = data.boxed_films(subject.test)
+  if not len(films.row):
+    logging.warning('No test film has a box: localization is left out.')
+    return stored_rows.make_boxes([]), {}
+  grids = heatmaps.map_sizes(subject)
+  rules = subject.config.evaluate.rules
+  # They score maps while the device makes the next ones.
+  with workers.pool(os.cpu_count() or 1) as executor:
+    scored = []
+    for name, path, maps_of in _maps_to_score(subject, parts, films, grids):
+      futures = None
+      if maps_of is not None and jax.process_index() == 0:
+        futures = [
+          executor.submit(score, maps_of(k), films, k, name, rules)
+          for k in range(len(BOXED))
+        ]
+      scored.append((path, futures))
+    for path, futures in scored:
+      if futures is not None:
+        of_findings = [future.result() for future in futures]
+        boxes = stored_rows.concatenate_boxes(of_findings)
+        write_arrays(path, boxes._asdict())
+  # The rows say which films are examples, so every process needs them.
+  sharding.wait_for_all('boxes')
+  tables = [stored_rows.Boxes(**read_arrays(path)) for path, _ in scored]
+  return stored_rows.concatenate_boxes(tables), grids
+
+
+def _maps_to_score(
+  subject: Subject, parts: Parts, films: data.BoxedFilms, grids
+) -> Iterator[tuple[str, str, Callable | None]]:
+  """(method or control, path of its boxes, finding -> its maps 'n h w').
+
+  None instead of the function where the boxes are stored already.
+  """
+  config = subject.config
+  rules = {'rules': config.evaluate.rules}
+  size = (config.data.image_size,) * 2
+  untrained = functools.cache(lambda: _untrained(subject))
+  for method in config.evaluate.methods:
+    settings = heatmaps.settings(config, method) | rules
+    moved = method + wording.MOVED
+    moved_path = parts.path(f'boxes-{moved}.npz', settings)
+    path = parts.path(f'boxes-{method}.npz', settings)
+    exports = _exports(subject, parts, method)
+    if all(map(os.path.exists, (path, moved_path, *exports))):
+      yield method, path, None
+      yield moved, moved_path, None
+    else:
+      maps = _compute(subject, parts, films, method, method)
+      yield method, path, _by_finding(maps)
+      yield (
+        moved,
+        moved_path,
+        lambda k, maps=maps: moved_maps(
+          maps[..., k], films, k, seed=config.seed
+        ),
+      )
+    name = method + wording.RANDOM_WEIGHTS
+    path = parts.path(f'boxes-{name}.npz', settings, trained=False)
+    exports = _exports(subject, parts, name)
+    maps_of = None
+    if not all(map(os.path.exists, (path, *exports))):
+      maps = _compute(untrained(), parts, films, method, name)
+      maps_of = _by_finding(maps)
+    yield name, path, maps_of
+  grid = grids[config.evaluate.methods[0]]
+  for name in CONTROLS:
+    settings = rules | {'seed': config.seed, 'grid': grid, 'size': size}
+    path = parts.path(f'boxes-{name}.npz', settings, trained=False)
+    maps_of = None
+    if not os.path.exists(path):
+      maps_of = lambda k, name=name: control_maps(
+        name, films, k, grid=grid, size=size, seed=config.seed
+      )
+    yield name, path, maps_of
+
+
+def _by_finding(maps: Float[np.ndarray, 'n h w k']) -> Callable:
+  # Contiguous by finding: a worker is sent its finding's maps alone.
+  return lambda k: np.ascontiguousarray(maps[..., k])
+
+
+def _compute(
+  subject: Subject, parts: Parts, films: data.BoxedFilms, method: str, name: str
+) -> Float[np.ndarray, 'n h w k']:
+  """The method's maps of the boxed films; exported, where the config says so.
+
+  `name`: of the maps, which may be those of untrained weights.
+  """
+  logging.info('Maps of %d boxed films: %s.', len(films.row), name)
+  config = subject.config
+  maps = heatmaps.compute_maps(
+    subject, heatmaps.make_maps(config, subject.model, method), films.row
+  )
+  if jax.process_index() == 0:
+    folder = export_folder(subject, parts)
+    if config.evaluate.save_maps:
+      write_arrays(
+        os.path.join(folder, f'maps-{name}.npz'),
+        {'name': films.name, 'maps': maps},
+      )
+    if 'chexlocalize' in config.evaluate.export:
+      rule = thresholds.main_rule(config.evaluate.rules)
+      boxes_and_masks.write_chexlocalize(folder, name, films, maps, rule=rule)
+  return maps
+
+
+def _exports(subject: Subject, parts: Parts, name: str) -> list[str]:
+  """The files that `_compute` leaves of these maps for other tools."""
+  evaluate = subject.config.evaluate
+  names = [f'maps-{name}.npz'] if evaluate.save_maps else []
+  if 'chexlocalize' in evaluate.export:
+    names += boxes_and_masks.chexlocalize_files(name)
+  folder = export_folder(subject, parts) if names else ''
+  return [os.path.join(folder, file) for file in names]
+
+
+def _untrained(subject: Subject) -> Subject:
+  """The same architecture with the random weights of a first step."""
+  config = subject.config
+  image = jnp.zeros((1, config.data.image_size, config.data.image_size, 1))
+  key = jax.random.fold_in(jax.random.key(config.seed), 1)
+  variables = subject.model.init(key, image)
+  return subject._replace(variables=sharding.replicate(subject.mesh, variables))
+
+
+# At module level: worker processes call it.
+def score(
+  maps: Float[np.ndarray, 'n h w'],
+  films: data.BoxedFilms,
+  finding: int,
+  method: str,
+  rules: Sequence[str],
+) -> stored_rows.Boxes:
+  """The rows of boxes.csv of one finding's maps, under every rule."""
+  by_rule = scoring.score_finding(
+    maps, films.truth[:, finding], films.patient, rules=tuple(rules)
+  )
+  return stored_rows.make_boxes(
+    [
+      {
+        'split': 'test',
+        'image': str(name),
+        'patient': int(patient),
+        'finding': BOXED[finding],
+        'method': method,
+        'rule': rule,
+        **row,
+      }
+      for rule, rows in by_rule.items()
+      for name, patient, row in zip(
+        films.name, films.patient, rows, strict=True
+      )
+    ]
+  )
+
+
+# Controls.
 
 
 def film_noise(
@@ -37,7 +230,7 @@ def moved_maps(
   *,
   seed: int,
 ) -> Float[np.ndarray, 'n h w']:
-  """What a map's scores are worth without where it points."""
+  """A finding's maps, each moved at random: the control of where they point."""
   return np.stack(
     [
       controls.moved_map(_seed_of(str(image), finding, seed), heatmap)
@@ -49,7 +242,10 @@ def moved_maps(
 def control_maps(
   name: str, films: data.BoxedFilms, finding: int, *, grid, size, seed: int
 ) -> Float[np.ndarray, 'n h w']:
-  """What a score is worth without looking at the film."""
+  """The maps of one of CONTROLS, which see no film.
+
+  They show what a score is worth to whoever knows only where findings lie.
+  """
   if name == 'random':
     return np.stack(
       [
@@ -66,116 +262,3 @@ def control_maps(
       for box in boxes
     ]
   )
-
-
-def score(
-  maps: Float[np.ndarray, 'n h w'],
-  truth: Float[np.ndarray, 'n 4'],
-  patient: Int[np.ndarray, ' n'],
-  rules: Sequence[str],
-) -> dict[str, list[dict]]:
-  """`localization.score_finding`, at module level for the worker processes."""
-  return scoring.score_finding(maps, truth, patient, rules=tuple(rules))
-
-
-def rows_of(
-  films: data.BoxedFilms,
-  method: str,
-  by_finding: Sequence[dict[str, list[dict]]],
-) -> list[dict]:
-  """Rows of boxes.csv."""
-  return [
-    {
-      'split': 'test',
-      'image': str(name),
-      'patient': int(patient),
-      'finding': finding,
-      'method': method,
-      'rule': rule,
-      **row,
-    }
-    for finding, by_rule in zip(BOXED, by_finding, strict=True)
-    for rule, rows in by_rule.items()
-    for name, patient, row in zip(films.name, films.patient, rows, strict=True)
-  ]
-
-
-KINDS = ('best', 'median', 'worst', 'typical')
-
-
-def choose_examples(
-  films: data.BoxedFilms, ious: Float[np.ndarray, 'n 8']
-) -> list[tuple[int, int, str]]:
-  """(film, finding, kind) by rule, none by hand.
-
-  best, median, worst: by the IoU of this run's first method. typical: the film
-  whose true box has the finding's median area, so the same in every run.
-  """
-  chosen = []
-  for finding in range(len(BOXED)):
-    boxed = np.flatnonzero(overlap.has_box(films.truth[:, finding]))
-    if not len(boxed):
-      continue
-    area = overlap.area(films.truth[boxed, finding])
-    # Ties go by name, so that the choice does not hang on the order of films.
-    by_iou = boxed[np.lexsort((films.name[boxed], ious[boxed, finding]))]
-    by_area = boxed[np.lexsort((films.name[boxed], area))]
-    middle = len(boxed) // 2
-    films_of_kind = by_iou[-1], by_iou[middle], by_iou[0], by_area[middle]
-    chosen += [
-      (int(film), finding, kind)
-      for film, kind in zip(films_of_kind, KINDS, strict=True)
-    ]
-  return chosen
-
-
-def save_examples(
-  path: str,
-  films: data.BoxedFilms,
-  split,
-  chosen,
-  maps: dict[str, dict[int, np.ndarray]],
-  logits: Float[np.ndarray, 'n k'],
-) -> None:
-  """examples.npz: what the gallery shows."""
-  film = np.array([c[0] for c in chosen], np.int64)
-  finding = np.array([c[1] for c in chosen], np.int64)
-  arrays = {
-    'image': split.image[films.row[film]][..., 0],
-    'name': films.name[film].astype(str),
-    'finding': np.array(BOXED)[finding],
-    'kind': np.array([c[2] for c in chosen]),
-    'probability': 1 / (1 + np.exp(-logits[films.row[film], finding])),
-    'truth': films.truth[film, finding],
-  } | {
-    f'map_{method}': np.stack(
-      [of_film[i][..., j] for i, j in zip(film, finding, strict=True)]
-    )
-    for method, of_film in maps.items()
-  }
-  with files.replacing(path, '.npz') as temporary:
-    np.savez_compressed(temporary, **arrays)
-
-
-def to_plain(rows: list[dict]) -> list[dict]:
-  """Rows for a part file: arrays as lists, NaN as None."""
-
-  def plain(value):
-    if isinstance(value, np.ndarray):
-      return value.tolist()
-    if isinstance(value, float) and np.isnan(value):
-      return None
-    return value.item() if isinstance(value, np.generic) else value
-
-  return [{name: plain(v) for name, v in row.items()} for row in rows]
-
-
-def from_plain(rows: list[dict]) -> list[dict]:
-  """The inverse of `to_plain`."""
-  for row in rows:
-    row['boxes'] = np.asarray(row['boxes'], np.float64).reshape(-1, 4)
-    for name in scoring.SCORES:
-      row[name] = np.nan if row[name] is None else row[name]
-    if row['truth'] is not None:
-      row['truth'] = np.asarray(row['truth'], np.float64)
-  return rows

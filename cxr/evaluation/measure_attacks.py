@@ -1,14 +1,18 @@
-"""What robustness is worth, film by film, beside AUROC under attack.
+"""What an attack does to a film, measured film by film.
 
-Attacks are PGD as config.evaluate has it, at its middle epsilon.
+AUROC under attack says how well films are still ranked. Here: whether a finding
+can be hidden or planted on a film, how much boxes and maps move under attack,
+and how alike a film and its gradient are. Each function returns rows of
+measures.csv. The attack is PGD as config.evaluate has it, at the middle one of
+its epsilons.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from cxr import data, heatmaps, sharding
 from cxr.attacks import pgd
@@ -20,11 +24,18 @@ from cxr.statistics import metrics
 from input_pipeline.findings import BOXED, FINDINGS
 
 
-def alignment(of: Subject) -> list[measures.Measure]:
-  """Of film and gradient, per boxed finding: Etmann's and the cosine."""
-  rows = of.films(of.config.evaluate.measure_films)
+def alignment(
+  subject: Subject, methods: Sequence[str] = ('',)
+) -> list[measures.Measure]:
+  """How alike a film and its gradient are, per boxed finding.
+
+  'alignment' is Etmann's measure, 'cosine' that of the angle between the two;
+  see saliency.py. Films: config.evaluate.measure_films.
+  """
+  del methods  # of the plain gradient alone
+  rows = subject.films(subject.config.evaluate.measure_films)
   gradients = by_name.make_attribution(
-    of.model, 'gradient', findings=range(len(BOXED))
+    subject.model, 'gradient', findings=range(len(BOXED))
   )
   over_findings = lambda fn: jax.vmap(
     jax.vmap(fn, in_axes=(None, -1)), in_axes=(0, 0)
@@ -38,23 +49,15 @@ def alignment(of: Subject) -> list[measures.Measure]:
 
   def both(variables, keys, image):
     image = data.to_unit(image)
-    found = compute(image, gradients(variables, keys, image))
-    return jnp.stack(found, axis=-2)  # 'b 2 k'
+    values = compute(image, gradients(variables, keys, image))
+    return jnp.stack(values, axis=-2)  # 'b 2 k'
 
-  values = heatmaps.compute_maps(
-    both,
-    of.variables,
-    jax.random.key(of.config.seed),
-    of.mesh,
-    of.test,
-    rows,
-    batch_size=of.batch_size,
-  )
+  values = heatmaps.compute_maps(subject, both, rows)
   return [
     measures.Measure(
       name,
-      of.test.image_name[rows],
-      of.test.patient[rows],
+      subject.test.image_name[rows],
+      subject.test.patient[rows],
       np.asarray(values[:, i], np.float64),
       method='gradient',
       findings=BOXED,
@@ -66,32 +69,36 @@ def alignment(of: Subject) -> list[measures.Measure]:
 # Attacks on one finding.
 
 
-def targeted(of: Subject) -> list[measures.Measure]:
-  """Each finding hidden where it is called, planted where it is not.
+def targeted(
+  subject: Subject, methods: Sequence[str] = ('',)
+) -> list[measures.Measure]:
+  """Whether an attack on one finding hides it, or plants it, on each film.
 
-  Called: at or above the operating point of the validation films. The value is
-  1 where the attack carries the finding over that point; NaN for films that
-  are on its other side anyway, and where a finding has no operating point.
+  A film is called positive where its logit is at or above the operating point
+  of the validation films. The attack hides the finding on films that are called
+  and plants it on the others, holding the other findings. 'hidden' and
+  'planted' are 1 where it carries the finding over the operating point, 0 where
+  it does not, NaN on films of the other side and where a finding has no
+  operating point. Films: config.evaluate.measure_films.
   """
-  config, test = of.config, of.test
-  rows = of.films(config.evaluate.measure_films)
-  predict = make_predict(of.model, of.mesh)
-
+  del methods  # no map is taken
+  test, validation = subject.test, subject.splits['validation']
+  rows = subject.films(subject.config.evaluate.measure_films)
   threshold = metrics.operating_threshold(
-    predict_split(of, 'validation'), of.splits['validation'].label
+    predict_split(subject, 'validation'), validation.label
   )
-  before = predict_split(of, index=rows)
-  attack = _targeted_attack(of, predict, threshold)
+  before = predict_split(subject, index=rows)
+  attack = _targeted_attack(subject, threshold)
   after = np.full((len(FINDINGS), *before.shape), np.nan, np.float32)
   for k in np.flatnonzero(np.isfinite(threshold)):
-    after[k] = predict_split(of, index=rows, attack=attack(int(k)))
+    after[k] = predict_split(subject, index=rows, attack=attack(int(k)))
   return [
     measures.Measure(
       name,
       test.image_name[rows],
       test.patient[rows],
       value,
-      condition=_condition(of),
+      condition=_condition(subject),
       findings=FINDINGS,
     )
     for name, value in targeted_values(before, after, threshold).items()
@@ -103,7 +110,17 @@ def targeted_values(
   after: Float[np.ndarray, 'k n k'],
   threshold: Float[np.ndarray, ' k'],
 ) -> dict[str, Float[np.ndarray, 'n k']]:
-  """What attacks did; after[i] are the logits under that on finding i."""
+  """The measures of `targeted` from logits.
+
+  Args:
+    before: logits of the films as they are.
+    after: after[i] are the logits under the attack on finding i.
+    threshold: of each finding's logit; inf where no film is worth calling.
+
+  Returns:
+    'hidden' and 'planted', and with each the mean change, in logits, of the
+    other findings: 'hide_moves_others', 'plant_moves_others'.
+  """
   # float32 on both sides: a threshold is a film's own logit.
   threshold = threshold.astype(np.float32)
   called = before >= threshold
@@ -112,7 +129,7 @@ def targeted_values(
   moved = np.abs(after - before)
   others = moved.sum(2).T - np.diagonal(moved, axis1=0, axis2=2)
   others = others / max(before.shape[1] - 1, 1)
-  known = np.isfinite(threshold)  # inf: no film is worth calling
+  known = np.isfinite(threshold)
   values = {}
   for done, goal, films in (
     ('hidden', 'hide', known & called),
@@ -123,8 +140,11 @@ def targeted_values(
   return values
 
 
-def _targeted_attack(of, predict, threshold) -> Callable:
+def _targeted_attack(
+  subject: Subject, threshold: Float[np.ndarray, ' k']
+) -> Callable:
   """(finding) -> the attack on it, as predict_split takes one."""
+  predict = make_predict(subject.model, subject.mesh)
 
   def loss_fn(logits, target):
     hide, plant = (
@@ -135,10 +155,10 @@ def _targeted_attack(of, predict, threshold) -> Callable:
 
   # One program for every finding and both directions.
   attack = named_attacks.make(
-    of.config, of.model, 'pgd', loss_fn=loss_fn, keep_best=True
+    subject.config, subject.model, 'pgd', loss_fn=loss_fn, keep_best=True
   )
-  epsilon = jnp.float32(named_attacks.middle_epsilon(of.config) / 255)
-  key = jax.random.key(of.config.seed)
+  epsilon = jnp.float32(named_attacks.middle_epsilon(subject.config) / 255)
+  key = jax.random.key(subject.config.seed)
 
   def of_finding(finding):
     def on_target(variables, keys, image, label):
@@ -155,55 +175,60 @@ def _targeted_attack(of, predict, threshold) -> Callable:
   return of_finding
 
 
-def _condition(of: Subject) -> str:
-  label = named_attacks.label(of.config, 'pgd')
-  return f'{label} {named_attacks.middle_epsilon(of.config):g}'
+def _condition(subject: Subject) -> str:
+  """The attack and its epsilon, as the tables name them."""
+  label = named_attacks.label(subject.config, 'pgd')
+  return f'{label} {named_attacks.middle_epsilon(subject.config):g}'
 
 
 # Interpretability under attack.
 
 
-def under_attack(of: Subject) -> list[measures.Measure]:
-  """Boxes and maps of the boxed films, clean and attacked.
+def under_attack(
+  subject: Subject, methods: Sequence[str]
+) -> list[measures.Measure]:
+  """Boxes and maps of the boxed films, clean and attacked, by method.
 
-  The attack raises the film's whole loss, as in the sweep. Boxes are drawn by
-  the main rule of config.evaluate.rules.
+  The attack raises the film's whole loss, as in the sweep. 'box_iou' (of the
+  boxes that the main rule of config.evaluate.rules draws) and 'pointing' are
+  taken under both conditions; 'map_spearman' and 'map_ssim' say how alike the
+  two maps of a film are. A value stands where the film has a true box.
   """
-  films = data.boxed_films(of.test)
+  films = data.boxed_films(subject.test)
   if not len(films.row):
     return []
   film, finding = np.nonzero(overlap.has_box(films.truth))
-  shown = _maps_of_pairs(of, films, film, finding)
-  found = []
+  maps_of = _maps_of_pairs(subject, methods, films, film, finding)
+  rows = []
 
   def add(name, method, condition, of_pair):
     value = np.full(films.truth.shape[:2], np.nan)
     value[film, finding] = of_pair
-    found.append(
+    rows.append(
       measures.Measure(
         name, films.name, films.patient, value, method, condition, BOXED
       )
     )
 
-  for method, by_condition in shown.items():
+  for method, by_condition in maps_of.items():
     for condition, maps in by_condition.items():
-      scores = _scores(of, films, film, finding, maps)
-      for name, score in (('box_iou', 'iou'), ('pointing', 'pointing')):
-        add(name, method, condition, scores[score])
+      scores = _scores(subject, films, film, finding, maps)
+      add('box_iou', method, condition, scores['iou'])
+      add('pointing', method, condition, scores['pointing'])
     clean, attacked = by_condition.values()
     for name, value in similarity(clean, attacked).items():
-      add(name, method, _condition(of), value)
-  # One measure's rows together, whatever the method.
-  return sorted(found, key=lambda m: m.measure)
+      add(name, method, _condition(subject), value)
+  return rows
 
 
 def similarity(
   a: Float[np.ndarray, 'p h w'], b: Float[np.ndarray, 'p h w']
 ) -> dict[str, Float[np.ndarray, ' p']]:
-  """Of each pair of maps, neither of which depends on the maps' scale.
+  """How alike each pair of maps is; neither value depends on a map's scale.
 
-  SSIM is of maps divided by their largest magnitude, which keeps sign and zero,
-  and its range is that of the pair.
+  'map_spearman' is the correlation of their ranks. 'map_ssim' is of maps
+  divided by their largest magnitude, which keeps sign and zero, and its range
+  is that of the pair.
   """
 
   def scaled(maps):
@@ -219,46 +244,55 @@ def similarity(
   }
 
 
-def _maps_of_pairs(of, films, film, finding) -> dict[str, dict]:
-  """{method: {condition: maps 'p h w'}} of film[p] and finding[p]."""
-  config = of.config
+def _maps_of_pairs(
+  subject: Subject,
+  methods: Sequence[str],
+  films: data.BoxedFilms,
+  film: Int[np.ndarray, ' p'],
+  finding: Int[np.ndarray, ' p'],
+) -> dict[str, dict[str, Float[np.ndarray, 'p h w']]]:
+  """{method: {condition: the map of each film[i] and finding[i]}}."""
+  config = subject.config
   key = jax.random.key(config.seed)
   attack = by_index(
-    named_attacks.make(config, of.model, 'pgd'),
+    named_attacks.make(config, subject.model, 'pgd'),
     key,
     epsilon=jnp.float32(named_attacks.middle_epsilon(config) / 255),
   )
   size = config.data.image_size
-  conditions = 'clean', _condition(of)
+  conditions = 'clean', _condition(subject)
   maps_fns = {
-    method: heatmaps.make_maps(config, of.model, method)
-    for method in config.evaluate.methods
+    method: heatmaps.make_maps(config, subject.model, method)
+    for method in methods
   }
-  shown = {
+  result = {
     method: {
       condition: np.empty((len(film), size, size), np.float32)
       for condition in conditions
     }
     for method in maps_fns
   }
-  for place, mask, batch in of.batches(films.row, of.batch_size):
+  for part, batch in subject.batches(films.row):
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch['index'])
     clean = data.to_unit(batch['image'])
-    attacked = attack(of.variables, batch['index'], clean, batch['label'])
-    pair = np.flatnonzero(np.isin(film, place))
-    within = np.searchsorted(place, film[pair])
+    variables = subject.variables
+    attacked = attack(variables, batch['index'], clean, batch['label'])
+    pair = np.flatnonzero((film >= part.start) & (film < part.stop))
+    within = film[pair] - part.start
     for method, maps_fn in maps_fns.items():
       for condition, image in zip(conditions, (clean, attacked), strict=True):
-        maps = sharding.to_host(maps_fn(of.variables, keys, image))[mask]
-        shown[method][condition][pair] = maps[within, ..., finding[pair]]
-  return shown
+        maps = sharding.to_host(maps_fn(variables, keys, image))
+        result[method][condition][pair] = maps[within, ..., finding[pair]]
+  return result
 
 
-def _scores(of, films, film, finding, maps) -> dict[str, np.ndarray]:
-  """{'iou', 'pointing'} of each pair."""
+def _scores(
+  subject: Subject, films: data.BoxedFilms, film, finding, maps
+) -> dict[str, Float[np.ndarray, ' p']]:
+  """'iou' and 'pointing' of the map of each film[i] and finding[i]."""
   # Not an upper bound: it would be one of another map in every condition.
-  rule = thresholds.main_rule(of.config.evaluate.rules)
-  found = {name: np.full(len(film), np.nan) for name in ('iou', 'pointing')}
+  rule = thresholds.main_rule(subject.config.evaluate.rules)
+  scores = {name: np.full(len(film), np.nan) for name in ('iou', 'pointing')}
   for k in np.unique(finding):
     pair = np.flatnonzero(finding == k)
     rows = scoring.score_finding(
@@ -267,6 +301,6 @@ def _scores(of, films, film, finding, maps) -> dict[str, np.ndarray]:
       films.patient[film[pair]],
       rules=(rule,),
     )[rule]
-    for name, value in found.items():
+    for name, value in scores.items():
       value[pair] = [row[name] for row in rows]
-  return found
+  return scores

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from cxr import files
+from cxr import files, stored_rows
 from cxr.statistics import ratios
 
 _COLUMNS = (
@@ -184,15 +184,15 @@ def counts_of(m: Measure) -> list[dict]:
 
 
 def _aligned(first: Measure, other: Measure) -> Measure:
-  mine, order = np.argsort(first.image), np.argsort(other.image)
-  if (
-    not np.array_equal(first.image[mine], other.image[order])
-    or first.findings != other.findings
-  ):
+  """`other` in the order of `first`."""
+  order = stored_rows.matching_order([first.image], [other.image])
+  if order is None or first.findings != other.findings:
     raise ValueError(
       f'{first.measure} was measured on other films or findings in the runs; '
       'evaluate them again on one data folder.'
     )
-  place = np.empty(len(order), int)
-  place[mine] = order
-  return other._replace(value=other.value[place])
+  return other._replace(
+    image=other.image[order],
+    patient=other.patient[order],
+    value=other.value[order],
+  )

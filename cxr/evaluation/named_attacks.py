@@ -1,13 +1,10 @@
 """The attacks that config.evaluate names: made, labelled, audited."""
 
-import os
 from collections.abc import Callable
 
-import jax
-from absl import logging
 from ml_collections import ConfigDict
 
-from cxr import files, losses, sharding
+from cxr import losses, sharding
 from cxr.attacks import checks, pgd
 
 # Name in config.evaluate.attacks -> options of attacks.make_attack, its loss.
@@ -58,6 +55,17 @@ def _num_steps(config, name) -> int:
   return evaluate.queries if name == 'square' else evaluate.num_steps
 
 
+def settings(config: ConfigDict, name: str, num_steps: int | None = None):
+  """What decides an attack's result, beside the model, films and epsilon."""
+  return {
+    'attack': name,
+    'norm': config.evaluate.norm,
+    'num_steps': num_steps or _num_steps(config, name),
+    'restarts': config.evaluate.restarts,
+    'seed': config.seed,
+  }
+
+
 def middle_epsilon(config: ConfigDict) -> float:
   """The one of config.evaluate.epsilons that stands for all, in 1/255.
 
@@ -68,7 +76,7 @@ def middle_epsilon(config: ConfigDict) -> float:
 
 
 class Audit:
-  """What an attack really did, gathered batch by batch."""
+  """What an attack really did to its films, gathered batch by batch."""
 
   def __init__(self, epsilon: float, norm: str):
     self._options = {'epsilon': epsilon, 'norm': norm}
@@ -85,13 +93,6 @@ class Audit:
 
     return watched
 
-  def stored(self, path: str) -> dict:
-    """{'audit': all batches'}; that of the first time where it was stored."""
-    if self._batches and jax.process_index() == 0:
-      merged = {'audit': checks.merge_audits(self._batches)}
-      files.write_json(path, merged)
-    if not os.path.exists(path):
-      return {}
-    found = files.read_json(path)
-    logging.info(checks.told(found['audit']))
-    return found
+  def merged(self) -> dict:
+    """`checks.audit` of all films that were attacked."""
+    return checks.merge_audits(self._batches)

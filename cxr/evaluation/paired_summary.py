@@ -93,23 +93,16 @@ def _aligned_boxes(
   """`other` in the order of `first`; ValueError unless the truth is one."""
 
   def keys(rows):
-    return [rows.image, rows.finding, *np.nan_to_num(rows.truth, nan=-1.0).T]
+    truth = np.nan_to_num(rows.truth, nan=-1.0)
+    return [rows.image, rows.patient, rows.finding, *truth.T]
 
-  mine, order = np.lexsort(keys(first)), np.lexsort(keys(other))
-  same = len(mine) == len(order) and all(
-    np.array_equal(a[mine], b[order])
-    for a, b in zip(
-      [*keys(first), first.patient], [*keys(other), other.patient], strict=True
-    )
-  )
-  if not same:
+  order = stored_rows.matching_order(keys(first), keys(other))
+  if order is None:
     raise ValueError(
       f'{what} were scored against other true boxes; evaluate them again on '
       'one data folder.'
     )
-  place = np.empty(len(order), int)
-  place[mine] = order
-  return other.rows(place)
+  return other.rows(order)
 
 
 def _compare_boxes(
@@ -127,9 +120,8 @@ def _compare_localization(workdirs, **options) -> dict:
     {
       (method, rule): rows
       for method, rule, rows in box_figures.methods_and_rules(
-        box_figures.of_split(
-          stored_rows.read_boxes(os.path.join(w, 'boxes.csv')),
-          summary.MAIN_SPLIT,
+        stored_rows.read_boxes(os.path.join(w, 'boxes.csv')).where(
+          split=summary.MAIN_SPLIT
         )
       )
     }

@@ -196,7 +196,7 @@ def sample(workdir: str, **options) -> dict[tuple[str, ...], Sampled]:
         counts,
       )
   boxes = stored_rows.read_boxes(os.path.join(workdir, 'boxes.csv'))
-  boxes = box_figures.of_split(boxes, summary.MAIN_SPLIT)
+  boxes = boxes.where(split=summary.MAIN_SPLIT)
   for method, rule, rows in box_figures.methods_and_rules(boxes):
     of_rows = box_figures.ratios_of(rows)
     values, samples = ratios.sample(of_rows, rows.patient, **options)

@@ -157,16 +157,14 @@ def aligned(
   Raises:
     ValueError: they are not the same films with the same labels.
   """
-  order, mine = np.argsort(other.image), np.argsort(first.image)
-  if not np.array_equal(first.image[mine], other.image[order]):
+  order = stored_rows.matching_order([first.image], [other.image])
+  if order is None:
     shared = len(np.intersect1d(first.image, other.image))
     raise ValueError(
       f'{what} share {shared} of {len(first.image)} and {len(other.image)} '
       'films; only results on the same films can be compared.'
     )
-  place = np.empty(len(order), int)
-  place[mine] = order
-  other = _subset(other, place)
+  other = _subset(other, order)
   if not (
     np.array_equal(first.label, other.label, equal_nan=True)
     and np.array_equal(first.patient, other.patient)
@@ -221,7 +219,7 @@ def calibration_figures(
   label = np.where(known, block.label, 0.0).astype(np.float64)
   has_point = ~np.isnan(fitted['threshold'])
   called = calibration.called(block.logit, fitted)
-  of = lambda mask: (mask & known & has_point).astype(np.float64)
+  share = lambda mask: (mask & known & has_point).astype(np.float64)
 
   def figures(parts):
     return _ratio_figures(block, parts, findings, **options)
@@ -242,9 +240,9 @@ def calibration_figures(
     )
   result['operating_point'] = figures(
     {
-      'sensitivity': (of(called & (label == 1)), of(label == 1)),
-      'specificity': (of(~called & (label == 0)), of(label == 0)),
-      'called': (of(called), of(known)),
+      'sensitivity': (share(called & (label == 1)), share(label == 1)),
+      'specificity': (share(~called & (label == 0)), share(label == 0)),
+      'called': (share(called), share(known)),
     }
   )
   return result
@@ -322,7 +320,7 @@ def summarize(
   findings, blocks = stored_rows.read_predictions(
     os.path.join(workdir, 'predictions.csv')
   )
-  rows = stored_rows.read_boxes(os.path.join(workdir, 'boxes.csv'))
+  boxes = stored_rows.read_boxes(os.path.join(workdir, 'boxes.csv'))
   classification, robustness = {}, []
   for condition, block in blocks.items():
     figures = ranking_figures(block, findings=findings, **options)
@@ -370,7 +368,7 @@ def summarize(
       if test is not None and stored_rows.Condition(split) in blocks
     },
     'localization': box_figures.figures(
-      box_figures.of_split(rows, MAIN_SPLIT), **options
+      boxes.where(split=MAIN_SPLIT), **options
     ),
     'measures': measures.figures(
       measures.read(os.path.join(workdir, 'measures.csv')), **options

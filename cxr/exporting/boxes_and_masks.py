@@ -1,16 +1,16 @@
 """Maps and boxes of an evaluation as files of other tools.
 
 All of them are of the boxed test films and, where a rule is needed, of
-`localization.main_rule`. Boxes are in pixels of the data set's own box list.
+`thresholds.main_rule`. Boxes are in pixels of the data set's own box list.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Float
 
-from cxr import data
+from cxr import data, stored_rows
 from cxr.exporting import chexlocalize, coco
 from cxr.localization import overlap, regions, thresholds
 from input_pipeline.findings import BOXED, FINDINGS
@@ -69,38 +69,38 @@ def write_chexlocalize(
 def write_coco(
   folder: str,
   films: data.BoxedFilms,
-  rows: Sequence[Mapping],
+  boxes: stored_rows.Boxes,
   logits: Float[np.ndarray, 'n k'],
-  *,
-  rule: str,
 ) -> None:
-  """coco-truth.json, and coco-<method>.json of the rows under the rule.
+  """Writes coco-truth.json, and coco-<method>.json of each method's boxes.
 
   Args:
     folder: to write into.
     films: the boxed films.
-    rows: of boxes.csv.
+    boxes: rows of boxes.csv under one rule.
     logits: of the split's films; a predicted box's score is the probability of
       its finding on its film.
-    rule: whose boxes.
   """
   images = {str(name): (BOX_UNITS, BOX_UNITS) for name in films.name}
   row_of = dict(zip(images, films.row.tolist(), strict=True))
-  chosen = [row for row in rows if row['rule'] == rule]
 
   def true_boxes() -> Iterator[tuple]:
     for i, k in zip(*np.nonzero(overlap.has_box(films.truth)), strict=True):
       yield str(films.name[i]), BOXED[k], films.truth[i, k]
 
   def predicted(method) -> Iterator[tuple]:
-    for row in chosen:
-      if row['method'] == method:
-        name, finding = row['image'], row['finding']
-        logit = logits[row_of[name], FINDINGS.index(finding)]
-        for box in row['boxes']:
-          yield name, finding, box, 1 / (1 + np.exp(-logit))
+    rows = boxes.where(method=method)
+    for name, finding, of_row in zip(
+      rows.image.tolist(),
+      rows.finding.tolist(),
+      rows.boxes_of_rows(),
+      strict=True,
+    ):
+      logit = logits[row_of[name], FINDINGS.index(finding)]
+      for box in of_row:
+        yield name, finding, box, 1 / (1 + np.exp(-logit))
 
   path = lambda of: os.path.join(folder, f'coco-{of}.json')
   coco.write_coco(path('truth'), images, true_boxes(), BOXED)
-  for method in dict.fromkeys(row['method'] for row in chosen):
+  for method in dict.fromkeys(boxes.method.tolist()):
     coco.write_coco(path(method), images, predicted(method), BOXED)

@@ -4,14 +4,12 @@ A case is a film with a finding: {'name', 'image', 'finding', 'kind',
 'probability', 'truth', 'maps', 'boxes'}, as in gallery.py.
 """
 
-import csv
-import json
 import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cxr import files
+from cxr import stored_rows
 
 
 def read(workdir: str, rule: str) -> list[dict]:
@@ -51,20 +49,20 @@ def read(workdir: str, rule: str) -> list[dict]:
 
 def _boxes(workdir, rule, wanted):
   """(image, finding, method) -> predicted boxes, of the wanted films alone."""
-  path, boxes = os.path.join(workdir, 'boxes.csv'), {}
+  path = os.path.join(workdir, 'boxes.csv')
   if not os.path.exists(path):
-    return boxes
-  # A speckled map has thousands of boxes in one cell.
-  csv.field_size_limit(2**31 - 1)
-  with open(path, newline='', encoding='utf-8') as file:
-    for row in csv.DictReader(file):
-      image, finding, method, row_rule = (
-        files.unescape_cell(row[key])
-        for key in ('image', 'finding', 'method', 'rule')
-      )
-      if row_rule == rule and (image, finding) in wanted:
-        boxes[image, finding, method] = json.loads(row['boxes'] or '[]')
-  return boxes
+    return {}
+  boxes = stored_rows.read_boxes(path).where(rule=rule)
+  shown = np.isin(boxes.image, [image for image, _ in wanted])
+  boxes = boxes.rows(np.flatnonzero(shown))
+  keys = zip(boxes.image.tolist(), boxes.finding.tolist(), strict=True)
+  return {
+    (*key, method): predicted.tolist()
+    for key, method, predicted in zip(
+      keys, boxes.method.tolist(), boxes.boxes_of_rows(), strict=True
+    )
+    if key in wanted
+  }
 
 
 def shared(by_run: Mapping[str, Sequence[Mapping]]) -> list[dict]:

@@ -11,7 +11,7 @@ from jax import numpy as jnp
 from configs import default
 from cxr import heatmaps, sharding
 from cxr.attribution import by_name, sanity
-from cxr.evaluation import measure_maps, measures
+from cxr.evaluation import film_measures, measure_maps, measures
 from cxr.inference import Subject
 from cxr.models import resnet
 from input_pipeline import pipeline
@@ -62,11 +62,11 @@ def labels(*findings):
   return label
 
 
-def subject(kernel, splits=None, *, methods=('gradient',), mesh=1, **options):
+def make_subject(kernel, splits=None, *, mesh=1, **options):
   """`kernel` 'h w 14' of the linear model."""
   config = default.get_config('smoke')
   config.data.image_size = SIZE
-  config.evaluate.methods = methods
+  config.evaluate.methods = options.pop('methods', ('gradient',))
   config.evaluate.batch_size = 4
   config.evaluate.update(options)
   mesh = sharding.make_mesh(mesh)
@@ -87,6 +87,13 @@ def weights(scale=0.01):
   return scale * RNG.normal(size=(SIZE, SIZE, len(FINDINGS)))
 
 
+def taken(name, subject):
+  """The measures of all methods and controls, as in an evaluation."""
+  kind = film_measures.MEASURES[name]
+  methods = subject.config.evaluate.methods
+  return kind.compute(subject, (*kind.before, *methods, *kind.after))
+
+
 def by_key(found):
   assert len({m.key for m in found}) == len(found)
   return {m.key: m.value for m in found}
@@ -96,7 +103,7 @@ def by_key(found):
 
 
 def test_one_map_for_every_film_is_the_same_map_and_a_warning():
-  found = measure_maps.whole_maps(subject(weights()))
+  found = taken('maps', make_subject(weights()))
   assert found[1].image.tolist() == [f'{i:03d}.png' for i in range(N)]
   np.testing.assert_allclose(
     by_key(found)['sameness', 'gradient', ''], np.ones((N, len(BOXED)))
@@ -114,7 +121,7 @@ def test_share_outside_the_body():
   kernel[10:20, 10:20] = -2  # in the body
   kernel[:2, :5, 0] = 30  # in the air
   kernel[:, :, 1] = 0
-  found = by_key(measure_maps.whole_maps(subject(kernel)))
+  found = by_key(taken('maps', make_subject(kernel)))
   value = found['outside_body', 'gradient', '']
   np.testing.assert_allclose(value[:, 0], 0.6)
   assert np.isnan(value[:, 1]).all()
@@ -126,7 +133,7 @@ def test_share_outside_the_body():
 def test_the_same_on_several_devices_and_in_other_batches():
   kernel, splits = weights(), {'test': split('test', films(), labels(*[0] * N))}
   one, four = (
-    by_key(measure_maps.whole_maps(subject(kernel, splits, **options)))
+    by_key(taken('maps', make_subject(kernel, splits, **options)))
     for options in ({'mesh': 1, 'batch_size': 5}, {'mesh': 4})
   )
   for key, value in one.items():
@@ -141,13 +148,13 @@ def test_completeness_gap_of_integrated_gradients(steps, complete):
       logits = nn.Dense(len(FINDINGS), name='fc')(x.reshape(len(x), -1))
       return logits**4, {'features': x}
 
-  of = subject(
+  subject = make_subject(
     weights(),
     methods=('integrated_gradients',),
     integration_steps=steps,
     measure_films=2,
   )
-  found = measure_maps.whole_maps(of._replace(model=Square()))
+  found = taken('maps', subject._replace(model=Square()))
   gap = by_key(found)['completeness_gap', 'integrated_gradients', '']
   assert gap.shape == (2, 1)
   # One step of Gauss-Legendre: 4 (1/2)^3 = 1/2 of the change.
@@ -186,33 +193,33 @@ def test_the_config_bounds_every_method(method):
 
 
 def test_a_map_that_ignores_the_film_is_stable():
-  (found,) = measure_maps.stability(subject(weights(), sanity_films=3))
+  (found,) = taken('stability', make_subject(weights(), sanity_films=3))
   assert found.key == ('stability', 'gradient', '')
   np.testing.assert_allclose(found.value, np.ones((3, len(BOXED))))
 
 
 def test_shuffled_weights_leave_nothing_of_the_map():
-  of = subject(weights(), sanity_films=3)
-  (found,) = measure_maps.randomisation(of)
+  subject = make_subject(weights(), sanity_films=3)
+  (found,) = taken('randomisation', subject)
   assert found.key == ('randomisation', 'gradient', 'fc')
   assert found.value.shape == (3, len(BOXED))
   assert np.abs(found.value).max() < 0.1
 
 
 def test_insertion_and_deletion_are_those_of_each_film_with_its_finding():
-  of = subject(
+  subject = make_subject(
     weights(0.05), {'test': split('test', films(), labels(*[2] * N))}
   )
-  of.config.evaluate.sanity_films = 16  # two of each finding
-  of.config.evaluate.smooth = 0.0
-  found = by_key(measure_maps.faithfulness(of))
+  subject.config.evaluate.sanity_films = 16  # two of each finding
+  subject.config.evaluate.smooth = 0.0
+  found = by_key(taken('faithfulness', subject))
   assert found.keys() == {
     (name, method, '')
     for name in ('insertion', 'deletion')
     for method in ('gradient', 'random')
   }
-  image = np.float32(of.test.image[[0, N - 1]]) / 255
-  kernel = of.variables['params']['fc']['kernel'][:, 2]
+  image = np.float32(subject.test.image[[0, N - 1]]) / 255
+  kernel = subject.variables['params']['fc']['kernel'][:, 2]
   for name, curve in (
     ('insertion', sanity.insertion),
     ('deletion', sanity.deletion),
@@ -233,12 +240,12 @@ def test_insertion_and_deletion_are_those_of_each_film_with_its_finding():
 def test_spread_takes_an_equal_share_of_each_finding():
   wanted = np.zeros((20, 3), bool)
   wanted[:, 0] = wanted[4, 1] = True
-  row, column = measure_maps._spread(wanted, 9)
+  row, column = measure_maps.spread(wanted, 9)
   assert column.tolist() == [0, 0, 0, 1]
   assert row.tolist() == [0, 10, 19, 4]
-  row, column = measure_maps._spread(wanted, 0)
+  row, column = measure_maps.spread(wanted, 0)
   assert np.bincount(column).tolist() == [20, 1]
-  assert not len(measure_maps._spread(wanted[:0], 9)[0])
+  assert not len(measure_maps.spread(wanted[:0], 9)[0])
 
 
 # Causes.
@@ -274,7 +281,7 @@ def caused():
 
 def test_effects_of_known_causes(caused):
   kernel = weights()
-  found = by_key(measure_maps.causes(subject(kernel, caused.splits)))
+  found = by_key(taken('causes', make_subject(kernel, caused.splits)))
   finding = [0, 1, 1, 12]
   effects = {}
   for cause, added in (('lesion', caused.lesion), ('shortcut', caused.grating)):
@@ -305,7 +312,7 @@ def test_maps_on_the_lesion_and_on_the_shortcut(caused):
   kernel[..., 0] = 3 * draw.grating(FINDINGS[0], SIZE, phase=0.3)
   kernel[..., 1] = 0
   kernel[5:15, 20:30, 1], kernel[0, 0, 1] = 1, 25
-  found = by_key(measure_maps.causes(subject(kernel, caused.splits)))
+  found = by_key(taken('causes', make_subject(kernel, caused.splits)))
   on_lesion = found['on_lesion', 'gradient', '']
   np.testing.assert_allclose(on_lesion[1:, 1], 0.8)
   area = found['on_lesion', 'uniform', '']
@@ -317,11 +324,11 @@ def test_maps_on_the_lesion_and_on_the_shortcut(caused):
 
 def test_films_of_unknown_causes_have_none(caused):
   test = caused.splits['test']
-  assert measure_maps.causes(subject(weights(), {'test': test})) == []
+  assert taken('causes', make_subject(weights(), {'test': test})) == []
   nothing = test._replace(label=np.zeros_like(test.label))
   splits = caused.splits | {'test': nothing}
-  assert measure_maps.causes(subject(weights(), splits)) == []
-  assert measure_maps.faithfulness(subject(weights(), splits)) == []
+  assert taken('causes', make_subject(weights(), splits)) == []
+  assert taken('faithfulness', make_subject(weights(), splits)) == []
 
 
 # Maps that are none.
@@ -329,21 +336,15 @@ def test_films_of_unknown_causes_have_none(caused):
 
 @pytest.mark.parametrize('fill', [0.0, np.nan])
 def test_broken_maps_have_defined_measures(caused, fill, tmp_path):
-  of = subject(
+  subject = make_subject(
     np.full((SIZE, SIZE, len(FINDINGS)), fill),
     caused.splits,
     sanity_films=8,
     measure_films=8,
   )
   found = []
-  for measure in (
-    measure_maps.whole_maps,
-    measure_maps.stability,
-    measure_maps.randomisation,
-    measure_maps.faithfulness,
-    measure_maps.causes,
-  ):
-    found += measure(of)
+  for name in ('maps', 'stability', 'randomisation', 'faithfulness', 'causes'):
+    found += taken(name, subject)
   value = by_key(found)
   # Constant maps are one and the same; of NaN nothing is known.
   one = np.nan if np.isnan(fill) else 1.0

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from cxr import data
+from cxr import data, stored_rows
 from cxr.evaluation import localize
 from cxr.exporting import boxes_and_masks, chexlocalize, coco
-from cxr.localization import overlap
+from cxr.localization import overlap, scoring
 from input_pipeline.findings import BOXED, FINDINGS
 
 SIZE = 16
@@ -36,11 +36,13 @@ def maps():
 
 
 def rows(films, maps, rule):
-  by_finding = [
-    localize.score(maps[..., k], films.truth[:, k], films.patient, [rule])
-    for k in range(len(BOXED))
-  ]
-  return localize.rows_of(films, 'cam', by_finding)
+  """The scored boxes of all findings, as an evaluation stores them."""
+  return stored_rows.concatenate_boxes(
+    [
+      localize.score(maps[..., k], films, k, 'cam', [rule])
+      for k in range(len(BOXED))
+    ]
+  )
 
 
 @pytest.mark.parametrize('rule', ['wang', 'otsu', 'tuned'])
@@ -59,7 +61,8 @@ def test_chexlocalize_scores_the_files_as_we_score_the_maps(
   ious = chexlocalize.read_results(str(tmp_path / 'chexlocalize-cam-iou.csv'))
   assert hits[:2] == ious[:2] == (films.name.tolist(), list(BOXED))
   for k, finding in enumerate(BOXED):
-    ours = [r for r in rows(films, maps, rule) if r['finding'] == finding]
+    ours = rows(films, maps, rule).where(finding=finding).score.T
+    ours = dict(zip(scoring.SCORES, ours, strict=True))
     theirs = np.array(
       [
         (truth[n][finding] & masks[n][finding]).sum()
@@ -69,21 +72,20 @@ def test_chexlocalize_scores_the_files_as_we_score_the_maps(
         for n in films.name
       ]
     )
-    np.testing.assert_allclose(theirs, [r['mask_iou'] for r in ours])
+    np.testing.assert_allclose(theirs, ours['mask_iou'])
     np.testing.assert_allclose(ious[2][:, k], theirs)
-    pointing = np.array([r['pointing'] for r in ours])
     # A constant map's peak is anywhere: theirs is its first pixel.
     peaked = [i for i in range(N) if (i, k) != (1, 0)]
-    np.testing.assert_array_equal(hits[2][peaked, k], pointing[peaked])
+    np.testing.assert_array_equal(hits[2][peaked, k], ours['pointing'][peaked])
   assert not masks['1.png']['Atelectasis'].any()
 
 
 def test_coco_files_hold_the_true_and_the_predicted_boxes(
   films, maps, tmp_path
 ):
-  every = rows(films, maps, 'wang') + rows(films, maps, 'otsu')
+  chosen = rows(films, maps, 'otsu')
   logits = np.random.default_rng(2).normal(size=(N + 3, len(FINDINGS)))
-  boxes_and_masks.write_coco(tmp_path, films, every, logits, rule='otsu')
+  boxes_and_masks.write_coco(tmp_path, films, chosen, logits)
   images, boxes = coco.read_coco(str(tmp_path / 'coco-truth.json'))
   assert images == dict.fromkeys(films.name.tolist(), (1024, 1024))
   assert len(boxes) == overlap.has_box(films.truth).sum()
@@ -91,10 +93,9 @@ def test_coco_files_hold_the_true_and_the_predicted_boxes(
     place = films.name.tolist().index(name), BOXED.index(finding)
     np.testing.assert_allclose(box, films.truth[place])
   _, boxes = coco.read_coco(str(tmp_path / 'coco-cam.json'))
-  chosen = [r for r in every if r['rule'] == 'otsu']
-  assert len(boxes) == sum(len(r['boxes']) for r in chosen)
+  assert len(boxes) == chosen.count.sum()
   name, finding, box, score = boxes[0]
-  np.testing.assert_allclose(box, chosen[0]['boxes'][0])
+  np.testing.assert_allclose(box, chosen.box[0])
   logit = logits[films.row[int(name[0])], FINDINGS.index(finding)]
   assert score == pytest.approx(1 / (1 + np.exp(-logit)))
   annotation = json.loads((tmp_path / 'coco-cam.json').read_text())

@@ -1,0 +1,99 @@
+"""The films that the report shows with their maps: chosen by rule, not by hand.
+
+Written as examples.npz, which the pages draw their gallery from.
+"""
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from cxr import data, heatmaps, sharding, stored_rows
+from cxr.evaluation.parts import write_arrays
+from cxr.inference import Subject
+from cxr.localization import overlap, scoring, thresholds
+from input_pipeline.findings import BOXED, FINDINGS
+
+KINDS = ('best', 'median', 'worst', 'typical')
+
+
+def write_examples(
+  path: str,
+  subject: Subject,
+  boxes: stored_rows.Boxes,
+  logits: Float[np.ndarray, 'n k'],
+) -> None:
+  """examples.npz: films, true boxes, probabilities and maps by every method.
+
+  Args:
+    path: of the file.
+    subject: whose test films are shown.
+    boxes: the rows of boxes.csv; they say which films are best and worst.
+    logits: of all test films.
+  """
+  config, test = subject.config, subject.test
+  films = data.boxed_films(test)
+  if not len(films.row):
+    return
+  chosen = choose_examples(films, _main_ious(subject, films, boxes))
+  film, finding = np.array([c[:2] for c in chosen], np.int64).T
+  shown, index = np.unique(film, return_inverse=True)
+  arrays = {
+    'image': test.image[films.row[film]][..., 0],
+    'name': films.name[film].astype(str),
+    'finding': np.array(BOXED)[finding],
+    'kind': np.array([kind for _, _, kind in chosen]),
+    'probability': 1 / (1 + np.exp(-logits[films.row[film], finding])),
+    'truth': films.truth[film, finding],
+  }
+  for method in config.evaluate.methods:
+    maps = heatmaps.compute_maps(
+      subject,
+      heatmaps.make_maps(config, subject.model, method),
+      films.row[shown],
+      batch_size=sharding.round_up(subject.mesh, min(32, subject.batch_size)),
+    )
+    arrays[f'map_{method}'] = maps[index, ..., finding]
+  if jax.process_index() == 0:
+    write_arrays(path, arrays)
+
+
+def _main_ious(
+  subject: Subject, films: data.BoxedFilms, boxes: stored_rows.Boxes
+) -> Float[np.ndarray, 'n k']:
+  """IoU by film and finding, of the first method under the main rule."""
+  evaluate = subject.config.evaluate
+  rows = boxes.where(
+    method=evaluate.methods[0], rule=thresholds.main_rule(evaluate.rules)
+  )
+  film = {name: i for i, name in enumerate(films.name.tolist())}
+  ious = np.full(films.truth.shape[:2], np.nan)
+  row = [film[name] for name in rows.image.tolist()]
+  column = [FINDINGS.index(name) for name in rows.finding.tolist()]
+  ious[row, column] = rows.score[:, scoring.SCORES.index('iou')]
+  return ious
+
+
+def choose_examples(
+  films: data.BoxedFilms, ious: Float[np.ndarray, 'n 8']
+) -> list[tuple[int, int, str]]:
+  """(film, finding, kind) by rule, none by hand.
+
+  best, median, worst: by the IoU of this run's first method. typical: the film
+  whose true box has the finding's median area, so the same in every run.
+  """
+  chosen = []
+  for finding in range(len(BOXED)):
+    boxed = np.flatnonzero(overlap.has_box(films.truth[:, finding]))
+    if not len(boxed):
+      continue
+    area = overlap.area(films.truth[boxed, finding])
+    # Ties go by name, so that the choice does not hang on the order of films.
+    by_iou = boxed[np.lexsort((films.name[boxed], ious[boxed, finding]))]
+    by_area = boxed[np.lexsort((films.name[boxed], area))]
+    middle = len(boxed) // 2
+    films_of_kind = by_iou[-1], by_iou[middle], by_iou[0], by_area[middle]
+    chosen += [
+      (int(film), finding, kind)
+      for film, kind in zip(films_of_kind, KINDS, strict=True)
+    ]
+  return chosen

@@ -1,0 +1,170 @@
+"""On phantoms: what causes a finding's logit, and what its maps point at.
+
+The test films exist again without the shortcut and without the lesions
+(data.COUNTERFACTUALS), so that the effect of either on the network is known.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from absl import logging
+from jaxtyping import Float, Int
+
+from cxr import data
+from cxr.attribution import sanity
+from cxr.evaluation import measure_maps
+from cxr.evaluation.measures import Measure
+from cxr.inference import Subject
+from input_pipeline.findings import BOXED, FINDINGS
+from input_pipeline.phantom import draw
+
+# Maps in score per pixel, which a grating or a difference can be compared with.
+PER_PIXEL = ('gradient', 'smooth_grad')
+
+
+def causes(subject: Subject, methods: Sequence[str]) -> list[Measure]:
+  """What moves a finding's logit, and what the methods' maps point at.
+
+  Of each finding the films are used that have it alone and show both its
+  causes, so that what differs is one lesion, or one grating:
+
+  effect: logit(film) - logit(film without the cause), in logits; the causal
+    effect itself, as both films are there (as in BAM, Yang and Kim 2019).
+  lesion_share: |effect of the lesion| over the sum of both causes' sizes. By a
+    method whose maps are per pixel: the same of <map, what the cause adds to
+    the film>, which is the effect to first order.
+  on_lesion: share of |map| on the pixels that the lesion changes; of the
+    uniform map, the share of the film that they are.
+  on_shortcut: share of a per-pixel map's energy at the frequency of the
+    finding's grating, in any phase; white noise has 2 / pixels of it there.
+
+  The method '' stands for what is measured of the network itself. Films of
+  unknown causes give no measure.
+  """
+  if not set(data.COUNTERFACTUALS) <= subject.splits.keys():
+    logging.info('These films have no known causes: none is measured.')
+    return []
+  rows, finding = _single_causes(subject)
+  if not len(rows):
+    return []
+  image = measure_maps.images(subject, rows)
+  without = {
+    'lesion': measure_maps.images(subject, rows, 'test_without_lesions'),
+    'shortcut': measure_maps.images(subject, rows, 'test_without_shortcut'),
+  }
+  measured = []
+  if '' in methods:
+    measured += _effects(subject, rows, finding, image, without)
+  films, _ = measure_maps.spread(
+    finding[:, None] == np.arange(len(BOXED)),
+    subject.config.evaluate.measure_films,
+  )
+  on_maps = [method for method in methods if method]
+  if not len(films) or not on_maps:
+    return measured
+  return measured + _maps_on_causes(
+    subject,
+    on_maps,
+    rows[films],
+    finding[films],
+    {cause: image[films] - other[films] for cause, other in without.items()},
+  )
+
+
+def _single_causes(
+  subject: Subject,
+) -> tuple[Int[np.ndarray, ' n'], Int[np.ndarray, ' n']]:
+  """(row, finding) of the test films with one finding and both its causes."""
+  label = subject.test.label
+  rows = np.flatnonzero((label == 1).sum(1) == 1)
+  changed = np.ones(len(rows), bool)
+  for name in data.COUNTERFACTUALS:
+    other = subject.splits[name].image[rows]
+    changed &= (subject.test.image[rows] != other).any((1, 2, 3))
+  rows = rows[changed]
+  return rows, (label[rows] == 1).argmax(1)
+
+
+def _effects(
+  subject: Subject,
+  rows: Int[np.ndarray, ' n'],
+  finding: Int[np.ndarray, ' n'],
+  image: Float[np.ndarray, 'n h w 1'],
+  without: Mapping[str, Float[np.ndarray, 'n h w 1']],
+) -> list[Measure]:
+  """Effects on the network; `without`: cause -> the films without it."""
+  logits = measure_maps.make_logits_fn(subject, rows)
+  own = np.arange(len(rows)), finding
+  scores = logits(image)[own]
+  effects = {
+    cause: scores - logits(other)[own] for cause, other in without.items()
+  }
+
+  def measure(name, value, condition=''):
+    by_finding = np.full((len(rows), len(FINDINGS)), np.nan)
+    by_finding[own] = value
+    return measure_maps.make_measure(
+      subject, name, rows, by_finding, condition=condition, findings=FINDINGS
+    )
+
+  return [
+    *(measure('effect', effect, cause) for cause, effect in effects.items()),
+    measure('lesion_share', _first_share(*effects.values())),
+  ]
+
+
+def _maps_on_causes(
+  subject: Subject,
+  methods: Sequence[str],
+  rows: Int[np.ndarray, ' n'],
+  finding: Int[np.ndarray, ' n'],
+  difference: Mapping[str, Float[np.ndarray, 'n h w 1']],
+) -> list[Measure]:
+  """Shares of the maps; `difference`: cause -> what it adds to the film."""
+  lesion = (difference['lesion'] != 0)[..., 0]
+  image = measure_maps.images(subject, rows)
+  size = image.shape[1]
+  gratings = {
+    k: np.stack(
+      [draw.grating(FINDINGS[k], size, phase=p) for p in (0.0, np.pi / 2)]
+    )
+    for k in set(finding.tolist())
+  }
+  measured = []
+
+  def add(name, value, method):
+    by_finding = np.full((len(rows), len(BOXED)), np.nan)
+    by_finding[np.arange(len(rows)), finding] = value
+    measured.append(
+      measure_maps.make_measure(subject, name, rows, by_finding, method=method)
+    )
+
+  for method in methods:
+    if method == measure_maps.UNIFORM:
+      maps = np.ones(lesion.shape)
+    else:
+      map_fn = measure_maps.make_map_fn(subject, method, rows)
+      maps = map_fn(subject.variables, image)
+      maps = maps[np.arange(len(rows)), ..., finding]
+    add('on_lesion', 1 - sanity.share_outside(maps, lesion), method)
+    if method not in PER_PIXEL:
+      continue
+    on_shortcut = [
+      sanity.share_in_span(one[None], gratings[k])[0]
+      for one, k in zip(maps, finding.tolist(), strict=True)
+    ]
+    add('on_shortcut', on_shortcut, method)
+    first_order = [
+      sanity.cause_attribution(maps, difference[cause])
+      for cause in ('lesion', 'shortcut')
+    ]
+    add('lesion_share', _first_share(*first_order), method)
+  return measured
+
+
+def _first_share(
+  first: Float[np.ndarray, ' n'], second: Float[np.ndarray, ' n']
+) -> Float[np.ndarray, ' n']:
+  """|first| over |first| + |second|."""
+  first, second = np.abs(first), np.abs(second)
+  return measure_maps.share(first, first + second)

@@ -1,0 +1,112 @@
+"""Parts of an evaluation that are kept, each under what it was made from.
+
+An evaluation is many parts: the logits of a split, the logits under one attack,
+the boxes of one method, a measure. Each is stored as soon as it is computed, so
+that an interrupted evaluation goes on, and one that asks for one attack or
+method more computes that alone. The name of a part's file holds a hash of
+everything that moves its values: the weights, the films, the settings.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import numpy as np
+
+from cxr import files
+from cxr.inference import Subject
+
+# Fields of config.model that change no output of given weights.
+_FREE_MODEL_FIELDS = ('init_from', 'remat')
+
+
+class Parts:
+  """The stored parts of one run: <workdir>/evaluation/parts."""
+
+  def __init__(self, workdir: str, subject: Subject):
+    self._folder = os.path.join(workdir, 'evaluation')
+    self._model = {
+      name: value
+      for name, value in subject.config.model.to_dict().items()
+      if name not in _FREE_MODEL_FIELDS
+    }
+    self.weights = hash_weights(subject.variables)
+    self._films = {name: s.content for name, s in subject.splits.items()}
+    os.makedirs(os.path.join(self._folder, 'parts'), exist_ok=True)
+
+  def path(
+    self,
+    name: str,
+    settings: Mapping,
+    *,
+    splits: Sequence[str] = ('test',),
+    trained: bool = True,
+  ) -> str:
+    """The file of a part.
+
+    Args:
+      name: of the part, with the file's ending.
+      settings: whatever moves its values, but for the model and the films.
+      splits: whose films it is made from.
+      trained: whether it is made from the trained weights.
+    """
+    stem, ending = os.path.splitext(name)
+    key = self._key(settings, splits, trained)
+    return os.path.join(self._folder, 'parts', f'{stem}-{key}{ending}')
+
+  def export_folder(self, settings: Mapping) -> str:
+    """The folder for files of other tools, made from the test films' maps."""
+    key = self._key(settings, ('test',), True)
+    folder = os.path.join(self._folder, key)
+    os.makedirs(folder, exist_ok=True)
+    return folder
+
+  def _key(self, settings, splits, trained) -> str:
+    made_from = {
+      'settings': settings,
+      'films': {name: self._films.get(name) for name in splits},
+      'model': self._model,
+    }
+    if trained:
+      made_from['weights'] = self.weights
+    text = json.dumps(made_from, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def stored(path: str, compute: Callable, write: Callable, read: Callable):
+  """read(path), after write(path, compute()) where there is no such file.
+
+  All processes compute, the first alone writes; where the others would read a
+  file that may not be whole yet, they take what they computed.
+  """
+  if not os.path.exists(path):
+    value = compute()
+    if jax.process_index():
+      return value
+    write(path, value)
+  return read(path)
+
+
+def write_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
+  """Writes arrays as an .npz file that is there whole or not at all."""
+  with files.replacing(path, '.npz') as temporary:
+    np.savez_compressed(temporary, **arrays)
+
+
+def read_arrays(path: str) -> dict[str, np.ndarray]:
+  with np.load(path, allow_pickle=False) as stored_arrays:
+    return dict(stored_arrays)
+
+
+def hash_weights(variables) -> str:
+  """SHA-256 of all arrays of a model and their names."""
+  digest = hashlib.sha256()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+    array = np.asarray(leaf)
+    digest.update(
+      f'{jax.tree_util.keystr(path)} {array.dtype} {array.shape}'.encode()
+    )
+    digest.update(array.tobytes())
+  return digest.hexdigest()
