@@ -56,7 +56,7 @@ def localize(
   grids = heatmaps.map_sizes(subject)
   rules = subject.config.evaluate.rules
   # They score maps while the device makes the next ones.
-  with workers.pool(os.cpu_count() or 1) as executor:
+  with workers.pool() as executor:
     scored = []
     for name, path, maps_of in _maps_to_score(subject, parts, films, grids):
       futures = None

@@ -106,7 +106,7 @@ def computed(monkeypatch, tmp_path):
   monkeypatch.setattr(inference, 'predict_split', logits)
   monkeypatch.setattr(heatmaps, 'compute_maps', compute_maps)
   monkeypatch.setattr(heatmaps, 'make_maps', lambda c, model, method: method)
-  monkeypatch.setattr(localize.workers, 'pool', lambda count: Here())
+  monkeypatch.setattr(localize.workers, 'pool', Here)
   for name in ('alignment', 'stability'):
     kind = film_measures.MEASURES[name]._replace(compute=measure)
     monkeypatch.setitem(film_measures.MEASURES, name, kind)
