@@ -13,6 +13,25 @@ MODULES = sorted(
   for folder in ('cxr', 'input_pipeline', 'configs')
   for path in (ROOT / folder).rglob('*.py')
 )
+# Rooms, and files that stand in none, in the order of their imports: each may
+# import those of later lines alone.
+ORDER = (
+  ('main',),
+  ('cxr.modes',),
+  ('cxr.configuration',),
+  ('cxr.evaluation', 'cxr.explaining', 'cxr.training'),
+  ('cxr.exporting',),
+  ('cxr.reporting',),
+  ('cxr.inference', 'cxr.heatmaps'),
+  ('cxr.checkpoint', 'cxr.data', 'cxr.stored_rows'),
+  ('cxr.models', 'cxr.run_files', 'cxr.command_line'),
+  ('cxr.attribution', 'cxr.attacks', 'cxr.localization', 'cxr.statistics'),
+  ('cxr.losses', 'cxr.train_state', 'cxr.sharding', 'cxr.jax_setup'),
+  ('cxr.files',),
+  ('input_pipeline',),
+  ('configs',),
+)
+LONGEST = 500  # lines
 
 
 def dotted(path):
@@ -74,6 +93,29 @@ def test_imports_run_one_way(edges):
 
   for name in edges:
     visit(name)
+
+
+def test_rooms_import_only_rooms_of_later_lines():
+  rank = {room: i for i, rooms in enumerate(ORDER) for room in rooms}
+  edges = rooms() | {'main': {folder(n) for n in imports(ROOT / 'main.py')}}
+  for room, others in edges.items():
+    if room.startswith('cxr.') or room == 'main':
+      assert room in rank, f'{room} has no place in ORDER.'
+      for other in others:
+        # The package of the configs knows no code; cxr itself is empty.
+        other = other if other.startswith('cxr.') else other.split('.')[0]
+        if other in rank:
+          assert rank[room] < rank[other], f'{room} imports {other}'
+  for room in rank.keys() - {'main', 'input_pipeline', 'configs'}:
+    assert room in edges, f'ORDER names {room}, which is not there.'
+
+
+@pytest.mark.parametrize('path', MODULES, ids=dotted)
+def test_a_long_file_says_why(path):
+  text = path.read_text()
+  if len(text.splitlines()) > LONGEST:
+    head = ' '.join(ast.get_docstring(ast.parse(text)).split())
+    assert 'in one file because' in head, f'{path} is long.'
 
 
 def test_input_pipeline_knows_nothing_of_cxr():
