@@ -19,6 +19,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import cycler
 import markupsafe
 import matplotlib
 import numpy as np
@@ -28,22 +29,42 @@ from matplotlib.backends import backend_agg
 
 from cxr.reporting import wording
 
-# Legible on white and on near-black (contrast above 3 on both).
-PALETTE = (
-  '#1f77c4',
-  '#d95f02',
-  '#1b9e77',
-  '#d6409f',
-  '#8478d8',
-  '#a6761d',
-)
-STYLES = ('-', '--', '-.', ':')
 TRUTH = '#00e5ff'
 PREDICTION = '#c6ff3d'
 COLORMAP = 'inferno'
 OPACITY = 0.6  # of a map over its film
 # A colour that nothing else has: `svg` turns it into currentColor.
 INK = '#0a0b0c'
+# Legible on white and on near-black (contrast above 3 on both).
+PALETTE = ('#1f77c4', '#d95f02', '#1b9e77', '#d6409f', '#8478d8', '#a6761d')
+# The one look of all figures.
+_look = matplotlib.rc_context(
+  {
+    'axes.edgecolor': INK,
+    'axes.grid': True,
+    'axes.labelcolor': INK,
+    'axes.labelsize': 10,
+    'axes.prop_cycle': cycler.cycler(linestyle=('-', '--', '-.', ':'))
+    * cycler.cycler(color=PALETTE),
+    'axes.spines.right': False,
+    'axes.spines.top': False,
+    'axes.titlesize': 8,
+    'figure.dpi': 150,
+    'font.size': 8,
+    'grid.alpha': 0.12,
+    'grid.color': INK,
+    'grid.linewidth': 0.6,
+    'legend.borderaxespad': 0,
+    'legend.fontsize': 9,
+    'legend.frameon': False,
+    'lines.linewidth': 1.8,
+    'lines.markersize': 4,
+    'text.color': INK,
+    'text.parse_math': False,
+    'xtick.color': INK,
+    'ytick.color': INK,
+  }
+)
 # Lines of no more points than this show each of them.
 _FEW = 20
 
@@ -124,6 +145,7 @@ def save(fig: figure.Figure, path: str | os.PathLike) -> None:
 # Figures.
 
 
+@_look
 def curves(
   series: Mapping[str, Sequence[tuple[float, Mapping]]],
   *,
@@ -146,32 +168,25 @@ def curves(
   height = below + plot + 0.1 + row * legend_rows
   fig = _figure(width, height)
   axes = fig.add_axes((0.115, below / height, 0.865, plot / height))
-  _style(axes, 9)
-  handles = []
-  for i, points in enumerate(series.values()):
-    x = np.array([x for x, _ in points], np.float64)
-    value, low, high = np.transpose([_numbers(e) for _, e in points])
-    color = PALETTE[i % len(PALETTE)]
-    handles += axes.plot(
-      x,
-      value,
-      color=color,
-      linestyle=STYLES[i // len(PALETTE) % len(STYLES)],
-      marker='o' if len(x) <= _FEW else None,
-      markersize=4,
-      linewidth=1.8,
-    )
-    if np.isfinite(low).any():
-      axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
-  axes.set_xlabel(xlabel, color=INK, size=10)
-  axes.set_ylabel(ylabel, color=INK, size=10)
+  axes.set(xlabel=xlabel, ylabel=ylabel)
   if ylim:
     axes.set_ylim(*ylim)
+  axes.tick_params(labelsize=9)
+  handles = []
+  for points in series.values():
+    x = np.array([x for x, _ in points], np.float64)
+    value, low, high = np.transpose([_numbers(e) for _, e in points])
+    (line,) = axes.plot(x, value, marker='o' if len(x) <= _FEW else None)
+    handles.append(line)
+    if np.isfinite(low).any():
+      color = line.get_color()
+      axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
   if legend_rows:
     _legend(fig, handles, list(series))
   return fig
 
 
+@_look
 def small_multiples(
   panels: Sequence[Mapping], groups: Sequence[str], *, columns: int = 4
 ) -> figure.Figure:
@@ -200,21 +215,15 @@ def small_multiples(
   )
   for i, panel in enumerate(panels):
     axes = fig.add_subplot(grid[divmod(i, columns)])
-    _style(axes, 7)
-    axes.set_title(
-      textwrap.fill(panel['title'], 30),
-      color=INK,
-      fontsize=8,
-      loc='left',
-      parse_math=False,
-    )
+    axes.set_title(textwrap.fill(panel['title'], 30), loc='left')
+    axes.tick_params(labelsize=7)
+    axes.grid(visible=False, axis='x')
     handles = [
       _group(axes, k, estimate) for k, estimate in enumerate(panel['estimates'])
     ]
     if panel['control'] is not None:
       axes.axhline(panel['control'], color=INK, linestyle=':', linewidth=1)
-    axes.set_xticks([])
-    axes.set_xlim(-0.6, len(groups) - 0.4)
+    axes.set(xticks=[], xlim=(-0.6, len(groups) - 0.4))
     axes.margins(y=0.15)
   _legend(fig, handles, groups, columns)
   return fig
@@ -224,12 +233,13 @@ def _group(axes, x, estimate):
   color = PALETTE[x % len(PALETTE)]
   value, low, high = _numbers(estimate)
   runs = [np.nan if v is None else v for v in estimate.get('runs', ())]
-  axes.plot([x, x], [low, high], color=color, linewidth=1.6)
+  axes.plot([x, x], [low, high], '-', color=color, linewidth=1.6)
   axes.plot([x + 0.22] * len(runs), runs, '.', color=color, markersize=3)
   (point,) = axes.plot([x], [value], 'o', color=color, markersize=5)
   return point
 
 
+@_look
 def gallery_figure(
   cases: Sequence[Mapping],
   *,
@@ -246,10 +256,7 @@ def gallery_figure(
     methods: one block of rows each.
   """
   names = _told_apart(runs)
-  labels = [
-    'film',
-    *(f'{name}\n{method}' for method in methods for name in names),
-  ]
+  labels = ['film', *(f'{n}\n{method}' for method in methods for n in names)]
   # Inches.
   side, top, bottom, right, gap = 1.25, 0.5, 0.62, 0.1, 0.05
   font = font_manager.FontProperties(size=8)
@@ -259,32 +266,21 @@ def gallery_figure(
   width = left + len(cases) * side - gap + right
   height = top + len(labels) * side - gap + bottom
   fig = _figure(width, height)
-  grid = fig.subplots(
+  grid = fig.add_gridspec(
     len(labels),
     len(cases),
-    squeeze=False,
-    gridspec_kw={
-      'left': left / width,
-      'right': 1 - right / width,
-      'top': 1 - top / height,
-      'bottom': bottom / height,
-      'wspace': gap / (side - gap),
-      'hspace': gap / (side - gap),
-    },
-  )
-  label = {'size': 8, 'color': INK, 'parse_math': False}
+    left=left / width,
+    right=1 - right / width,
+    top=1 - top / height,
+    bottom=bottom / height,
+    wspace=gap / (side - gap),
+    hspace=gap / (side - gap),
+  ).subplots(squeeze=False)
   for axes, name in zip(grid[:, 0], labels, strict=True):
-    axes.text(
-      *(-0.07, 0.5, name),
-      transform=axes.transAxes,
-      ha='right',
-      va='center',
-      **label,
-    )
+    at = {'transform': axes.transAxes, 'ha': 'right', 'va': 'center'}
+    axes.text(-0.07, 0.5, name, **at)
   for column, case in zip(grid.T, cases, strict=True):
-    column[0].set_title(
-      case['finding'], fontsize=8, color=INK, parse_math=False
-    )
+    column[0].set_title(case['finding'])
     for axes in column:
       axes.set_axis_off()
     _film(column[0], case['image'])
@@ -299,20 +295,23 @@ def gallery_figure(
         _boxes(axes, case['truth'], boxes)
   bar = fig.add_axes((left / width, 0.36 / height, 1.6 / width, 0.09 / height))
   bar.imshow(np.linspace(0, 1, 256)[None], aspect='auto', cmap=COLORMAP)
+  bar.grid(visible=False)
   bar.set_yticks([])
   bar.set_xticks([0, 255], ["map's minimum", 'maximum'], size=7)
   for tick, ha in zip(bar.get_xticklabels(), ('left', 'right'), strict=True):
     tick.set_horizontalalignment(ha)
   bar.tick_params(length=0)
+  line = lambda color, style, label: lines.Line2D(
+    [], [], color=color, linestyle=style, label=label
+  )
   fig.legend(
     handles=[
-      lines.Line2D([], [], color='#0091a8', label='true box'),
-      lines.Line2D([], [], color='#6f9b00', ls='--', label='predicted box'),
+      line('#0091a8', '-', 'true box'),
+      line('#6f9b00', '--', 'predicted box'),
     ],
     loc='lower right',
     ncols=2,
     fontsize=7,
-    frameon=False,
     bbox_to_anchor=(1 - right / width, 0.02),
   )
   return fig
@@ -328,35 +327,18 @@ def _told_apart(names):
   return [n if len(n) <= 20 else n[:9] + '…' + n[-10:] for n in short]
 
 
-# Their parts, and their one look.
+# Their parts.
 
 
 def _figure(width, height):
-  fig = figure.Figure(figsize=(width, height), dpi=150)
+  fig = figure.Figure(figsize=(width, height))
   backend_agg.FigureCanvasAgg(fig)
   return fig
 
 
-def _style(axes, size):
-  axes.spines[['top', 'right']].set_visible(False)
-  axes.spines[['left', 'bottom']].set_color(INK)
-  axes.tick_params(colors=INK, labelsize=size)
-  axes.grid(color=INK, alpha=0.12, linewidth=0.6)
-
-
 def _legend(fig, handles, names, columns=2):
-  legend = fig.legend(
-    handles,
-    [n if len(n) <= 40 else n[:39] + '…' for n in names],
-    loc='upper left',
-    borderaxespad=0,
-    ncols=columns,
-    fontsize=9,
-    frameon=False,
-    labelcolor=INK,
-  )
-  for entry in legend.get_texts():
-    entry.set_parse_math(False)
+  short = [n if len(n) <= 40 else n[:39] + '…' for n in names]
+  fig.legend(handles, short, loc='upper left', ncols=columns)
 
 
 def _numbers(estimate) -> list[float]:
@@ -388,25 +370,14 @@ def _map(axes, heatmap: Real[np.ndarray, 'u v']):
 
 
 def _boxes(axes, truth, predicted):
-  for boxes, color, style in (
-    (truth, TRUTH, '-'),
-    (predicted, PREDICTION, '--'),
-  ):
+  kinds = (truth, TRUTH, '-'), (predicted, PREDICTION, '--')
+  for boxes, color, style in kinds:
+    # A dark line below keeps the box visible on a bright map.
+    below = {'edgecolor': 'black', 'linewidth': 2.6, 'alpha': 0.5}
+    above = {'edgecolor': color, 'linewidth': 1.3, 'linestyle': style}
     for ymin, xmin, ymax, xmax in boxes:
-      for width, ink, alpha, dash in (
-        (2.6, 'black', 0.5, '-'),
-        (1.3, color, 1.0, style),
-      ):
-        axes.add_patch(
-          patches.Rectangle(
-            (xmin, ymin),
-            xmax - xmin,
-            ymax - ymin,
-            fill=False,
-            edgecolor=ink,
-            linewidth=width,
-            linestyle=dash,
-            alpha=alpha,
-          )
-        )
+      for line in (below, above):
+        size = xmax - xmin, ymax - ymin
+        box = patches.Rectangle((xmin, ymin), *size, fill=False, **line)
+        axes.add_patch(box)
   axes.set(xlim=(0, 1), ylim=(1, 0))
