@@ -1,7 +1,7 @@
 """MODEL_CARD.md: what a run is for, and what was measured of it."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from cxr import run_files
 from cxr.reporting import (
@@ -46,22 +46,24 @@ def _context(config, data, metrics) -> dict:
     'left_out': _left_out(data),
     'classification': _classification(metrics),
     'reliance': _means(
-      ('films drawn without the cause', 'change of mean AUROC'),
+      'films drawn without the cause',
+      'change of mean AUROC',
       {
         wording.spelled(split): scores['auroc'].get('mean')
         for split, scores in metrics.get('reliance', {}).items()
       },
     ),
     'subgroups': _means(
-      ('subgroup', 'mean AUROC'),
+      'subgroup',
+      'mean AUROC',
       {
         f'{kind} {name}': scores.get('mean')
-        for kind, groups in metrics.get('subgroups', {}).items()
-        for name, scores in groups.items()
+        for kind, name, scores in tables.walk(metrics.get('subgroups', {}), 2)
       },
     ),
     'robustness': _means(
-      ('attack', 'mean AUROC'),
+      'attack',
+      'mean AUROC',
       {
         main_result.condition(entry): entry['auroc'].get('mean')
         for entry in metrics.get('robustness', ())
@@ -81,17 +83,16 @@ def _context(config, data, metrics) -> dict:
 
 def _splits(data):
   return tables.markdown(
-    ('split', 'films', 'patients', 'boxes', 'SHA-256 of the sorted names'),
     [
-      (
-        wording.spelled(name),
-        split['images'],
-        split['patients'],
-        sum(split.get('boxes', {}).values()),
-        split['sha256'],
-      )
+      {
+        'split': wording.spelled(name),
+        'films': split['images'],
+        'patients': split['patients'],
+        'boxes': sum(split.get('boxes', {}).values()),
+        'SHA-256 of the sorted names': split['sha256'],
+      }
       for name, split in part_origin.splits(data).items()
-    ],
+    ]
   )
 
 
@@ -108,28 +109,31 @@ def _classification(metrics):
   scores = metrics.get('classification', {}).get('test', {})
   precision = scores.get('average_precision', {})
   return tables.markdown(
-    ('finding', 'AUROC', 'average precision', 'films', 'patients'),
     [
-      (
-        finding,
-        auroc,
-        precision.get(finding) or {},
-        auroc['images'],
-        auroc['patients'],
-      )
+      {
+        'finding': finding,
+        'AUROC': auroc,
+        'average precision': precision.get(finding) or {},
+        'films': auroc['images'],
+        'patients': auroc['patients'],
+      }
       for finding, auroc in scores.get('auroc', {}).items()
-    ],
+    ]
   )
 
 
-def _means(columns: Sequence[str], estimates: Mapping[str, Mapping | None]):
+def _means(first: str, second: str, estimates: Mapping[str, Mapping | None]):
   return tables.markdown(
-    (*columns, 'films', 'patients'),
     [
-      (name, estimate, estimate['images'], estimate['patients'])
+      {
+        first: name,
+        second: estimate,
+        'films': estimate['images'],
+        'patients': estimate['patients'],
+      }
       for name, estimate in estimates.items()
       if estimate
-    ],
+    ]
   )
 
 
@@ -143,9 +147,11 @@ def _localization(localization):
     scores = main_result.mean_scores(localization, method)
     if scores:
       kind = ' (control)' if wording.is_control(method) else ''
-      name = wording.method_name(method) + kind
-      rows.append((name, *(scores.get(score) or {} for score in wanted)))
-  return tables.markdown(('maps', *map(wording.score_name, wanted)), rows)
+      row = {'maps': wording.method_name(method) + kind}
+      rows.append(
+        row | {wording.score_name(s): scores.get(s) or {} for s in wanted}
+      )
+  return tables.markdown(rows)
 
 
 def _calibration(calibration):
@@ -154,23 +160,18 @@ def _calibration(calibration):
   point = calibration.get('operating_point', {})
   rows = []
   for finding, fitted in calibration['fitted']['findings'].items():
-    if fitted['threshold'] is None:
-      rows.append((finding, f'none: {fitted["why"]}', '', '', '', ''))
-      continue
+    fit = {} if fitted['threshold'] is None else fitted
+    of_test = lambda name, f=finding: point.get(name, {}).get(f) or {}
     rows.append(
-      (
-        finding,
-        *(fitted[name] for name in ('threshold', 'temperature', 'bias')),
-        *(
-          point.get(name, {}).get(finding) or {}
-          for name in ('sensitivity', 'specificity')
+      {
+        'finding': finding,
+        'threshold of the logit': fit.get(
+          'threshold', f'none: {fitted.get("why")}'
         ),
-      )
+        'temperature': fit.get('temperature', ''),
+        'bias': fit.get('bias', ''),
+        'sensitivity, test': of_test('sensitivity') if fit else '',
+        'specificity, test': of_test('specificity') if fit else '',
+      }
     )
-  return tables.markdown(
-    (
-      *('finding', 'threshold of the logit', 'temperature', 'bias'),
-      *('sensitivity, test', 'specificity, test'),
-    ),
-    rows,
-  )
+  return tables.markdown(rows)

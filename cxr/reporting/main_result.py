@@ -7,6 +7,7 @@ page and the model card choose them here.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from cxr.localization import thresholds
 from cxr.reporting import wording
 
 
@@ -37,8 +38,10 @@ def main_method(methods: Mapping) -> str | None:
 
 
 def main_rule(localization: Mapping) -> str:
+  """The rule that stands for the others; '' where nothing was localized."""
   methods = localization.get('methods', {})
-  return next(iter(methods.get(main_method(methods), {})), '')
+  rules = methods.get(main_method(methods), {})
+  return thresholds.main_rule(rules) if rules else ''
 
 
 def mean_scores(localization: Mapping, method: str) -> Mapping:
@@ -200,18 +203,18 @@ def tiles(metrics: Mapping) -> list[Tile]:
   result = []
   classification = metrics.get('classification', {})
   for split, scores in shown_splits(classification).items():
-    films = 'clean' if split == 'test' else wording.spelled(split)
     if 'mean' in scores.get('auroc', {}):
-      result.append(tile(f'Mean AUROC, {films}', scores['auroc']['mean']))
+      label = f'Mean AUROC on {wording.spelled(split)} films'
+      result.append(tile(label, scores['auroc']['mean']))
   entry = attacked(metrics.get('robustness', ()))
   if entry and 'mean' in entry.get('auroc', {}):
-    label = f'Mean AUROC, {condition(entry)}'
+    label = f'Mean AUROC under {condition(entry)}'
     result.append(tile(label, entry['auroc']['mean']))
   localization = metrics.get('localization', {})
   for method in localization.get('methods', {}):
     scores = mean_scores(localization, method)
     score = main_score(scores)
     if score and not wording.is_control(method):
-      label = f'Accuracy at {wording.score_name(score)}, {method}'
+      label = f'Accuracy of {method} at {wording.score_name(score)}'
       result.append(tile(label, scores[score], afp_line(scores, score)))
   return result

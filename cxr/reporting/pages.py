@@ -190,36 +190,25 @@ def _probabilities(cases, stored):
       f'{wording.UNDEFINED} the finding is not among those shown of the film.'
     )
 
-  def rows(cell):
-    """A row of each film, with a cell of each finding."""
-    for case in cases:
-      found = {f['finding']: f for f in case['findings']}
-      yield case, [case['name'], *(cell(found.get(f, {})) for f in findings)]
-
-  warnings = lambda case: tables.text_cell(
-    ' '.join(case.get('warnings', ())), wrap=True
-  )
-  found = [
-    tables.table(
-      'probabilities-table',
-      'Probability',
-      ['film', *findings, 'warnings'],
-      [
-        [*row, warnings(case)]
-        for case, row in rows(lambda f: f.get('probability'))
-      ],
-      *notes,
+  rows, calibrated = [], []
+  for case in cases:
+    of_film = {f['finding']: f for f in case['findings']}
+    cells = {f: of_film.get(f, {}) for f in findings}
+    warnings = ' '.join(case.get('warnings', ()))
+    rows.append(
+      {'film': case['name']}
+      | {f: cell.get('probability') for f, cell in cells.items()}
+      | {'warnings': tables.text_cell(warnings, wrap=True)}
     )
-  ]
+    calibrated.append(
+      {'film': case['name']}
+      | {f: _called_cell(cell) for f, cell in cells.items()}
+    )
+  found = [tables.table('probabilities-table', 'Probability', rows, *notes)]
   if stored:
+    caption = 'Calibrated probability, and whether the finding is called'
     found += [
-      tables.table(
-        'calibrated-table',
-        'Calibrated probability, and whether the finding is called',
-        ['film', *findings],
-        [row for _, row in rows(_called_cell)],
-        *notes,
-      ),
+      tables.table('calibrated-table', caption, calibrated, *notes),
       part_classification.operating_points(stored),
     ]
   return tables.section('probabilities', 'Probabilities', *found)

@@ -21,8 +21,7 @@ def classification(
   }
   subgroups = {
     f'{kind} {name}': scores
-    for kind, groups in metrics.get('subgroups', {}).items()
-    for name, scores in groups.items()
+    for kind, name, scores in tables.walk(metrics.get('subgroups', {}), 2)
   }
   return tables.section(
     'classification',
@@ -50,67 +49,60 @@ def classification(
 
 
 def _split(split, scores, positives, caveat):
-  precision = scores.get('average_precision', {})
-  wang = lambda finding: tables.number_cell(
-    published.WANG_AUROC.get(finding), 4
-  )
+  precision, rows = scores.get('average_precision', {}), []
+  for finding, auroc in scores.get('auroc', {}).items():
+    rows.append(
+      {
+        'finding': finding,
+        'positive films': positives.get(finding),
+        'AUROC': auroc,
+        'average precision': precision.get(finding) or {},
+        'films': auroc.get('images'),
+        'patients': auroc.get('patients'),
+      }
+    )
+    if caveat:
+      wang = published.WANG_AUROC.get(finding)
+      rows[-1]['AUROC, Wang et al.'] = tables.number_cell(wang, 4)
+  caption = f'AUROC and average precision, {wording.spelled(split)} films'
   return tables.table(
-    f'auroc-{split}',
-    f'AUROC and average precision, {wording.spelled(split)} films',
-    [
-      *('finding', 'positive films', 'AUROC', 'average precision', 'films'),
-      'patients',
-      *(['AUROC, Wang et al.'] if caveat else []),
-    ],
-    [
-      [
-        finding,
-        positives.get(finding),
-        estimate,
-        precision.get(finding) or {},
-        estimate.get('images'),
-        estimate.get('patients'),
-        *([wang(finding)] if caveat else []),
-      ]
-      for finding, estimate in scores.get('auroc', {}).items()
-    ],
-    *([caveat] if caveat else []),
+    f'auroc-{split}', caption, rows, *([caveat] if caveat else [])
   )
 
 
 def _by_name(id, caption, first, by_name):
   """A row for each name, a column for the mean and for each finding."""
-  findings = list(dict.fromkeys(f for row in by_name.values() for f in row))
+  findings = dict.fromkeys(f for row in by_name.values() for f in row)
   rows = [
-    [name, *(scores.get(f) or {} for f in findings)]
+    {first: name} | {f: scores.get(f) or {} for f in findings}
     for name, scores in by_name.items()
   ]
-  return tables.table(id, caption, [first, *findings], rows)
+  return tables.table(id, caption, rows)
 
 
 def operating_points(stored: Mapping) -> tables.Table | None:
   """What calibration.json holds."""
-  fields = 'temperature', 'bias', 'threshold', 'probability_at_threshold'
   films = wording.count(stored['images'], f'{stored["split"]} film')
+  rows = []
+  for finding, fitted in stored['findings'].items():
+    fit = lambda name, of=fitted: tables.number_cell(
+      of[name], why=of.get('why', '')
+    )
+    rows.append(
+      {
+        'finding': finding,
+        'positive films': fitted['positives'],
+        'negative films': fitted['negatives'],
+        'temperature': fit('temperature'),
+        'bias': fit('bias'),
+        'threshold of the logit': fit('threshold'),
+        'calibrated probability there': fit('probability_at_threshold'),
+      }
+    )
   return tables.table(
     'operating-points',
     f'Calibration and operating points, fitted on {films}',
-    [
-      *('finding', 'positive films', 'negative films', 'temperature', 'bias'),
-      *('threshold of the logit', 'calibrated probability there'),
-    ],
-    [
-      [
-        finding,
-        fitted['positives'],
-        fitted['negatives'],
-        *(
-          tables.number_cell(fitted[field], why=fitted.get('why', ''))
-          for field in fields
-        ),
-      ]
-      for finding, fitted in stored['findings'].items()
-    ],
+    rows,
     'The calibrated probability is sigmoid(logit / temperature + bias). A '
     'finding is called where its logit is at or above the threshold, at which '
     'the sum of sensitivity and specificity was largest.',
@@ -138,23 +130,18 @@ def calibration(metrics: Mapping) -> tables.Section | None:
       )
       for kind in ('raw', 'calibrated')
     }
+    signed = lambda name, estimate: tables.estimate_cell(
+      estimate, sign=name.startswith('excess')
+    )
     rows = [
-      [
-        finding,
-        *(
-          tables.estimate_cell(
-            scores.get(finding), sign=name.startswith('excess')
-          )
-          for name, scores in columns.items()
-        ),
-      ]
+      {'finding': finding}
+      | {name: signed(name, of.get(finding)) for name, of in columns.items()}
       for finding in point['sensitivity']
     ]
     found.append(
       tables.table(
         'calibration-test',
         'At the operating point, and calibrated: test films',
-        ['finding', *columns],
         rows,
         'The excess is the mean probability minus the share of positive films. '
         'The calibration error is the mean over the films of the |excess| of '

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import markupsafe
 
+from cxr.localization import thresholds
 from cxr.reporting import (
   gallery,
   main_result,
@@ -44,135 +45,113 @@ class _Result(NamedTuple):
   label: str
   entry: Mapping
   afp: Mapping = {}  # the entry of its false positives, empty if not counted
+  random: wording.Estimate = None  # of a random map
+  localizes: bool = False
 
   def against(self, i: int) -> str:
     """'0.410 against 0.320': of the later run i and of the first."""
-    return _against(self.entry, i)
+    return self._against(self.entry, i, 3)
 
   def afp_against(self, i: int) -> str:
-    return _against(self.afp, i, 2) if self.afp else ''
+    return self._against(self.afp, i, 2) if self.afp else ''
+
+  def _against(self, entry, i, digits):
+    values = [wording.value_of(entry['runs'][k]) for k in (i + 1, 0)]
+    return ' against '.join(wording.number(v, digits) for v in values)
+
+  def difference(self, i: int) -> str:
+    """'+0.031 (+0.010 to +0.052; p = 0.004)'."""
+    difference = _differences(self.entry)[i]
+    p = wording.p_text(difference.get('p'))
+    p = p if p.startswith('<') else f'= {p}'
+    p = '' if difference.get('p') is None else f'p {p}'
+    return wording.with_interval(difference, p, sign=True)
 
 
-def _against(entry, i, digits=3):
-  value = lambda k: wording.value_of(entry['runs'][k])
-  return ' against '.join(wording.number(value(k), digits) for k in (i + 1, 0))
-
-
-def _main_scores(comparison):
-  """(method, rule, score) of the main accuracy; None without one."""
+def _results(comparison) -> list[_Result]:
+  """Accuracy, AUROC, and AUROC at the largest epsilon that the runs share."""
   localization = comparison.get('localization', {})
   method = main_result.main_method(localization)
-  for rule, scores in localization.get(method, {}).items():
+  found = []
+  if method:
+    rule = thresholds.main_rule(localization[method])
+    scores = localization[method][rule]
     score = main_result.main_score(scores)
-    if _leaf(scores, score, 'mean'):
-      return method, rule, score
-  return None
-
-
-def _accuracy(comparison) -> _Result | None:
-  main = _main_scores(comparison)
-  if not main:
-    return None
-  method, rule, score = main
-  scores = comparison['localization'][method][rule]
-  return _Result(
-    f'Accuracy at {wording.score_name(score)}, {method}',
-    scores[score]['mean'],
-    _leaf(scores, f'afp_{score}', 'mean'),
-  )
-
-
-def _auroc(comparison) -> _Result | None:
+    control = _leaf(localization, 'random', rule, score, 'mean')
+    found.append(
+      _Result(
+        f'accuracy of {method} at {wording.score_name(score or "")}',
+        _leaf(scores, score, 'mean'),
+        _leaf(scores, f'afp_{score}', 'mean'),
+        control['runs'][0] if control else None,
+        localizes=True,
+      )
+    )
   classification = comparison.get('classification', {})
   split = main_result.main_split(classification)
   entry = _leaf(classification, split, 'auroc', 'mean')
-  return _Result('Mean AUROC, clean', entry) if entry else None
+  found.append(_Result('mean AUROC on clean films', entry))
+  found.append(_attacked(comparison))
+  return [result for result in found if result and result.entry]
 
 
 def _attacked(comparison) -> _Result | None:
-  """At the largest epsilon that the runs share."""
   attack = main_result.attacked(comparison.get('robustness', ()))
   entry = _leaf(attack or {}, 'auroc', 'mean')
   if not entry:
     return None
-  return _Result(f'Mean AUROC, {main_result.condition(attack)}', entry)
+  return _Result(f'mean AUROC under {main_result.condition(attack)}', entry)
 
 
 def answer(comparison: Mapping) -> list[str]:
   """Which run localizes better, and what that costs in AUROC."""
   first, *others = comparison['runs']
-  sentences = []
-  accuracy, auroc = _accuracy(comparison), _auroc(comparison)
-  for i, other in enumerate(others):
-    if accuracy and len(_differences(accuracy.entry)) > i:
-      sentences.append(_verdict(comparison, accuracy, first, other, i))
-    if auroc and len(_differences(auroc.entry)) > i:
-      difference = _differences(auroc.entry)[i]
-      if wording.value_of(difference) is not None:
-        sentences.append(
-          f'On clean films the mean AUROC of {other} is that of {first} '
-          f'{_changed(difference)}.'
-        )
+  sentences = [
+    _sentence(result, i, first, other)
+    for i, other in enumerate(others)
+    for result in _results(comparison)
+  ]
   return sentences or ['These runs have no results in common to compare.']
 
 
-def _verdict(comparison, accuracy, first, other, i):
-  method, rule, score = _main_scores(comparison)
-  difference = _differences(accuracy.entry)[i]
-  value = wording.value_of(difference)
-  if value is None:
-    return (
-      f'Whether {other} localizes better than {first} cannot be said: the '
-      'difference is undefined.'
-    )
+def _sentence(result, i, first, other):
+  text = (
+    f'{result.label} is {result.against(i)}, a difference of '
+    f'{result.difference(i)}'
+  )
+  if not result.localizes:
+    return f'For {other} against {first}, the {text}.'
+  difference = _differences(result.entry)[i]
   low, high = difference.get('low'), difference.get('high')
   if low is not None and (low > 0 or high < 0):
-    word = 'better' if value > 0 else 'worse'
+    word = 'better' if low > 0 else 'worse'
     opening = f'{other} localizes {word} than {first}'
   else:
     opening = f'It is open whether {other} localizes better than {first}'
-  text = (
-    f'{opening}: boxes drawn from {method} maps have an accuracy of '
-    f'{accuracy.against(i)} at {wording.score_name(score)}, a difference of '
-    f'{_changed(difference)}'
-  )
-  if accuracy.afp:
+  text = f'{opening}: the {text}'
+  if result.afp:
     text += (
-      ', and an average number of false positives (AFP) of '
-      f'{accuracy.afp_against(i)}'
+      ', and the average number of false positives (AFP) is '
+      f'{result.afp_against(i)}'
     )
-  control = _leaf(comparison['localization'], 'random', rule, score, 'mean')
-  random = wording.value_of(control['runs'][0]) if control else None
-  if random is not None:
-    text += f'. The accuracy of a random map is {wording.number(random)}'
+  if wording.value_of(result.random) is not None:
+    random = wording.number(wording.value_of(result.random))
+    text += f'. The accuracy of a random map is {random}'
   return f'{text}.'
-
-
-def _changed(difference):
-  """'+0.031 (+0.010 to +0.052; p = 0.004)'."""
-  p = difference.get('p')
-  if p is None:
-    return wording.with_interval(difference, sign=True)
-  p = f'p = {p:.3f}' if p >= 0.001 else f'p {wording.p_text(p)}'
-  return wording.with_interval(difference, p, sign=True)
 
 
 def tiles(comparison: Mapping) -> list[main_result.Tile]:
   first, *others = comparison['runs']
-  results = _accuracy(comparison), _auroc(comparison), _attacked(comparison)
   return [
     main_result.tile(
-      f'{result.label}: {other} less {first}',
-      difference,
+      f'{wording.capital(result.label)}: {other} less {first}',
+      _differences(result.entry)[i],
       result.against(i),
       f'AFP {result.afp_against(i)}' if result.afp else '',
       sign=True,
     )
-    for result in results
-    if result
-    for i, (other, difference) in enumerate(
-      zip(others, _differences(result.entry), strict=False)
-    )
+    for result in _results(comparison)
+    for i, other in enumerate(others)
   ]
 
 
@@ -183,62 +162,57 @@ def headline(comparison: Mapping) -> tables.Table | None:
   """The few results that matter, of all runs, and their differences."""
   entries = {}
   localization = comparison.get('localization', {})
-  for method, rules in localization.items():
-    scores = next(iter(rules.values()), {})
+  for method in filter(lambda m: not wording.is_control(m), localization):
+    scores = next(iter(localization[method].values()), {})
     for score in _HEADLINE:
       name = wording.score_name(score)
-      if not wording.is_control(method):
-        label = f'accuracy at {name}' if score.startswith('iou') else name
-        entries[f'{method}: {label}'] = _leaf(scores, score, 'mean')
+      label = f'accuracy at {name}' if score.startswith('iou') else name
+      entries[f'{method}: {label}'] = _leaf(scores, score, 'mean')
   classification = comparison.get('classification', {})
   for split, scores in main_result.shown_splits(classification).items():
     label = f'mean AUROC, {wording.spelled(split)}'
     entries[label] = _leaf(scores, 'auroc', 'mean')
-  attacked = _attacked(comparison)
-  if attacked:
-    entries[f'm{attacked.label[1:]}'] = attacked.entry
+  if attacked := _attacked(comparison):
+    entries[attacked.label] = attacked.entry
   # Of phantoms alone.
   entries["the lesion's share of its and the shortcut's effect"] = _leaf(
     comparison, 'measures', 'lesion_share', '', '', 'mean'
   )
-  rows = [[label, entry] for label, entry in entries.items() if entry]
-  return _paired(
-    comparison,
-    'headline',
-    'Localization, and what it costs in classification',
-    ['result'],
-    rows,
-    holm=False,
-  )
+  rows = [({'result': label}, e) for label, e in entries.items() if e]
+  caption = 'Localization, and what it costs in classification'
+  return _paired(comparison, 'headline', caption, rows, holm=False)
 
 
-def _paired(comparison, id, caption, columns, rows, *notes, holm=True):
-  """A table whose rows end with an entry: every run, every difference.
+def _paired(comparison, id, caption, rows, *notes, holm=True):
+  """A table of (first cells, entry): every run, and every difference.
 
   Holm's correction is over the findings: a table of means has none.
   """
   first, *others = names = comparison['runs']
-  columns = [*columns, *names]
-  kinds = ('p', 'p_holm') if holm else ('p',)
-  for other in others:
-    of_run = f', {other}' if len(names) > 2 else ''
-    columns += [
-      f'{name}{of_run}'
-      for name in ('difference', 'p', 'p, Holm')[: 1 + len(kinds)]
-    ]
+  kinds = {'p': 'p'} | ({'p_holm': 'p, Holm'} if holm else {})
   cells = []
-  for *start, entry in rows:
-    cells.append([*start, *entry['runs']])
-    for difference in _differences(entry):
-      cells[-1].append(tables.estimate_cell(difference, sign=True))
-      cells[-1] += [tables.p_cell(difference.get(kind)) for kind in kinds]
+  for row, entry in rows:
+    row = row | dict(zip(_columns(names), entry['runs'], strict=True))
+    for other, difference in zip(others, _differences(entry), strict=False):
+      end = f', {other}' if len(names) > 2 else ''
+      row[f'difference{end}'] = tables.estimate_cell(difference, sign=True)
+      for key, name in kinds.items():
+        row[name + end] = tables.p_cell(difference.get(key))
+    cells.append(row)
   note = (
     f'A difference is the value of a run less that of {first} on the same '
     'films. Its interval is by bootstrap over patients, its p by swapping '
     'patients between the runs'
   )
   note += '; "p, Holm" is corrected over the findings.' if holm else '.'
-  return tables.table(id, caption, columns, cells, note, *notes)
+  return tables.table(id, caption, cells, note, *notes)
+
+
+def _columns(names):
+  """Runs as columns; a run whose name another column has is told apart."""
+  taken = {'field', 'result', 'score', 'method', 'finding', 'rule', 'films'}
+  taken |= {'attack', 'measure', 'condition', 'difference', 'p', 'p, Holm'}
+  return [f'run {name}' if name in taken else name for name in names]
 
 
 # Every result.
@@ -250,30 +224,21 @@ def localization(
   """`metrics`: run -> its metrics.json, for the curves."""
   methods = comparison.get('localization', {})
   rows = [
-    [
-      # The mark of the row stands with its first cell.
-      wording.score_name(score),
-      *part_localization.keys(method, finding, rule),
+    (
+      {'score': wording.score_name(score)}
+      | part_localization.keys(method, finding, rule),
       entry,
-    ]
-    for method, rules in methods.items()
-    for i, (rule, scores) in enumerate(rules.items())
-    for score, findings in scores.items()
-    for finding, entry in findings.items()
+    )
+    for method, rule, score, finding, entry in tables.walk(methods, 4)
     # Findings under the first rule alone: the page stays small.
-    if not i or finding == 'mean'
+    if finding == 'mean' or rule == next(iter(methods[method]))
   ]
   if not rows:
     return None
-  table = _paired(
-    comparison,
-    'localization-scores',
-    'Every localization score, run beside run',
-    ['score', 'method', 'finding', 'rule'],
-    rows,
-  )
+  caption = 'Every localization score, run beside run'
+  table = _paired(comparison, 'localization-scores', caption, rows)
   method = main_result.main_method(methods) or ''
-  rule = next(iter(methods.get(method, {})), '')
+  rule = thresholds.main_rule(methods[method]) if method else ''
   filters = {'finding': 'mean', 'rule': rule, 'method': method}
   return tables.section(
     'localization',
@@ -304,17 +269,12 @@ def _curves(metrics, kind):
 
 def classification(comparison: Mapping) -> tables.Section | None:
   rows = [
-    [finding, wording.spelled(split), entry]
+    ({'finding': finding, 'films': wording.spelled(split)}, entry)
     for split, scores in comparison.get('classification', {}).items()
     for finding, entry in scores.get('auroc', {}).items()
   ]
-  table = _paired(
-    comparison,
-    'classification-scores',
-    'AUROC of each finding, run beside run',
-    ['finding', 'films'],
-    rows,
-  )
+  caption = 'AUROC of each finding, run beside run'
+  table = _paired(comparison, 'classification-scores', caption, rows)
   return tables.section(
     'classification', 'Classification', tables.group([table], {'films': 'test'})
   )
@@ -322,26 +282,24 @@ def classification(comparison: Mapping) -> tables.Section | None:
 
 def robustness(comparison: Mapping, metrics: Mapping) -> tables.Section | None:
   """`metrics`: run -> its metrics.json."""
-  epsilon = lambda entry: tables.number_cell(float(entry['epsilon']), 2)
+  epsilon = lambda value: tables.number_cell(
+    float(value), 2, choice=f'{value:g}'
+  )
   rows = [
-    [
-      finding,
-      attack['attack'],
-      wording.spelled(attack.get('split', 'test')),
-      epsilon(attack)._replace(choice=f'{attack["epsilon"]:g}'),
+    (
+      {
+        'finding': finding,
+        'attack': attack['attack'],
+        'films': wording.spelled(attack.get('split', 'test')),
+        'epsilon (1/255)': epsilon(attack['epsilon']),
+      },
       entry,
-    ]
+    )
     for attack in comparison.get('robustness', ())
     for finding, entry in attack.get('auroc', {}).items()
   ]
-  columns = ['finding', 'attack', 'films', 'epsilon (1/255)']
-  table = _paired(
-    comparison,
-    'robustness-scores',
-    'AUROC under attack, run beside run',
-    columns,
-    rows,
-  )
+  caption = 'AUROC under attack, run beside run'
+  table = _paired(comparison, 'robustness-scores', caption, rows)
   filters = {'finding': 'mean', 'epsilon (1/255)': ''}
   return part_robustness.robustness(metrics, tables.group([table], filters))
 
@@ -351,8 +309,7 @@ def measures(comparison: Mapping) -> tables.Section | None:
     comparison,
     'measures-table',
     'Measures of a film, run beside run',
-    part_measures.KEYS,
-    [[*keys, entry] for keys, entry in part_measures.entries(comparison)],
+    part_measures.entries(comparison),
     *part_measures.notes(comparison),
   )
   return part_measures.section(table)
@@ -360,20 +317,17 @@ def measures(comparison: Mapping) -> tables.Section | None:
 
 def configuration(configs: Mapping[str, Mapping]) -> tables.Section | None:
   """The fields in which the runs differ."""
-  flat = {name: part_origin.flatten(config) for name, config in configs.items()}
+  flat = [part_origin.flatten(config) for config in configs.values()]
   rows = []
-  for field in dict.fromkeys(f for values in flat.values() for f in values):
+  for field in dict.fromkeys(field for values in flat for field in values):
     texts = [
-      part_origin.setting(values[field])
-      if field in values
-      else wording.UNDEFINED
-      for values in flat.values()
+      part_origin.setting(v[field]) if field in v else wording.UNDEFINED
+      for v in flat
     ]
     if len(set(texts)) > 1:
-      rows.append([field, *texts])
-  table = tables.table(
-    'config', 'Fields in which the runs differ', ['field', *flat], rows
-  )
+      columns = zip(_columns(configs), texts, strict=True)
+      rows.append({'field': field, **dict(columns)})
+  table = tables.table('config', 'Fields in which the runs differ', rows)
   return tables.section('configuration', 'Configuration', table)
 
 

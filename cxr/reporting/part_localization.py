@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from cxr.reporting import main_result, plots, published, tables, wording
 
 RATIOS = {'iou': 'IoU', 'iobb': 'IoBB'}
-_KEYS = ('method', 'finding', 'rule')
 
 
 def localization(metrics: Mapping, caveat: str) -> tables.Section | None:
@@ -93,43 +92,37 @@ def accuracy_curve(
   )
 
 
-def keys(method: str, finding: str, rule: str) -> list[tables.Cell | str]:
+def keys(method: str, finding: str, rule: str) -> dict[str, tables.Cell | str]:
   """The first cells of a row of scores, with its mark."""
   mark = 'upper bound' if rule == 'oracle' else ''
   if wording.is_control(method):
     mark = 'control'
-  name = wording.method_name(method)
-  return [tables.text_cell(name, mark=mark), finding, rule]
+  name = tables.text_cell(wording.method_name(method), mark=mark)
+  return {'method': name, 'finding': finding, 'rule': rule}
 
 
 def _rows(methods, cells):
   """A row for each method, rule and finding; `cells`: scores -> cells."""
   return [
-    [*keys(method, finding, rule), *cells(scores)]
-    for method, rules in methods.items()
-    for rule, findings in rules.items()
-    for finding, scores in findings.items()
+    keys(method, finding, rule) | cells(scores)
+    for method, rule, finding, scores in tables.walk(methods, 3)
   ]
 
 
 def _names(methods):
   """Every score, in the order of its first use."""
-  return dict.fromkeys(
-    score
-    for rules in methods.values()
-    for findings in rules.values()
-    for scores in findings.values()
-    for score in scores
-  )
+  return dict.fromkeys(s for *_, of in tables.walk(methods, 3) for s in of)
 
 
 def _accuracy(methods, kind, caveat):
   """Accuracy above the false positives that it costs."""
-  names = _accuracies(_names(methods), kind)
-  cells = lambda scores: [
-    tables.estimate_cell(scores.get(s), afp=scores.get(f'afp_{s}') or {})
-    for s in names
-  ]
+  ratio, names = RATIOS[kind], _accuracies(_names(methods), kind)
+  cells = lambda scores: {
+    f'{ratio} > {score.partition("@")[2]}': tables.estimate_cell(
+      scores.get(score), afp=scores.get(f'afp_{score}') or {}
+    )
+    for score in names
+  }
   rows = _rows(methods, cells)
   notes = [
     'Below each accuracy stand its interval and its AFP, the average number of '
@@ -139,36 +132,25 @@ def _accuracy(methods, kind, caveat):
   if caveat:
     model = 'ChestX-ray8' if kind == 'iou' else 'ChestX-ray14'
     notes.append(f'{caveat} The rows show their {model} model.')
-    findings = {row[1] for row in rows}
-    published_cells = lambda scores: cells(
-      {score: {'value': value} for score, value in scores.items()}
-    )
+    findings = {row['finding'] for row in rows}
     rows += [
-      [
-        tables.text_cell('Wang et al. 2017', mark='published'),
-        finding,
-        tables.text_cell('wang', choice='*'),
-        *published_cells(scores),
-      ]
+      {
+        'method': tables.text_cell('Wang et al. 2017', mark='published'),
+        'finding': finding,
+        'rule': tables.text_cell('wang', choice='*'),
+        **cells({score: {'value': value} for score, value in scores.items()}),
+      }
       for finding, scores in published.WANG_LOCALIZATION.items()
       if finding in findings
     ]
-  ratio = RATIOS[kind]
-  columns = [f'{ratio} > {score.partition("@")[2]}' for score in names]
-  return tables.table(
-    f'accuracy-{kind}',
-    f'Localization accuracy at T({ratio})',
-    [*_KEYS, *columns],
-    rows,
-    *notes,
-  )
+  caption = f'Localization accuracy at T({ratio})'
+  return tables.table(f'accuracy-{kind}', caption, rows, *notes)
 
 
 def _other_scores(methods):
   names = [score for score in _names(methods) if '@' not in score]
-  return tables.table(
-    'scores',
-    'Other scores of boxes and maps',
-    [*_KEYS, *map(wording.score_name, names)],
-    _rows(methods, lambda scores: [scores.get(s) or {} for s in names]),
-  )
+  cells = lambda scores: {
+    wording.score_name(score): scores.get(score) or {} for score in names
+  }
+  caption = 'Other scores of boxes and maps'
+  return tables.table('scores', caption, _rows(methods, cells))

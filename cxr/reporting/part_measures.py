@@ -46,33 +46,36 @@ MEANINGS = {
   'on_shortcut': "share of a map's energy at the frequency of the finding's "
   'grating.',
 }
-KEYS = ('measure', 'method', 'condition', 'finding')
 
 
 def measures(metrics: Mapping) -> tables.Section | None:
   """A row for each measure, method, condition and finding of a run."""
   rows = [
-    [*keys, estimate, estimate.get('images'), estimate.get('patients')]
+    keys
+    | {
+      'mean': estimate,
+      'films': estimate.get('images'),
+      'patients': estimate.get('patients'),
+    }
     for keys, estimate in entries(metrics)
   ]
-  table = tables.table(
-    'measures-table',
-    'Measures of a film, mean over films',
-    [*KEYS, 'mean', 'films', 'patients'],
-    rows,
-    *notes(metrics),
-  )
-  return section(table)
+  caption = 'Measures of a film, mean over films'
+  return section(tables.table('measures-table', caption, rows, *notes(metrics)))
 
 
-def entries(tree: Mapping) -> Iterator[tuple[list[str], Mapping]]:
-  """(texts of KEYS, estimate or entry) of a run or of a comparison."""
-  for measure, methods in tree.get('measures', {}).items():
-    for method, conditions in methods.items():
-      for condition, findings in conditions.items():
-        for finding, entry in findings.items():
-          name = wording.score_name(measure)
-          yield [name, wording.method_name(method), condition, finding], entry
+def entries(tree: Mapping) -> Iterator[tuple[dict[str, str], Mapping]]:
+  """(first cells of a row, its estimate or entry) of a run or a comparison."""
+  measures = tables.walk(tree.get('measures', {}), 4)
+  for measure, method, condition, finding, entry in measures:
+    yield (
+      {
+        'measure': wording.score_name(measure),
+        'method': wording.method_name(method),
+        'condition': condition,
+        'finding': finding,
+      },
+      entry,
+    )
 
 
 def notes(tree: Mapping) -> list[str]:

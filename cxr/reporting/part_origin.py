@@ -23,7 +23,7 @@ def training(records: Sequence[Mapping]) -> tables.Section | None:
       for key, value in record.items():
         if belongs(key) and 'step' in record and isinstance(value, int | float):
           curves.setdefault(key, []).append((record['step'], {'value': value}))
-    caption = f'{label[0].upper()}{label[1:]} over training steps'
+    caption = f'{wording.capital(label)} over training steps'
     figures.append(plots.drawing(caption, curves, 'step', label, ylim=ylim))
   return tables.section('training', 'Training', figures=figures)
 
@@ -47,66 +47,62 @@ def data(stored: Mapping) -> tables.Section | None:
   table = tables.table(
     'splits',
     'Films, patients and boxes',
-    ['split', 'films', 'patients', 'boxes', 'SHA-256 of the sorted names'],
     [
-      [
-        wording.spelled(name),
-        split.get('images'),
-        split.get('patients'),
-        sum(boxes[name].values()),
-        tables.text_cell(
+      {
+        'split': wording.spelled(name),
+        'films': split.get('images'),
+        'patients': split.get('patients'),
+        'boxes': sum(boxes[name].values()),
+        'SHA-256 of the sorted names': tables.text_cell(
           f'{split.get("sha256", "")[:16]}…', copied=split.get('sha256', '')
         ),
-      ]
+      }
       for name, split in counts.items()
     ],
     'The hash is cut here; the button "Copy" copies all of it.',
   )
+  positives = {s: split.get('positives', {}) for s, split in counts.items()}
   findings = dict.fromkeys(
-    f for split in counts.values() for f in split.get('positives', {})
+    f for of_split in positives.values() for f in of_split
   )
-  positives = tables.table(
+  positive = tables.table(
     'positives',
     'Positive films and true boxes of each finding',
-    ['finding', *map(wording.spelled, counts), 'boxes, test'],
     [
-      [
-        finding,
-        *(s.get('positives', {}).get(finding) for s in counts.values()),
-        boxes.get('test', {}).get(finding),
-      ]
+      {
+        'finding': finding,
+        **{wording.spelled(s): positives[s].get(finding) for s in counts},
+        'boxes, test': boxes.get('test', {}).get(finding),
+      }
       for finding in findings
     ],
   )
+  reasons = flatten(stored.get('left_out', {})).items()
   left_out = tables.table(
     'left-out',
     'Films left out',
-    ['reason', 'films'],
     [
-      [wording.spelled(reason), n if isinstance(n, int) else setting(n)]
-      for reason, n in flatten(stored.get('left_out', {})).items()
+      {
+        'reason': wording.spelled(reason),
+        'films': n if isinstance(n, int) else setting(n),
+      }
+      for reason, n in reasons
     ],
   )
-  return tables.section('data', 'Data', table, positives, left_out)
+  return tables.section('data', 'Data', table, positive, left_out)
 
 
 def configuration(config: Mapping, versions: Mapping) -> tables.Section | None:
   """Every field of config.json, and the versions of the packages."""
+  fields = lambda values: [
+    {'field': key, 'value': setting(value)}
+    for key, value in flatten(values).items()
+  ]
   return tables.section(
     'configuration',
     'Configuration',
-    *(
-      tables.table(
-        id,
-        caption,
-        ['field', 'value'],
-        [[key, setting(value)] for key, value in flatten(values).items()],
-      )
-      for id, caption, values in (
-        ('config', 'config.json', config),
-        ('versions', 'Versions', versions),
-      )
-    ),
+    tables.table('config', 'config.json', fields(config)),
+    tables.table('versions', 'Versions', fields(versions)),
     folded='Every field of config.json, and the versions of the packages',
   )
 

@@ -50,37 +50,32 @@ def check_warnings(metrics: Mapping) -> list[str]:
 
 
 def _attacks(runs):
-  several, rows = len(runs) > 1, []
-  for name, metrics in runs.items():
-    for entry in metrics.get('robustness', ()):
-      audit, mean = entry.get('audit', {}), entry.get('auroc', {}).get('mean')
-      pixels = wording.UNDEFINED
-      if audit.get('min') is not None and audit.get('max') is not None:
-        pixels = f'{audit["min"]:.3g} to {audit["max"]:.3g}'
-      rows.append(
-        [
-          *([name] if several else []),
-          entry['attack'],
-          wording.spelled(entry.get('split', 'test')),
-          entry.get('norm', ''),
-          tables.number_cell(float(entry['epsilon']), 2),
-          mean or {},
-          entry.get('average_precision', {}).get('mean') or {},
-          (mean or {}).get('images'),
-          tables.number_cell(audit.get('max_perturbation'), 5),
-          audit.get('nan'),
-          pixels,
-        ]
-      )
+  rows = []
+  for run, entry in _of_runs(runs, 'robustness'):
+    audit, mean = entry.get('audit', {}), entry.get('auroc', {}).get('mean')
+    pixels = wording.UNDEFINED
+    if audit.get('min') is not None and audit.get('max') is not None:
+      pixels = f'{audit["min"]:.3g} to {audit["max"]:.3g}'
+    perturbation = audit.get('max_perturbation')
+    rows.append(
+      run
+      | {
+        'attack': entry['attack'],
+        'films': wording.spelled(entry.get('split', 'test')),
+        'norm': entry.get('norm', ''),
+        'epsilon (1/255)': tables.number_cell(float(entry['epsilon']), 2),
+        'mean AUROC': mean or {},
+        'mean average precision': entry.get('average_precision', {}).get('mean')
+        or {},
+        'number of films': (mean or {}).get('images'),
+        'largest perturbation': tables.number_cell(perturbation, 5),
+        'NaN': audit.get('nan'),
+        'pixel range': pixels,
+      }
+    )
   return tables.table(
     'attacks',
     'Under attack, as measured',
-    [
-      *(['run'] if several else []),
-      *('attack', 'films', 'norm', 'epsilon (1/255)', 'mean AUROC'),
-      *('mean average precision', 'number of films', 'largest perturbation'),
-      *('NaN', 'pixel range'),
-    ],
     rows,
     'The largest perturbation and the range of the pixels are measured on the '
     'attacked films, whose pixels lie in [0, 1]. Where an AUROC is below 0.5, '
@@ -88,31 +83,31 @@ def _attacks(runs):
   )
 
 
+def _of_runs(runs, part):
+  """(first cell, entry) of every run; a single run needs no such cell."""
+  for name, metrics in runs.items():
+    for entry in metrics.get(part, ()):
+      yield {'run': name} if len(runs) > 1 else {}, entry
+
+
 def _checks(runs):
   """Every check, raised or not: that an attack passed one is a result, too."""
-  several = len(runs) > 1
   rows = [
-    [
-      *([name] if several else []),
-      wording.spelled(flag['name']),
-      flag['attack'],
-      tables.number_cell(float(flag['epsilon']), 2),
-      flag['images'],
-      _check_value(flag['value']),
-      f'{flag["limit"]:.3g}',
-      'raised' if flag['raised'] else 'passed',
-    ]
-    for name, metrics in runs.items()
-    for flag in metrics.get('attack_checks', ())
+    run
+    | {
+      'check': wording.spelled(flag['name']),
+      'attack': flag['attack'],
+      'epsilon (1/255)': tables.number_cell(float(flag['epsilon']), 2),
+      'films': flag['images'],
+      'value': _check_value(flag['value']),
+      'limit': f'{flag["limit"]:.3g}',
+      'flag': 'raised' if flag['raised'] else 'passed',
+    }
+    for run, flag in _of_runs(runs, 'attack_checks')
   ]
   return tables.table(
     'attack-checks',
     'Whether the attacks may be believed',
-    [
-      *(['run'] if several else []),
-      *('check', 'attack', 'epsilon (1/255)', 'films', 'value', 'limit'),
-      'flag',
-    ],
     rows,
     'What the value of each check is. Randomized output: the largest spread of '
     'a logit over calls on one film. Zero gradient: the share of films whose '

@@ -86,11 +86,11 @@ def markdown(study: Mapping) -> str:
     for entry in entries:
       first = entry[key][0]
       films = f'{first["images"]:,} ({first["patients"]:,})'
-      texts = [text(estimate) for estimate in entry[key][: len(names)]]
-      rows.append([label(entry), films, *texts])
+      cells = map(text, entry[key][: len(names)])
+      row = {'': label(entry), 'films (patients)': films}
+      rows.append(row | dict(zip(names, cells, strict=True)))
     if rows and names:
-      columns = ['', 'films (patients)', *names]
-      lines.extend(['', f'## {title}', '', tables.markdown(columns, rows)])
+      lines.extend(['', f'## {title}', '', tables.markdown(rows)])
 
   def add_both(title, entries, label):
     add(title, 'groups', names, entries, _of_group, label)

@@ -1,12 +1,12 @@
 """The one form of a table, of its filters, and of a section of a page.
 
-A part of a page gives `table` rows of plain values: a text, a number, an
-estimate (wording.py), or a `Cell` where one of these needs more. The template
-page.html draws the table, `markdown` writes it.
+A part of a page gives `table` its rows, each a dict: column -> a text, a
+number, an estimate (wording.py), or a `Cell` where one of these needs more. The
+template page.html draws the table, `markdown` writes it.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from cxr import files
@@ -29,14 +29,13 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
-  cells: tuple[Cell, ...]
+  cells: dict[str, Cell]
   mark: str
 
 
 class Table(NamedTuple):
   id: str
   caption: str
-  columns: tuple[str, ...]
   rows: tuple[Row, ...]
   notes: tuple[str, ...]
 
@@ -44,15 +43,19 @@ class Table(NamedTuple):
 class Filter(NamedTuple):
   """Buttons that show those rows alone whose cell `column` has a value."""
 
-  key: str
-  label: str
-  column: int
-  choices: tuple[str, ...]  # '': all
-  chosen: str  # at first; '' shows every row
+  column: str
+  choices: tuple[str, ...]  # '': every row
+  chosen: str  # at first
+
+  @property
+  def key(self) -> str:
+    """The column as the name of an attribute in HTML."""
+    return self.column.partition(' ')[0]
 
   def hides(self, row: Row) -> bool:
-    own = row.cells[self.column].choice
-    return bool(self.chosen) and own not in ('*', self.chosen)
+    """Whether the row is hidden at first."""
+    choice = row.cells[self.column].choice
+    return bool(self.chosen) and choice not in ('*', self.chosen)
 
 
 class Group(NamedTuple):
@@ -129,23 +132,19 @@ def cell(value: Cell | Mapping | str | float | None) -> Cell:
 
 
 def table(
-  id: str,
-  caption: str,
-  columns: Sequence[str],
-  rows: Sequence[Sequence],
-  *notes: str,
+  id: str, caption: str, rows: Sequence[Mapping], *notes: str
 ) -> Table | None:
-  """A table of rows of values or cells; None where there are no rows."""
+  """A table of rows, all with the same columns; None where there are none."""
   if not rows:
     return None
-  cells = [tuple(map(cell, row)) for row in rows]
-  reasons = sorted({c.why for row in cells for c in row} - {''})
+  cells = [{name: cell(value) for name, value in row.items()} for row in rows]
+  reasons = sorted({c.why for row in cells for c in row.values()} - {''})
   if len(reasons) > 3:
     reasons = [*reasons[:3], 'for the others point at the cell']
   if reasons:
     notes += (f'{wording.UNDEFINED} undefined: {"; ".join(reasons)}.',)
-  rows = [Row(row, next((c.mark for c in row if c.mark), '')) for row in cells]
-  return Table(id, caption, tuple(columns), tuple(rows), notes)
+  mark = lambda row: next((c.mark for c in row.values() if c.mark), '')
+  return Table(id, caption, tuple(Row(r, mark(r)) for r in cells), notes)
 
 
 def group(
@@ -154,27 +153,21 @@ def group(
   """Tables that are filtered together; None without a table.
 
   Args:
-    tables: their filtered columns stand at the same places.
+    tables: each has the columns that are filtered.
     chosen: column -> the value that is chosen at first, '' for all; where no
       row has that value, the first one is chosen.
   """
-  tables = tuple(t for t in tables if t)
-  if not tables:
-    return None
-  filters = []
-  for name, first in chosen.items():
-    column = tables[0].columns.index(name)
+  tables, filters = tuple(filter(None, tables)), []
+  for column, first in chosen.items():
     values = dict.fromkeys(
       row.cells[column].choice for t in tables for row in t.rows
     )
     values.pop('*', None)
+    choices = (*values, '')
     if len(values) > 1:
-      choices = (*values, '')
-      default = first if first in choices else choices[0]
-      label = name[0].upper() + name[1:]
-      key = name.partition(' ')[0]
-      filters.append(Filter(key, label, column, choices, default))
-  return Group(tables, tuple(filters))
+      first = first if first in choices else choices[0]
+      filters.append(Filter(column, choices, first))
+  return Group(tables, tuple(filters)) if tables else None
 
 
 def section(
@@ -197,26 +190,29 @@ def section(
   return Section(id, title, tuple(text), figures, groups, films, folded, plain)
 
 
-def markdown(columns: Sequence[str], rows: Sequence[Sequence]) -> str:
-  """The same as a table of Markdown; '' without rows.
+def walk(tree: Mapping, depth: int) -> Iterator[tuple]:
+  """(keys, value) of nested dicts: {'a': {'b': 1}} -> ('a', 'b', 1)."""
+  for key, value in tree.items():
+    if depth == 1:
+      yield key, value
+    else:
+      yield from ((key, *rest) for rest in walk(value, depth - 1))
 
-  A viewer of Markdown runs HTML, so that a text must not hold any.
-  """
-  lines = [columns, ['---'] * len(columns)]
-  for row in rows:
-    texts = []
-    for value in map(cell, row):
-      beside = '; '.join(filter(None, (*value.below, value.why)))
-      texts.append(value.text + (f' ({beside})' if beside else ''))
-    lines.append(texts)
+
+def markdown(rows: Sequence[Mapping]) -> str:
+  """Rows, as `table` takes them, as a table of Markdown; '' without rows."""
   if not rows:
     return ''
-  return '\n'.join(
-    f'| {" | ".join(one_line(t).replace("|", chr(92) + "|") for t in line)} |'
-    for line in lines
-  )
+  lines = [list(rows[0]), ['---'] * len(rows[0])]
+  for row in rows:
+    lines.append([])
+    for value in map(cell, row.values()):
+      beside = '; '.join(filter(None, (*value.below, value.why)))
+      lines[-1].append(value.text + (f' ({beside})' if beside else ''))
+  escaped = lambda text: one_line(text).replace('|', '\\|')
+  return '\n'.join(f'| {" | ".join(map(escaped, line))} |' for line in lines)
 
 
 def one_line(text: str) -> str:
-  """The text on one line and without HTML."""
+  """The text on one line and without HTML: a viewer of Markdown runs it."""
   return ' '.join(text.split()).replace('&', '&amp;').replace('<', '&lt;')

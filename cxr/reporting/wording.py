@@ -84,6 +84,11 @@ def listed(texts: Sequence[str]) -> str:
   return f'{", ".join(others)} and {last}' if others else last
 
 
+def capital(text: str) -> str:
+  """'mean AUROC' -> 'Mean AUROC'."""
+  return text[:1].upper() + text[1:]
+
+
 def is_control(method: str) -> bool:
   """Whether the maps of a method are no explanation of the trained model."""
   return method in CONTROLS or method.endswith((RANDOM_WEIGHTS, MOVED))

@@ -115,9 +115,9 @@ def test_controls_are_marked_and_no_headline(page, run):
   assert 'cam of random weights' in page.text
   with open(f'{run}/metrics.json') as file:
     labels = [t.label for t in main_result.tiles(json.load(file))]
-  assert 'Accuracy at T(IoU) 0.3, cam' in labels
+  assert 'Accuracy of cam at T(IoU) 0.3' in labels
   assert not any('random' in label for label in labels)
-  assert labels[0] == 'Mean AUROC, clean'
+  assert labels[0] == 'Mean AUROC on test films'
   assert not any('validation' in label for label in labels)
 
 
@@ -261,9 +261,12 @@ def compared(tmp_path_factory):
 def test_comparison_answers_first(compared):
   _, page = compared
   assert 'robust localizes better than baseline' in page.text
-  assert 'the mean AUROC of robust is that of baseline +0.100' in page.text
+  assert (
+    'mean AUROC on clean films is 0.800 against 0.700, a difference of +0.100'
+    in page.text
+  )
   assert 'p = 0.012' in page.text
-  assert '(AFP) of 1.30 against 1.30. The accuracy of a random map' in page.text
+  assert '(AFP) is 1.30 against 1.30. The accuracy of a random map' in page.text
   assert 'AFP 1.30 against 1.30' in page.text
   assert 'AFP at T(IoU) 0.3' in page.text
 
@@ -278,7 +281,7 @@ def test_comparison_tells_what_the_logits_rest_on():
     'measures': {'lesion_share': {'': {'': {'mean': entry}}}},
   }
   (row,) = part_comparison.headline(comparison).rows
-  texts = [cell.text for cell in row.cells]
+  texts = [cell.text for cell in row.cells.values()]
   assert texts[0].startswith("the lesion's share")
   assert texts[1:4] == ['0.250', '0.750', '+0.500']
 
@@ -554,14 +557,15 @@ def test_copied_text_is_no_formula():
 
 def test_filters_hide_rows_before_the_script():
   always = tables.text_cell('all of them', choice='*')
-  table = tables.table('t', 'T', ['finding'], [['mean'], ['Mass'], [always]])
+  rows = [{'finding': value} for value in ('mean', 'Mass', always)]
+  table = tables.table('t', 'T', rows)
   (chosen,) = tables.group([table], {'finding': 'mean'}).filters
   assert [chosen.hides(row) for row in table.rows] == [False, True, False]
   assert chosen.choices == ('mean', 'Mass', '')
 
 
 def test_a_filter_of_one_choice_is_left_out():
-  table = tables.table('t', 'T', ['finding'], [['mean'], ['mean']])
+  table = tables.table('t', 'T', [{'finding': 'mean'}, {'finding': 'mean'}])
   assert not tables.group([table], {'finding': 'Mass'}).filters
   assert tables.group([None], {'finding': 'Mass'}) is None
 
@@ -569,11 +573,13 @@ def test_a_filter_of_one_choice_is_left_out():
 def test_a_table_is_the_same_in_markdown():
   estimate = {'value': 0.5, 'low': 0.4, 'high': 0.6}
   undefined = {'value': None, 'why': 'no film'}
-  text = tables.markdown(['a', 'b'], [['<x> | y', estimate], [1234, undefined]])
+  text = tables.markdown(
+    [{'a': '<x> | y', 'b': estimate}, {'a': 1234, 'b': undefined}]
+  )
   assert text.splitlines() == [
     '| a | b |',
     '| --- | --- |',
     '| &lt;x> \\| y | 0.500 (0.400 to 0.600) |',
     '| 1,234 | – (no film) |',
   ]
-  assert tables.markdown(['a'], []) == ''
+  assert tables.markdown([]) == ''
