@@ -23,9 +23,9 @@ import main as main_module
 from configs import baseline, robust
 from cxr import inference, modes, run_files
 from cxr.evaluation import evaluate
-from cxr.exporting import chexlocalize
 from cxr.training import loop, signals, train
 from input_pipeline.findings import FINDINGS
+from tests.exporting import readers
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -198,9 +198,7 @@ def test_other_rules_fused_stages_and_files_for_other_tools(
   with np.load(folder / 'maps-layer_cam.npz') as stored:
     films = len(stored['name'])
     assert stored['maps'].shape == (films, 64, 64, 8)
-  names, _, hits = chexlocalize.read_results(
-    str(folder / 'chexlocalize-layer_cam-hit.csv')
-  )
+  names, _, hits = readers.results(folder / 'chexlocalize-layer_cam-hit.csv')
   assert len(names) == films
   pointing = of_method['otsu']['mean']['pointing']['value']
   assert np.nanmean(np.nanmean(hits, 0)) == pytest.approx(pointing, abs=0.1)

@@ -2,7 +2,8 @@
 
   predictions.csv    a row per film, the unreadable ones with their reason
   boxes.csv          a row per box, in the film's own pixels, half-open
-  coco_<method>.json the same boxes for tools that read COCO
+  coco_<method>.json the same boxes as detections that pycocotools' loadRes
+                     takes, of the films in coco_films.json
   overlays/          a picture per film: the film, its maps, its boxes
   explain.html       the first films, with their maps, on one page
 
@@ -279,10 +280,10 @@ def explain_films(
             'findings': found,
           }
         )
-  for method, rows in predicted.items():
-    coco.write_coco(
-      os.path.join(output_dir, f'coco_{method}.json'), sizes, rows, findings
-    )
+  path = lambda kind: os.path.join(output_dir, f'coco_{kind}.json')
+  coco.write_truth(path('films'), sizes, findings)
+  for method, boxes in predicted.items():
+    coco.write_detections(path(method), sizes, findings, boxes)
   return Explained(cases, len(sizes), errors)
 
 

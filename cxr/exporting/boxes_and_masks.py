@@ -1,14 +1,14 @@
-"""Maps and boxes of an evaluation as files of other tools.
+"""Maps and boxes of an evaluation as files for other tools.
 
-All of them are of the boxed test films and, where a rule is needed, of
-`thresholds.main_rule`. Boxes are in pixels of the data set's own box list.
+They are of the boxed test films. Boxes are in pixels of the data set's own box
+list.
 """
 
 import os
-from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Float
+from scipy import special
 
 from cxr import data, stored_rows
 from cxr.exporting import chexlocalize, coco
@@ -34,10 +34,18 @@ def write_chexlocalize(
   *,
   rule: str,
 ) -> None:
-  """Masks of the true boxes, of the maps above the rule's lowest level, and
-  their scores as CheXlocalize counts them.
+  """Writes masks and their scores as CheXlocalize counts them.
 
-  A film without a box of a finding has an empty true mask, and no score.
+  The true masks are those of the boxes, the predicted ones the pixels of a map
+  above the rule's lowest level. A film without a box of a finding has an empty
+  true mask and no score.
+
+  Args:
+    folder: to write into.
+    method: the method of attribution, for the files' names.
+    films: the n boxed films.
+    maps: of the findings in BOXED.
+    rule: that gives the levels.
   """
   path = lambda name: os.path.join(folder, name)
   size = maps.shape[1:3]
@@ -55,11 +63,11 @@ def write_chexlocalize(
       true = truth[name][finding] = overlap.box_mask(box, size)
       mask = masks[name][finding] = heatmap > min(levels[i])
       scores[:, i, k] = (
-        chexlocalize.chexlocalize_iou(true, mask),
-        chexlocalize.chexlocalize_hit(true, heatmap),
+        chexlocalize.iou(true, mask),
+        chexlocalize.hit(true, heatmap),
       )
-  chexlocalize.write_chexlocalize(path(_TRUTH), truth)
-  chexlocalize.write_chexlocalize(path(f'chexlocalize-{method}.json'), masks)
+  chexlocalize.write_segmentations(path(_TRUTH), truth)
+  chexlocalize.write_segmentations(path(f'chexlocalize-{method}.json'), masks)
   for kind, score in zip(('iou', 'hit'), scores, strict=True):
     chexlocalize.write_results(
       path(f'chexlocalize-{method}-{kind}.csv'), list(truth), BOXED, score
@@ -82,25 +90,22 @@ def write_coco(
       its finding on its film.
   """
   images = {str(name): (BOX_UNITS, BOX_UNITS) for name in films.name}
-  row_of = dict(zip(images, films.row.tolist(), strict=True))
-
-  def true_boxes() -> Iterator[tuple]:
-    for i, k in zip(*np.nonzero(overlap.has_box(films.truth)), strict=True):
-      yield str(films.name[i]), BOXED[k], films.truth[i, k]
-
-  def predicted(method) -> Iterator[tuple]:
-    rows = boxes.where(method=method)
+  index_of = dict(zip(images, films.row.tolist(), strict=True))
+  true_boxes = [
+    (str(films.name[i]), BOXED[k], films.truth[i, k])
+    for i, k in np.argwhere(overlap.has_box(films.truth))
+  ]
+  path = lambda kind: os.path.join(folder, f'coco-{kind}.json')
+  coco.write_truth(path('truth'), images, BOXED, true_boxes)
+  for method in dict.fromkeys(boxes.method.tolist()):
+    rows, detections = boxes.where(method=method), []
     for name, finding, of_row in zip(
       rows.image.tolist(),
       rows.finding.tolist(),
       rows.boxes_of_rows(),
       strict=True,
     ):
-      logit = logits[row_of[name], FINDINGS.index(finding)]
-      for box in of_row:
-        yield name, finding, box, 1 / (1 + np.exp(-logit))
-
-  path = lambda of: os.path.join(folder, f'coco-{of}.json')
-  coco.write_coco(path('truth'), images, true_boxes(), BOXED)
-  for method in dict.fromkeys(boxes.method.tolist()):
-    coco.write_coco(path(method), images, predicted(method), BOXED)
+      logit = logits[index_of[name], FINDINGS.index(finding)]
+      score = special.expit(logit)
+      detections += [(name, finding, box, score) for box in of_row]
+    coco.write_detections(path(method), images, BOXED, detections)

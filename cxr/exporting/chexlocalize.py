@@ -1,7 +1,7 @@
 """Masks and results in CheXlocalize's files (Saporta et al. 2022).
 
-Masks are bool 'h w' here and run-length encoded there (pycocotools' compressed
-counts, column by column). What is read back equals what was written.
+Masks are bool 'h w' here and run-length encoded there: pycocotools' compressed
+counts, column by column.
 """
 
 import csv
@@ -15,7 +15,12 @@ from cxr import files
 
 
 def rle_encode(mask: Bool[np.ndarray, 'h w']) -> dict:
-  """{'size': [h, w], 'counts': str}; runs of 0 and 1 in turn, by columns."""
+  """A mask as {'size': [h, w], 'counts': str}: runs of 0 and 1 in turn.
+
+  Examples:
+    >>> rle_encode(np.array([[0, 1, 0], [1, 1, 0]], bool))
+    {'size': [2, 3], 'counts': '132'}
+  """
   flat = np.asarray(mask, bool).ravel(order='F')
   changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
   edges = np.concatenate([[0], changes, [flat.size]])
@@ -34,38 +39,9 @@ def rle_encode(mask: Bool[np.ndarray, 'h w']) -> dict:
   return {'size': [int(n) for n in mask.shape], 'counts': ''.join(text)}
 
 
-def rle_decode(encoded: Mapping) -> Bool[np.ndarray, 'h w']:
-  """The mask of `rle_encode`, or of pycocotools.
-
-  Raises:
-    ValueError: runs that do not fill the mask.
-  """
-  height, width = encoded['size']
-  counts = encoded['counts']
-  if isinstance(counts, bytes):
-    counts = counts.decode('ascii')
-  runs, number, shift = [], 0, 0
-  for character in counts:
-    digit = ord(character) - 48
-    number |= (digit & 31) << shift
-    shift += 5
-    if not digit & 32:
-      if digit & 16:
-        number -= 1 << shift
-      runs.append(number + (runs[-2] if len(runs) > 2 else 0))
-      number, shift = 0, 0
-  if shift or sum(runs) != height * width or min(runs, default=0) < 0:
-    raise ValueError(
-      f'The run lengths add up to {sum(runs)} and not to the {height} x '
-      f'{width} pixels of the mask: the counts are damaged.'
-    )
-  values = np.arange(len(runs)) % 2 == 1
-  return np.repeat(values, runs).reshape((height, width), order='F')
-
-
-# Its evaluation asks every film for each of these; those of our findings that
-# mean the same. 'Lung Lesion' and 'Airspace Opacity' cover several of ours.
-CHEXLOCALIZE_TASKS = {
+# The tasks that its evaluation asks of every film, and our finding that means
+# the same. 'Lung Lesion' and 'Airspace Opacity' cover several of ours.
+TASKS = {
   'Enlarged Cardiomediastinum': None,
   'Cardiomegaly': 'Cardiomegaly',
   'Lung Lesion': None,
@@ -79,18 +55,18 @@ CHEXLOCALIZE_TASKS = {
 }
 
 
-def write_chexlocalize(
+def write_segmentations(
   path: str, masks: Mapping[str, Mapping[str, Bool[np.ndarray, 'h w']]]
 ) -> None:
   """Writes masks (film -> finding -> mask) as CheXlocalize's segmentations.
 
-  Every film gets all CHEXLOCALIZE_TASKS, with an empty mask where none is
+  Every film gets all TASKS, with an empty mask where none is
   given; a finding of ours that is none of them is kept under our name.
 
   Raises:
     ValueError: a film without a mask (its size is unknown), or of two sizes.
   """
-  task_of = {f: task for task, f in CHEXLOCALIZE_TASKS.items() if f}
+  task_of = {f: task for task, f in TASKS.items() if f}
   content = {}
   for name, by_finding in masks.items():
     sizes = {mask.shape for mask in by_finding.values()}
@@ -100,34 +76,14 @@ def write_chexlocalize(
         'least one mask, all of its own size.'
       )
     empty = rle_encode(np.zeros(sizes.pop(), bool))
-    content[name] = dict.fromkeys(CHEXLOCALIZE_TASKS, empty) | {
+    content[name] = dict.fromkeys(TASKS, empty) | {
       task_of.get(finding, finding): rle_encode(mask)
       for finding, mask in by_finding.items()
     }
   files.write_json(path, content)
 
 
-def read_chexlocalize(
-  path: str,
-) -> dict[str, dict[str, Bool[np.ndarray, 'h w']]]:
-  """Film -> finding (our name where it has one) -> mask."""
-  content = files.read_json(path)
-  try:
-    return {
-      name: {
-        CHEXLOCALIZE_TASKS.get(task) or task: rle_decode(encoded)
-        for task, encoded in tasks.items()
-      }
-      for name, tasks in content.items()
-    }
-  except (AttributeError, KeyError, TypeError) as error:
-    raise ValueError(
-      f'{path} is not a CheXlocalize segmentation file (film -> task -> size '
-      'and counts).'
-    ) from error
-
-
-def chexlocalize_iou(
+def iou(
   truth: Bool[np.ndarray, 'h w'],
   predicted: Bool[np.ndarray, 'h w'] | None,
   *,
@@ -146,11 +102,13 @@ def chexlocalize_iou(
   return float((truth & predicted).sum() / (truth | predicted).sum())
 
 
-def chexlocalize_hit(
+def hit(
   truth: Bool[np.ndarray, 'h w'], heatmap: Float[np.ndarray, 'h w']
 ) -> float:
-  """1 if the map's first highest pixel lies in the truth, 0 if not; NaN where
-  the truth is empty. Its mean over films is the hit rate."""
+  """1 if the map's first highest pixel lies in the truth, 0 if not.
+
+  NaN where the truth is empty. The mean over films is the hit rate.
+  """
   if not truth.any():
     return math.nan
   return float(truth.ravel()[np.argmax(heatmap)])
@@ -172,19 +130,3 @@ def write_results(
       writer.writerow([*cells, files.escape_cell(name)])
 
   files.replace_file(path, write)
-
-
-def read_results(
-  path: str,
-) -> tuple[list[str], list[str], Float[np.ndarray, 'n k']]:
-  """(images, findings, score) of `write_results`."""
-  with open(path, newline='', encoding='utf-8') as f:
-    header, *rows = csv.reader(f)
-  if header[-1:] != ['img_id']:
-    raise ValueError(f'{path} is not a results file: no last column img_id.')
-  score = [[float(c) if c else math.nan for c in row[:-1]] for row in rows]
-  return (
-    [files.unescape_cell(row[-1]) for row in rows],
-    [files.unescape_cell(c) for c in header[:-1]],
-    np.array(score, np.float64).reshape(len(rows), len(header) - 1),
-  )

@@ -16,7 +16,6 @@ from configs import default
 from cxr import inference
 from cxr.attribution import by_name
 from cxr.explaining import explain, radiograph
-from cxr.exporting import coco
 from cxr.localization import regions
 from cxr.reporting import pages
 
@@ -162,22 +161,25 @@ class TestFilms:
       fit,
     )
     with open(output / 'coco_film.json') as f:
-      written = json.load(f)
+      (detection,) = json.load(f)
     ymin, xmin, ymax, xmax = box
     np.testing.assert_allclose(
-      written['annotations'][0]['bbox'],
-      [xmin, ymin, xmax - xmin, ymax - ymin],
-      atol=0.01,
+      detection['bbox'], [xmin, ymin, xmax - xmin, ymax - ymin], atol=0.01
     )
-    assert written['annotations'][0]['score'] == 0.5
-    assert written['images'][0] | {'id': 0} == {
-      'id': 0,
-      'file_name': 'film.png',
-      'height': shape[0],
-      'width': shape[1],
-    }
-    images, empty = coco.read_coco(str(output / 'coco_flat.json'))
-    assert images == {'film.png': shape} and empty == []
+    assert detection['score'] == 0.5
+    with open(output / 'coco_films.json') as f:
+      listed = json.load(f)
+    assert listed['images'] == [
+      {
+        'id': detection['image_id'],
+        'file_name': 'film.png',
+        'height': shape[0],
+        'width': shape[1],
+      }
+    ]
+    assert listed['annotations'] == []
+    with open(output / 'coco_flat.json') as f:
+      assert json.load(f) == []
 
   def test_boxes_in_the_padding_are_no_boxes(self, films, output):
     write(films / 'film.png', np.full((64, 16), 255))
@@ -299,7 +301,7 @@ class TestFilms:
     assert rows(output / 'predictions.csv')[0]['image'] == cell
     assert rows(output / 'boxes.csv')[0]['image'] == cell
     assert explained.cases[0]['name'] == shown
-    with open(output / 'coco_film.json', encoding='utf-8') as f:
+    with open(output / 'coco_films.json', encoding='utf-8') as f:
       assert json.load(f)['images'][0]['file_name'] == shown
     (overlay,) = os.listdir(output / 'overlays')
     assert overlay.isascii() and overlay == os.path.basename(overlay)
@@ -404,6 +406,7 @@ class TestExplain:
     assert sorted(os.listdir(output)) == [
       'boxes.csv',
       'coco_cam.json',
+      'coco_films.json',
       'coco_gradient.json',
       'explain.html',
       'overlays',

@@ -10,6 +10,7 @@ from cxr.evaluation import localize
 from cxr.exporting import boxes_and_masks, chexlocalize, coco
 from cxr.localization import overlap, scoring
 from input_pipeline.findings import BOXED, FINDINGS
+from tests.exporting import readers
 
 SIZE = 16
 N = 6
@@ -49,25 +50,29 @@ def rows(films, maps, rule):
 def test_chexlocalize_scores_the_files_as_we_score_the_maps(
   films, maps, rule, tmp_path
 ):
-  boxes_and_masks.write_chexlocalize(tmp_path, 'cam', films, maps, rule=rule)
+  boxes_and_masks.write_chexlocalize(
+    str(tmp_path), 'cam', films, maps, rule=rule
+  )
   names = boxes_and_masks.chexlocalize_files('cam')
   assert sorted(p.name for p in tmp_path.iterdir()) == sorted(names)
   # The files alone, by that tool's definitions: mean over films with a truth.
   truth, masks = (
-    chexlocalize.read_chexlocalize(str(tmp_path / f'chexlocalize-{of}.json'))
-    for of in ('truth', 'cam')
+    readers.segmentations(tmp_path / f'chexlocalize-{kind}.json')
+    for kind in ('truth', 'cam')
   )
-  hits = chexlocalize.read_results(str(tmp_path / 'chexlocalize-cam-hit.csv'))
-  ious = chexlocalize.read_results(str(tmp_path / 'chexlocalize-cam-iou.csv'))
+  hits = readers.results(tmp_path / 'chexlocalize-cam-hit.csv')
+  ious = readers.results(tmp_path / 'chexlocalize-cam-iou.csv')
   assert hits[:2] == ious[:2] == (films.name.tolist(), list(BOXED))
+  task_of = {ours: theirs for theirs, ours in chexlocalize.TASKS.items()}
   for k, finding in enumerate(BOXED):
+    task = task_of.get(finding, finding)
     ours = rows(films, maps, rule).where(finding=finding).score.T
     ours = dict(zip(scoring.SCORES, ours, strict=True))
     theirs = np.array(
       [
-        (truth[n][finding] & masks[n][finding]).sum()
-        / max((truth[n][finding] | masks[n][finding]).sum(), 1)
-        if truth[n][finding].any()
+        (truth[n][task] & masks[n][task]).sum()
+        / max((truth[n][task] | masks[n][task]).sum(), 1)
+        if truth[n][task].any()
         else np.nan
         for n in films.name
       ]
@@ -85,18 +90,24 @@ def test_coco_files_hold_the_true_and_the_predicted_boxes(
 ):
   chosen = rows(films, maps, 'otsu')
   logits = np.random.default_rng(2).normal(size=(N + 3, len(FINDINGS)))
-  boxes_and_masks.write_coco(tmp_path, films, chosen, logits)
-  images, boxes = coco.read_coco(str(tmp_path / 'coco-truth.json'))
-  assert images == dict.fromkeys(films.name.tolist(), (1024, 1024))
-  assert len(boxes) == overlap.has_box(films.truth).sum()
-  for name, finding, box in boxes:
-    place = films.name.tolist().index(name), BOXED.index(finding)
-    np.testing.assert_allclose(box, films.truth[place])
-  _, boxes = coco.read_coco(str(tmp_path / 'coco-cam.json'))
-  assert len(boxes) == chosen.count.sum()
-  name, finding, box, score = boxes[0]
-  np.testing.assert_allclose(box, chosen.box[0])
-  logit = logits[films.row[int(name[0])], FINDINGS.index(finding)]
-  assert score == pytest.approx(1 / (1 + np.exp(-logit)))
-  annotation = json.loads((tmp_path / 'coco-cam.json').read_text())
-  assert annotation['annotations'][0]['bbox'][2] >= 1024 / SIZE - 1e-6
+  boxes_and_masks.write_coco(str(tmp_path), films, chosen, logits)
+  truth, found = (
+    json.loads((tmp_path / f'coco-{kind}.json').read_text())
+    for kind in ('truth', 'cam')
+  )
+  assert [image['file_name'] for image in truth['images']] == list(films.name)
+  assert {image['height'] for image in truth['images']} == {1024}
+  assert len(truth['annotations']) == overlap.has_box(films.truth).sum()
+  for annotation in truth['annotations']:
+    box = films.truth[annotation['image_id'] - 1, annotation['category_id'] - 1]
+    np.testing.assert_allclose(
+      annotation['bbox'], coco.to_coco(box, 1024, 1024)
+    )
+  assert len(found) == chosen.count.sum()
+  first = found[0]
+  np.testing.assert_allclose(
+    first['bbox'], coco.to_coco(chosen.box[0], 1024, 1024)
+  )
+  finding = BOXED[first['category_id'] - 1]
+  logit = logits[films.row[first['image_id'] - 1], FINDINGS.index(finding)]
+  assert first['score'] == pytest.approx(1 / (1 + np.exp(-logit)))
