@@ -74,7 +74,8 @@ def read_films(folder: pathlib.Path) -> dict[str, dict[str, np.ndarray]]:
   path = folder / FILMS_FILE
   splits = {}
   try:
-    with np.load(path, allow_pickle=False) as table:
+    # Opened here: np.load leaves a file open that is no archive.
+    with open(path, 'rb') as f, np.load(f, allow_pickle=False) as table:
       for key in table.files:
         split, field = key.split('/')
         splits.setdefault(split, {})[field] = table[key]
@@ -121,6 +122,8 @@ def count_left_out(folder: pathlib.Path) -> dict[str, int]:
     counts = Counter(
       row['reason'] for _, row in tables.read_table(path, columns)
     )
+    if '' in counts or not tables.read_text(path).endswith(('\n', '\r')):
+      raise ValueError('its end is missing')
   except (OSError, ValueError) as e:
     raise records.damaged(path, e) from e
   return dict(sorted(counts.items()))

@@ -98,45 +98,6 @@ def test_quirks_of_copies_read_the_same(tmp_path, folder):
 
 
 @pytest.mark.parametrize(
-  'text, age',
-  [
-    ('58', 58), ('058Y', 58), ('018M', 1.5), ('412', math.nan),
-    ('121Y', math.nan), ('120', 120), ('', math.nan), ('-1', math.nan),
-    ('old', math.nan), ('٣', math.nan),
-  ],
-)  # fmt: skip
-def test_age(text, age):
-  np.testing.assert_equal(nih_tables.parse_age(text), age)
-
-
-def test_labels():
-  parse = nih_tables.parse_labels
-  assert parse('No Finding') == ()
-  assert parse('Nodule|Mass') == (4, 5)
-  assert parse('Infiltrate') == parse('Infiltration')
-  assert parse('Pleural Thickening') == (12,)
-
-
-@pytest.mark.parametrize(
-  'labels, message',
-  [
-    ('No Finding|Mass', 'contradict'),
-    ('Mass|Mass', 'twice'),
-    ('', 'no label'),
-    ('Mass|', 'is not a finding'),
-    ('Pnuemonia', "nearest is 'Pneumonia'"),
-  ],
-)
-def test_bad_labels_stop_with_file_and_line(tmp_path, labels, message):
-  table = '\n'.join([HEADER, *rows(labels={TRAIN[1]: labels})])
-  layout(tmp_path, table=table, films=[])
-  with pytest.raises(ValueError, match=message) as error:
-    read(tmp_path)
-  assert 'v2020.csv, line 3, 00000001_001.png' in str(error.value)
-  assert '\n' not in str(error.value)
-
-
-@pytest.mark.parametrize(
   'changes, message',
   [
     ({'train': '\n'.join([*TRAIN, TRAIN[3]])}, 'lists 1 films twice'),
