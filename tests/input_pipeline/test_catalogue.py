@@ -2,12 +2,14 @@
 
 import math
 import os
+import re
 import shutil
 
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from absl import logging
 
 from input_pipeline import catalogue, nih_tables
 from input_pipeline.findings import FINDINGS
@@ -17,6 +19,7 @@ from tests.input_pipeline.made_folder import (
   OLD_HEADER,
   TEST,
   TRAIN,
+  film,
   layout,
   names,
   read,
@@ -92,9 +95,9 @@ def test_quirks_of_copies_read_the_same(tmp_path, folder):
     found = read(copy)
     assert names(found) == names(expected)
     for split, films in found.films.items():
-      for film, other in zip(films, expected.films[split], strict=True):
+      for one, other in zip(films, expected.films[split], strict=True):
         sex = 'F' if name == 'order' else 'M'
-        assert film.entry == other.entry._replace(sex=sex)
+        assert one.entry == other.entry._replace(sex=sex)
 
 
 @pytest.mark.parametrize(
@@ -319,3 +322,107 @@ def test_the_real_films(nih_dir):
   left_out = [row.reason for row in found.left_out]
   assert left_out.count('absent') == 112120 - 11023
   assert left_out.count('box of a film left out') == 984 - 741
+
+
+# --- films in other places
+
+
+def put(folder, place, names, suffix='.png'):
+  for name in names:
+    film(str(folder / place / name.replace('.png', suffix)))
+
+
+@pytest.mark.parametrize(
+  'place, suffix, instead',
+  [
+    ('images', '.jpg', r"24 \.jpg in '.*/images' such as '00000001_000\.jpg'"),
+    ('images', '.PNG', r"24 \.PNG in '.*/images' such as '00000001_000\.PNG'"),
+    (
+      'images-224/images-224',
+      '.png',
+      r"24 \.png in '.*/images-224/images-224'",
+    ),
+    ('images_001', '.png', r"24 \.png in '.*/images_001' such as"),
+    ('images/a/b', '.png', r"24 \.png in '.*/images/a/b' such as"),
+    ('images', '_224.png', r"24 \.png in .* such as '00000001_000_224\.png'"),
+  ],
+)
+def test_no_film_where_it_is_looked_for(tmp_path, place, suffix, instead):
+  """The places looked in, and what is there instead."""
+  layout(tmp_path, films=[])
+  put(tmp_path, place, TRAIN + TEST, suffix)
+  with pytest.raises(ValueError, match='None of the 24 listed') as error:
+    read(tmp_path)
+  sentence = str(error.value)
+  for looked_in in (tmp_path / 'images', tmp_path / 'images_0*' / 'images'):
+    assert str(looked_in) in sentence
+  assert re.search(f'found instead: {instead}', sentence)
+  assert '\n' not in sentence
+
+
+def test_no_picture_at_all(tmp_path):
+  layout(tmp_path, films=[])
+  with pytest.raises(ValueError, match='instead: no picture at all'):
+    read(tmp_path)
+
+
+def test_films_beside_the_places_are_counted(tmp_path, monkeypatch):
+  lines = []
+  monkeypatch.setattr(logging, 'warning', lambda s, *a: lines.append(s % a))
+  layout(tmp_path, films=TRAIN + TEST[:1])
+  put(tmp_path, 'images_002', TEST[1:3])
+  put(tmp_path, 'images', TEST[3:], '.jpeg')
+  found = read(tmp_path)
+  assert [row for row in reasons(found) if row[1] == 'absent'] == [
+    (name, 'absent') for name in TEST[1:]
+  ]
+  (line,) = lines
+  assert line.startswith('3 listed films are not in')
+  assert "2 .png in '" in line and "images_002'" in line
+  assert '1 .jpeg in' in line
+
+
+def test_all_films_there_says_nothing(tmp_path, monkeypatch):
+  monkeypatch.setattr(logging, 'warning', lambda *args: pytest.fail(str(args)))
+  layout(tmp_path)
+  put(tmp_path, 'originals', TRAIN)
+  assert reasons(read(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+  'place', ['images', 'images_001', 'images_007/images', 'images_002/images']
+)
+def test_linked_folders_are_followed(tmp_path, place):
+  """Also where a link leads back to a folder above itself."""
+  layout(tmp_path / 'nih', films=[])
+  inner = 'images' if place == 'images_001' else '.'
+  put(tmp_path / 'disk', inner, TRAIN + TEST)
+  link = tmp_path / 'nih' / place
+  link.parent.mkdir(exist_ok=True)
+  link.symlink_to(tmp_path / 'disk')
+  (tmp_path / 'nih' / 'again').symlink_to(tmp_path / 'nih')
+  (tmp_path / 'disk' / 'loop').symlink_to(tmp_path)
+  assert names(read(tmp_path / 'nih'))['test'] == TEST
+
+
+def test_links_in_a_circle_do_not_hold_up_the_search(tmp_path):
+  layout(tmp_path / 'nih', films=[])
+  put(tmp_path / 'disk', '.', TRAIN)
+  (tmp_path / 'nih' / 'films').symlink_to(tmp_path / 'disk')
+  (tmp_path / 'disk' / 'loop').symlink_to(tmp_path / 'nih')
+  (tmp_path / 'nih' / 'self').symlink_to('self')
+  with pytest.raises(ValueError, match=r"20 \.png in '.*/films' such as"):
+    read(tmp_path / 'nih')
+
+
+def test_the_data_folder_itself_may_be_a_link(tmp_path, folder):
+  (tmp_path / 'link').symlink_to(folder)
+  assert names(read(tmp_path / 'link')) == names(read(folder))
+
+
+def test_hostile_names_stay_on_one_line(tmp_path):
+  layout(tmp_path, films=[])
+  put(tmp_path, 'a\nb', ['c\nd.png'])
+  with pytest.raises(ValueError, match='instead: 1 .png') as error:
+    read(tmp_path)
+  assert '\n' not in str(error.value)

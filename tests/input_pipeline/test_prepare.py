@@ -178,3 +178,42 @@ def test_killed_behind_its_last_record_leaves_nothing(tmp_path):
   (root / 'decoded').mkdir()
   prepare(tmp_path / 'nih', tmp_path / 'p')
   assert sorted(p.name for p in root.iterdir()) == ['chest_xray14', 'lock']
+
+
+@pytest.mark.parametrize('file', ['train-00000.u8', 'train-00000.json'])
+@pytest.mark.parametrize('how', ['gone', 'empty', 'half', 'flipped', 'other'])
+def test_damaged_chunks_are_decoded_again(
+  tmp_path, folder, monkeypatch, file, how
+):
+  """What an interrupted preparation left, cut, changed or another's."""
+  whole = prepare(folder, tmp_path / 'whole', num_workers=1)
+  with monkeypatch.context() as patch:
+    # Killed when all is decoded and nothing written.
+    patch.setattr(preparation.records, 'write', lambda *a, **k: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+      prepare(folder, tmp_path / 'left', num_workers=1)
+  (path,) = (tmp_path / 'left').glob(f'*/decoded/{file}')
+  data = bytearray(path.read_bytes())
+  match how:
+    case 'gone':
+      path.unlink()
+    case 'empty':
+      path.write_bytes(b'')
+    case 'half':
+      path.write_bytes(data[: len(data) // 2])
+    case 'flipped':
+      data[len(data) // 2] ^= 255
+      path.write_bytes(data)
+    case 'other':
+      path.write_text('{"faults": [null], "crc32": "x"}')
+  left = prepare(folder, tmp_path / 'left', num_workers=1)
+  assert content(left) == content(whole)
+
+
+def test_whole_chunks_are_not_decoded_again(tmp_path, folder, monkeypatch):
+  with monkeypatch.context() as patch:
+    patch.setattr(preparation.records, 'write', lambda *a, **k: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+      prepare(folder, tmp_path, num_workers=1)
+  monkeypatch.setattr(preparation.preprocess, 'decode', lambda *a: 1 / 0)
+  assert (prepare(folder, tmp_path, num_workers=1) / 'films.npz').is_file()
