@@ -3,13 +3,13 @@
 Used by the tests of everything that reads a workdir's files.
 """
 
-import csv
 import json
 import os
 
 import numpy as np
 
-from cxr.localization import controls
+from cxr import stored_rows
+from cxr.localization import controls, scoring
 from input_pipeline.findings import BOXED, FINDINGS
 
 METHODS = ('cam', 'cam_random_weights', 'gradient', 'random', 'mean_box')
@@ -319,22 +319,29 @@ def write(
       **{f'map_{m}': np.stack(v).astype(np.float32) for m, v in maps.items()},
     )
   if 'boxes' in parts:
-    with open(os.path.join(workdir, 'boxes.csv'), 'w', newline='') as f:
-      rows = csv.writer(f)
-      header = ('split', 'image', 'patient', 'finding', 'method', 'rule')
-      rows.writerow([*header, 'truth', 'boxes', 'iou', 'iobb'])
-      for image, finding, _, box in cases:
-        for method in METHODS:
-          shifted = (box + rng.normal(0, 0.05)).clip(0, 1).tolist()
-          rows.writerow(
-            ['test', image, 1, finding, method, 'wang']
-            + [json.dumps(box.tolist()), json.dumps([shifted]), 0.4, 0.5]
-          )
+    rows = [
+      dict.fromkeys(scoring.SCORES, 0.5)
+      | {
+        'split': 'test',
+        'image': image,
+        'patient': 1,
+        'finding': finding,
+        'method': method,
+        'rule': 'wang',
+        'truth': box,
+        'boxes': [(box + rng.normal(0, 0.05)).clip(0, 1)],
+      }
+      for image, finding, _, box in cases
+      for method in METHODS
+    ]
+    stored_rows.write_boxes(
+      os.path.join(workdir, 'boxes.csv'), stored_rows.make_boxes(rows)
+    )
   return str(workdir)
 
 
 def comparison(workdirs, names):
-  """The dict that summary_compare.compare makes, from the runs' own metrics."""
+  """The dict that paired_summary.compare makes, from the runs' own metrics."""
   metrics = []
   for workdir in workdirs:
     with open(os.path.join(workdir, 'metrics.json')) as f:

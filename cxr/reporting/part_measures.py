@@ -8,43 +8,54 @@ from collections.abc import Iterator, Mapping
 
 from cxr.reporting import tables, wording
 
-# Measure -> what it says, as a note below the table.
+# Measure -> what it is, as a note below the table. The sentence begins with
+# the measure's name.
 MEANINGS = {
-  'alignment': 'of film and gradient, |<film, gradient>| / |gradient| (Etmann '
-  'et al. 2019), in [0, 1] pixels; larger where the gradient shows the film.',
-  'cosine': 'of the angle between film and gradient.',
-  'hidden': 'share of the films called positive that an attack within epsilon '
-  'turns negative; both by the operating points of the validation films.',
-  'planted': 'share of the films called negative that it turns positive.',
-  'hide_moves_others': 'mean change, in logits, of the other findings while '
-  'one is hidden: the attack holds them.',
-  'plant_moves_others': 'the same while one is planted.',
-  'box_iou': 'mean over true boxes, clean and under attack.',
-  'pointing': 'share of true boxes that hold the highest point of the map.',
-  'map_spearman': 'of a film clean and attacked, where it has a true box.',
-  'map_ssim': 'the same films; each map by its own largest magnitude.',
-  'sameness': "correlation of a film's map with the mean map of the others; "
-  'near 1 it is one map for every film.',
-  'outside_body': 'share of |map| outside the body; of a uniform map, the '
-  'share of the film that lies outside.',
-  'completeness_gap': 'what integrated gradients miss of the change from a '
-  'black film, over that change (Sundararajan et al. 2017).',
-  'stability': 'rank correlation of a map with those of the film under noise '
-  'of 1 % (Alvarez-Melis and Jaakkola 2018).',
-  'randomisation': 'rank correlation of |map| with that of the network '
-  'shuffled from its head down to a stage (Adebayo et al. 2018); what does not '
-  'fall shows the film, not what was learned.',
-  'insertion': "area under the finding's probability as the hottest pixels of "
-  'a blurred film turn sharp (Petsiuk et al. 2018); higher is better.',
-  'deletion': 'the same as the hottest pixels turn black; lower is better.',
-  'effect': 'logits that a film loses without its lesion, or without its '
-  'shortcut, where it is its only finding.',
-  'lesion_share': 'effect of the lesion over those of both causes, in size; of '
-  'a method, what its maps tell of that.',
-  'on_lesion': 'share of |map| on the pixels that the lesion changes; of a '
-  'uniform map, their share of the film.',
-  'on_shortcut': "share of a map's energy at the frequency of the finding's "
-  'grating.',
+  'alignment': 'how well film x and gradient g agree, |<x, g>| / |g| with '
+  'pixels in [0, 1] (Etmann et al. 2019). It is larger where the gradient '
+  'looks like the film.',
+  'cosine': 'the cosine of the angle between film and gradient.',
+  'hidden': 'the share of films called positive that an attack within epsilon '
+  'turns negative. The operating points are those of the validation films.',
+  'planted': 'the share of films called negative that the attack turns '
+  'positive.',
+  'hide_moves_others': 'the mean change of the logits of the other findings '
+  'while one is hidden. The attack tries to keep them as they are.',
+  'plant_moves_others': 'the same while one finding is planted.',
+  'box_iou': 'the IoU with the true box, mean over true boxes, on clean films '
+  'and under attack.',
+  'pointing': 'the share of true boxes that hold the highest point of the map.',
+  'map_spearman': 'the rank correlation between the maps of a film before and '
+  'after the attack, over films with a true box.',
+  'map_ssim': 'the structural similarity of the same two maps, each divided by '
+  'its largest magnitude.',
+  'sameness': "the correlation between a film's map and the mean map of the "
+  'other films. Near 1 every film has the same map.',
+  'outside_body': 'the share of |map| that lies outside the body. For a '
+  'uniform map it is the share of the film outside the body.',
+  'completeness_gap': 'the part of the change of the logit, from a black film '
+  'to the film, that integrated gradients do not explain, relative to that '
+  'change (Sundararajan et al. 2017).',
+  'stability': 'the rank correlation between the map of a film and the maps of '
+  'the same film with noise of standard deviation 0.01 (Alvarez-Melis and '
+  'Jaakkola 2018).',
+  'randomisation': 'the rank correlation between |map| and that of the network '
+  'whose weights are shuffled from the head down to a stage (Adebayo et al. '
+  '2018). A map that stays the same shows the film, not what was learned.',
+  'insertion': "the area under the curve of the finding's probability while "
+  'the pixels of a blurred film turn sharp, those with the highest map value '
+  'first (Petsiuk et al. 2018). Higher is better.',
+  'deletion': 'the same while the pixels of the film turn black. Lower is '
+  'better.',
+  'effect': 'how much the logit falls without the lesion, or without the '
+  'shortcut, on films with one finding.',
+  'lesion_share': 'the magnitude of the effect of the lesion, divided by the '
+  'sum of both magnitudes. With a method both effects are estimated from its '
+  'map.',
+  'on_lesion': 'the share of |map| on the pixels that the lesion changes. For '
+  'a uniform map it is the share of the film that these pixels are.',
+  'on_shortcut': 'the share of the energy of the map at the frequency of the '
+  "grating that is the finding's shortcut.",
 }
 
 
@@ -81,7 +92,7 @@ def entries(tree: Mapping) -> Iterator[tuple[dict[str, str], Mapping]]:
 def notes(tree: Mapping) -> list[str]:
   """What each of the measures means."""
   return [
-    f'{wording.score_name(name)}: {meaning}'
+    f'{wording.capital(wording.score_name(name))} is {meaning}'
     for name, meaning in MEANINGS.items()
     if name in tree.get('measures', {})
   ]

@@ -207,7 +207,7 @@ def test_any_measure_has_its_rows(page):
   assert len(rows) == (1 + 2 * 2) * (1 + len(BOXED)) + 1
   assert {r['data-finding'] for r in rows if 'hidden' not in r} == {'mean'}
   assert 'IoU of the boxes' in page.text and 'a new measure' in page.text
-  assert 'alignment: of film and gradient' in page.text
+  assert 'Alignment is how well film x and gradient g agree' in page.text
 
 
 def test_wangs_means():

@@ -161,17 +161,13 @@
   function svg(truth, boxes) {
     const space = 'http://www.w3.org/2000/svg';
     const root = document.createElementNS(space, 'svg');
-    root.setAttribute('viewBox', '0 0 1 1');
-    root.setAttribute('preserveAspectRatio', 'none');
-    root.setAttribute('aria-hidden', 'true');
+    const view = { viewBox: '0 0 1 1', preserveAspectRatio: 'none', 'aria-hidden': 'true' };
+    Object.entries(view).forEach(([name, value]) => root.setAttribute(name, value));
     const draw = (kind, [top, left, bottom, right]) => {
       for (const style of ['casing', kind]) {
         const rect = document.createElementNS(space, 'rect');
-        rect.setAttribute('class', style);
-        rect.setAttribute('x', left);
-        rect.setAttribute('y', top);
-        rect.setAttribute('width', right - left);
-        rect.setAttribute('height', bottom - top);
+        const values = { class: style, x: left, y: top, width: right - left, height: bottom - top };
+        Object.entries(values).forEach(([name, value]) => rect.setAttribute(name, value));
         root.append(rect);
       }
     };
@@ -283,17 +279,21 @@
     function card(items) {
       const [first] = items;
       const film = data.films[first.film];
-      const head = make('h3', { textContent: first.kind ? `${first.kind}: ${film.name} ` : `${film.name} ` });
+      // A film may be the best of one run and the worst of another.
+      const kinds = new Set(items.map((item) => item.kind));
+      const start = first.kind && kinds.size === 1 ? `${first.kind}: ` : '';
+      const head = make('h3', { textContent: `${start}${film.name} ` });
       const element = make('article', { className: 'card' }, head);
-      // Each run has a probability of its own, told above its row.
-      const told = first.run === undefined && first.probability !== null
+      // Each run has a probability of its own, which stands above its row.
+      const end = first.run === undefined && first.probability !== null
         ? `, probability ${number(first.probability)}${calibrated(first)}` : '';
-      head.append(make('span', { textContent: first.finding + told }));
+      head.append(make('span', { textContent: first.finding + end }));
       (film.warnings || []).forEach((w) => element.append(make('p', { className: 'warning', textContent: w })));
       for (const item of items) {
         if (item.run !== undefined) {
-          element.append(make('p', { className: 'run-name', textContent: item.probability === null
-            ? item.run : `${item.run}, probability ${number(item.probability)}` }));
+          const probability = item.probability === null ? '' : `probability ${number(item.probability)}`;
+          element.append(make('p', { className: 'run-name', textContent:
+            [item.run, kinds.size > 1 ? item.kind : '', probability].filter(Boolean).join(', ') }));
         }
         element.append(row(item));
       }
@@ -310,7 +310,7 @@
       }
       const groups = new Map();
       for (const item of here.filter((c) => c.finding === state.finding)) {
-        const name = `${item.film} ${item.kind}`;
+        const name = `${item.film} ${item.run === undefined ? item.kind : ''}`;
         groups.set(name, [...groups.get(name) ?? [], item]);
       }
       const cards = [...groups.values()].map(card);
