@@ -1,4 +1,7 @@
-"""Every field, its default and its meaning.
+"""Every config field: its default and its meaning.
+
+Units: films are arrays in [0, 1]; epsilons and step sizes are in 1/255 of that
+(write 8 for 8/255), durations in epochs unless a comment says steps.
 
 A preset follows a colon on the command line and chooses the data:
 
@@ -14,7 +17,15 @@ from ml_collections import ConfigDict
 
 
 def get_config(preset: str = 'phantom') -> ConfigDict:
-  """The baseline: no attack. `preset` is one of `_PRESETS`."""
+  """The baseline, which trains without an attack.
+
+  Args:
+    preset: the data, and what the rest of the fields should be for them; one
+      of 'phantom', 'nih', 'nih_small' and 'smoke'.
+
+  Raises:
+    ValueError: there is no such preset.
+  """
   if preset not in _PRESETS:
     raise ValueError(
       f'The preset ({preset!r}) must be one of {", ".join(_PRESETS)}.'
@@ -22,112 +33,127 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config = ConfigDict()
   config.name = 'baseline'  # the default workdir is runs/<name>
   config.preset = preset
-  config.seed = 0  # weights, order of films, augmentation, attacks
+  # Of the weights, the order of films, augmentation and attacks.
+  config.seed = 0
 
   config.data = ConfigDict()
-  config.data.source = 'phantom'  # 'phantom' (drawn if absent) | 'nih'
-  config.data.dir = ''  # a folder in NIH's layout; '': data/phantom-…
-  config.data.prepared_dir = 'data/prepared'  # decoded, resized films go here
+  config.data.source = 'phantom'  # 'phantom' (drawn where absent) | 'nih'
+  config.data.dir = ''  # a folder in NIH's layout; '' is data/phantom-…
+  # Where decoded, resized films are kept.
+  config.data.prepared_dir = 'data/prepared'
   config.data.image_size = 64  # pixels, height and width
-  config.data.validation_fraction = 0.1  # of the train_val patients
-  config.data.split_seed = 0  # which patients validate
-  config.data.cache = 'memory'  # 'none' | 'memory' (host) | 'device'
-  config.data.workers = 0  # processes that prepare; 0: all cores
+  config.data.validation_fraction = 0.1  # of the training patients
+  config.data.split_seed = 0  # chooses the validation patients
+  # Where films wait for their batch: 'none' (on disk) | 'memory' | 'device'.
+  config.data.cache = 'memory'
+  config.data.workers = 0  # processes that prepare films; 0: one a core
 
-  config.data.phantom = ConfigDict()  # read where source is 'phantom'
+  config.data.phantom = ConfigDict()  # used where source is 'phantom'
   config.data.phantom.num_films = 5000
   config.data.phantom.seed = 0
   config.data.phantom.shortcut_amplitude = 3.0  # in 1/255
-  config.data.phantom.shortcut_prevalence = 0.95  # of a finding's films
+  # The share of a finding's films that have its shortcut.
+  config.data.phantom.shortcut_prevalence = 0.95
 
   config.model = ConfigDict()
   config.model.arch = 'resnet18'  # cxr/models/architectures.py lists them
-  config.model.num_filters = 32  # 64 is torchvision's
-  config.model.num_stages = 3  # 4 is torchvision's; fewer: finer, cheaper
-  config.model.output_stride = 8  # pixels to a cell of the class activation map
-  config.model.input_mean = 0.5  # the model's first line: (film - mean) / std
+  config.model.num_filters = 32  # of the first stage; torchvision: 64
+  config.model.num_stages = 3  # torchvision: 4; fewer are cheaper
+  # Side of a cell of the class activation map, in pixels.
+  config.model.output_stride = 8
+  # The model begins with (image - input_mean) / input_std.
+  config.model.input_mean = 0.5
   config.model.input_std = 0.25
-  config.model.dtype = 'float32'  # compute; parameters stay float32
-  # Recompute activations: less memory, more time. A CPU's schedule saves no
-  # memory by it; train.accumulate does there, too.
+  # Of the computation: 'float32' | 'bfloat16'. Parameters stay float32.
+  config.model.dtype = 'float32'
+  # Activations are computed again where the gradient needs them: less memory,
+  # more time. It saves none on a CPU; train.accumulate does.
   config.model.remat = False
-  config.model.init_from = ''  # .safetensors or .pt file of weights
+  # A file of weights to start from (.safetensors, .pt, .pth); '': random.
+  config.model.init_from = ''
 
   config.loss = ConfigDict()
-  # 'none' | 'batch' (Wang's W-CEL) | 'finding' (negatives / positives of the
-  # training films, at most weight_cap)
+  # How positives are weighted: 'none' | 'batch' (Wang's W-CEL) | 'finding' (by
+  # negatives / positives of the training films, at most weight_cap).
   config.loss.weighting = 'finding'
   config.loss.weight_cap = 20.0
 
   config.attack = ConfigDict()  # the inner maximization
-  config.attack.objective = 'clean'  # or 'adversarial' | 'trades' | 'free'
+  # 'clean' (no attack) | 'adversarial' | 'trades' | 'free'
+  config.attack.objective = 'clean'
   config.attack.norm = 'linf'  # 'linf' | 'l2'
-  config.attack.epsilon = 2.0  # in 1/255 of the [0, 1] film
+  config.attack.epsilon = 2.0  # radius of the ball, in 1/255
   config.attack.num_steps = 2
-  config.attack.step_size = 0.0  # in 1/255; 0: 2.5 epsilon / num_steps
+  # In 1/255; 0 is 2.5 epsilon / num_steps, at most 1.25 epsilon.
+  config.attack.step_size = 0.0
   config.attack.random_start = True
-  config.attack.clean_weight = (
-    0.0  # the clean loss's share (0: adversarial only)
-  )
-  config.attack.trades_beta = 6.0
-  config.attack.free_replays = 4
+  config.attack.clean_weight = 0.0  # share of the clean loss, in [0, 1]
+  config.attack.trades_beta = 6.0  # weight of what an attack can move
+  config.attack.free_replays = 4  # updates made from a batch
   config.attack.warmup_epochs = 0.0  # epsilon rises from 0 over these
-  config.attack.separate_batch_stats = False  # clean and adversarial apart
-  # AUROC under attack that falls by more than this below its best stops the
-  # run: catastrophic overfitting. 0: never.
+  # BatchNorm's statistics of clean and of adversarial films are kept apart.
+  config.attack.separate_batch_stats = False
+  # Training stops where validation AUROC under attack falls by more than this
+  # below its best, which is catastrophic overfitting. 0: never.
   config.attack.collapse_tolerance = 0.15
 
-  config.augment = ConfigDict()  # ranges; all 0: none
+  config.augment = ConfigDict()  # half widths of uniform draws; all 0: none
   config.augment.rotation = 5.0  # degrees
-  config.augment.translation = 0.04  # of the side
+  config.augment.translation = 0.04  # share of the side
   config.augment.scale = 0.05
   config.augment.brightness = 0.05
   config.augment.contrast = 0.1
   config.augment.gamma = 0.0
-  config.augment.flip = False  # mirrors the heart
+  config.augment.flip = False  # it would mirror the heart
 
   config.train = ConfigDict()
   config.train.num_epochs = 8.0
-  config.train.batch_size = 64  # films in one update, over all devices
-  # Passes that a batch is split into: less memory. BatchNorm sees one pass.
+  config.train.batch_size = 64  # films of one update, on all devices together
+  # Passes that a batch is split into, to save memory. BatchNorm sees one pass.
   config.train.accumulate = 1
   config.train.optimizer = 'adamw'  # 'adamw' | 'sgd'
-  config.train.learning_rate = 2e-3  # its peak
-  config.train.warmup_epochs = 0.5
+  config.train.learning_rate = 2e-3  # the highest, after the warm-up
+  config.train.warmup_epochs = 0.5  # the learning rate rises from 0 over these
   config.train.weight_decay = 1e-4
-  config.train.momentum = 0.9  # sgd's
-  config.train.ema = 0.0  # decay of averaged weights; 0: none
+  config.train.momentum = 0.9  # used by sgd
+  config.train.ema = 0.0  # decay of the averaged weights; 0: no average
   config.train.log_every = 10  # steps
-  config.train.validate_every = 1.0  # epochs; a checkpoint is written with each
-  config.train.robust_films = 128  # validation films attacked at each; 0: none
-  config.train.best_metric = 'val/auroc'  # what 'best' checkpoint means
+  # Epochs; a checkpoint is written with each validation.
+  config.train.validate_every = 1.0
+  # Validation films that are attacked at each validation; 0: none.
+  config.train.robust_films = 128
+  # What the best checkpoint is best at: 'val/auroc' | 'val/robust_auroc'.
+  config.train.best_metric = 'val/auroc'
 
   config.evaluate = ConfigDict()
   config.evaluate.checkpoint = 'best'  # 'best' | 'latest'
-  config.evaluate.batch_stats = 'clean'  # 'clean' | 'adversarial', where apart
+  # BatchNorm's statistics, where they are apart: 'clean' | 'adversarial'.
+  config.evaluate.batch_stats = 'clean'
   config.evaluate.batch_size = 128
-  config.evaluate.attacks = (
-    'pgd',
-  )  # cxr/evaluation/named_attacks.py lists them
+  # cxr/evaluation/named_attacks.py lists them.
+  config.evaluate.attacks = ('pgd',)
   config.evaluate.norm = 'linf'
   config.evaluate.epsilons = (0.5, 1.0, 2.0, 4.0)  # in 1/255
   config.evaluate.num_steps = 10
-  config.evaluate.queries = 1000  # steps of 'square', which has no gradients
+  config.evaluate.queries = 1000  # calls of the model by 'square'
   config.evaluate.restarts = 1
-  config.evaluate.attack_films = 0  # test films attacked, spread; 0: all
-  config.evaluate.methods = (
-    'cam',
-    'gradient',
-  )  # cxr/attribution/by_name.py lists them
-  config.evaluate.rules = ('wang',)  # cxr/localization/thresholds.py lists them
-  # Endpoints whose maps the CAM methods but 'cam' take ('stage1', ...,
-  # 'features'); of several the maps are fused.
+  # Test films that are attacked, evenly spread; 0: all.
+  config.evaluate.attack_films = 0
+  # Attribution methods; cxr/attribution/by_name.py lists them.
+  config.evaluate.methods = ('cam', 'gradient')
+  # From a map to boxes; cxr/localization/thresholds.py lists them.
+  config.evaluate.rules = ('wang',)
+  # The model's endpoints that the CAM methods other than 'cam' read: 'stage1',
+  # ..., 'features'. The maps of several are fused.
   config.evaluate.stages = ('features',)
-  config.evaluate.smooth = 0.02  # blur of |gradient|, sigma / side
+  # Sigma of the blur of gradient maps, as a share of the side.
+  config.evaluate.smooth = 0.02
   config.evaluate.integration_steps = 64  # of integrated gradients
-  # Films, samples or steps in one pass of a gradient: what bounds its memory.
+  # Films, samples or steps of which a gradient is taken at once; it bounds the
+  # memory.
   config.evaluate.chunk = 8
-  config.evaluate.measures = (  # cxr/evaluation/film_measures.py lists them
+  # cxr/evaluation/film_measures.py lists them.
+  config.evaluate.measures = (
     'alignment',
     'targeted',
     'under_attack',
@@ -137,19 +163,21 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
     'faithfulness',
     'causes',
   )
-  config.evaluate.measure_films = 128  # test films measured; 0: all
-  config.evaluate.sanity_films = 32  # where each is mapped many times; 0: all
+  config.evaluate.measure_films = 128  # test films of the measures; 0: all
+  # Test films of the measures that need many maps of each; 0: all.
+  config.evaluate.sanity_films = 32
   config.evaluate.check_films = 16  # test films that check the attacks; 0: none
-  config.evaluate.num_resamples = 2000  # bootstrap over patients
-  # Kept in evaluation/: every map that is scored, as maps-<method>.npz, ...
+  config.evaluate.num_resamples = 2000  # of patients, for intervals
+  # Whether every map that is scored is kept, as evaluation/maps-<method>.npz.
   config.evaluate.save_maps = False
-  config.evaluate.export = ()  # ... 'coco' (boxes), 'chexlocalize' (masks)
+  # Files for other tools: 'coco' (boxes), 'chexlocalize' (masks).
+  config.evaluate.export = ()
 
   config.explain = ConfigDict()
   config.explain.methods = ('cam', 'gradient')
   config.explain.rule = 'wang'
-  config.explain.top_findings = 3  # most probable ones shown per film
-  config.explain.page_films = 50  # films on the page; the csv has all
+  config.explain.top_findings = 3  # shown of each film, the most probable
+  config.explain.page_films = 50  # films on the page; the csv files have all
   config.explain.batch_size = 16
   config.explain.fit = 'pad'  # 'pad' | 'crop': how a film becomes square
 
@@ -158,11 +186,11 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
 
 
 def _phantom(config):
-  config.evaluate.attack_films = 256  # minutes on a laptop
+  config.evaluate.attack_films = 256  # a matter of minutes on a laptop
 
 
 def _nih(config):
-  """Paper scale: 224 px films, ResNet-50, 28x28 map cells of 8 pixels."""
+  """At the scale of the paper: ResNet-50, 224 pixels, 28x28 cells of a map."""
   config.name = 'nih_baseline'
   config.data.source = 'nih'
   config.data.image_size = 224
@@ -182,8 +210,10 @@ def _nih(config):
 
 
 def _nih_small(config):
-  """A part of the release on a CPU: small films, a small ResNet-18, epsilon
-  halved with the lesions' size."""
+  """For a part of the release on a CPU: a small ResNet-18 on small films.
+
+  Epsilon is half of the default, as lesions have half as many pixels a side.
+  """
   config.name = 'nih_small_baseline'
   config.data.source = 'nih'
   config.data.image_size = 128
@@ -195,7 +225,7 @@ def _nih_small(config):
 
 
 def _smoke(config):
-  """Every part in seconds; its figures mean nothing."""
+  """Every part in seconds, for tests; its estimates mean nothing."""
   config.name = 'smoke_baseline'
   config.data.phantom.num_films = 160
   config.model.num_filters = 8
@@ -207,7 +237,7 @@ def _smoke(config):
   config.evaluate.batch_size = 32
   config.evaluate.epsilons = (1.0,)
   config.evaluate.num_steps = 2
-  # They compile attacks of their own.
+  # These compile attacks of their own.
   costly = ('targeted', 'under_attack')
   config.evaluate.measures = tuple(
     name for name in config.evaluate.measures if name not in costly

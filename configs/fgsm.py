@@ -5,8 +5,8 @@ Question: does a single attack step give the maps of configs/robust.py at half
           watched: single-step training may overfit catastrophically.
 Command:  python main.py --config=configs/fgsm.py
 Cost:     of a step, in plain steps: 5 / 3.
-Expected: what docs/results_phantom.md and docs/results_nih.md say of it; where
-          they are silent, it was not run.
+Expected: docs/results_phantom.md and docs/results_nih.md where they name it;
+          else it was not run, and no figure can be promised.
 
 Wong, Rice, Kolter 2020, arXiv 2001.03994: the step is 1.25 epsilon, which is
 what step_size = 0 means where num_steps = 1.

@@ -5,8 +5,8 @@ Question: does adversarial training at the cost of plain training make the
 Command:  python main.py --config=configs/free.py
 Cost:     of a step, in plain steps: 4, the replays of a batch; a quarter of the
           epochs, so that the run costs what configs/baseline.py does.
-Expected: what docs/results_phantom.md and docs/results_nih.md say of it; where
-          they are silent, it was not run.
+Expected: docs/results_phantom.md and docs/results_nih.md where they name it;
+          else it was not run, and no figure can be promised.
 
 Shafahi et al. 2019, arXiv 1904.12843, algorithm 1; the perturbation starts anew
 with each batch, see cxr/training/train_step.py.

@@ -6,9 +6,10 @@ Command:  python main.py --config=configs/l2.py
           It is evaluated under L-inf attacks as the others are, so that they
           can be compared; for its own norm --mode=evaluate with
           --config.evaluate.norm=l2 and epsilons to fit.
-Cost:     that of configs/robust.py: (2k + 3) / 3 plain steps with k = 3.
-Expected: what docs/results_phantom.md and docs/results_nih.md say of it; where
-          they are silent, it was not run.
+Cost:     that of configs/robust.py: (2k + 3) / 3 plain steps for k attack
+          steps (2; with :nih 3).
+Expected: docs/results_phantom.md and docs/results_nih.md where they name it;
+          else it was not run, and no figure can be promised.
 
 The radius is a quarter of the longest perturbation in configs/robust.py's
 ball, epsilon times the side of the film. The quarter is our own choice.

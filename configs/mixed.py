@@ -6,10 +6,10 @@ Question: how much of the clean AUROC that configs/robust.py gives up comes
 Command:  python main.py --config=configs/mixed.py
           python main.py --mode=compare \
             --workdirs=runs/baseline,runs/robust,runs/mixed
-Cost:     of a step, in plain steps: (2k + 6) / 3 with k = 3 attack steps; both
-          halves of the batch are learned from.
-Expected: what docs/results_phantom.md and docs/results_nih.md say of it; where
-          they are silent, it was not run.
+Cost:     of a step, in plain steps: (2k + 6) / 3 for k attack steps (2; with
+          :nih 3); both halves of the batch are learned from.
+Expected: docs/results_phantom.md and docs/results_nih.md where they name it;
+          else it was not run, and no figure can be promised.
 
 Goodfellow, Shlens, Szegedy 2015, arXiv 1412.6572, equation in section 6.
 """

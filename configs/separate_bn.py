@@ -8,8 +8,8 @@ Command:  python main.py --config=configs/separate_bn.py
           The first evaluates with the clean films' statistics; the second with
           those of the adversarial films, in place of the first's results.
 Cost:     of a step, in plain steps: (2k + 6) / 3 with k = 10 attack steps.
-Expected: what docs/results_phantom.md and docs/results_nih.md say of it; where
-          they are silent, it was not run.
+Expected: docs/results_phantom.md and docs/results_nih.md where they name it;
+          else it was not run, and no figure can be promised.
 
 Han et al. 2021, Advancing diagnostic performance and clinical usability of
 neural networks via adversarial training and dual batch normalization, Nat
