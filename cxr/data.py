@@ -19,9 +19,6 @@ from input_pipeline import pipeline
 from input_pipeline.findings import BOXED
 from input_pipeline.phantom import write
 
-# Renderings of the same test films; phantoms have them, real films do not.
-COUNTERFACTUALS = ('test_without_shortcut', 'test_without_lesions')
-
 
 def folder(config: ConfigDict) -> str:
   """The folder in NIH's layout; a phantom is drawn where it is absent."""

@@ -27,8 +27,8 @@ from absl import logging
 from input_pipeline import nih_tables
 from input_pipeline.findings import FINDINGS
 from input_pipeline.nih_tables import LeftOut, patient_of
+from input_pipeline.renditions import FOLDERS
 
-RENDITIONS = ('images_without_shortcut', 'images_without_lesions')
 # What somebody may have films in; only .png is read.
 _PICTURES = (
   '.png', '.jpg', '.jpeg', '.dcm', '.dicom', '.tif', '.tiff', '.bmp', '.gif',
@@ -163,7 +163,7 @@ def find_films(folder: pathlib.Path) -> dict[str, dict[str, os.DirEntry]]:
     folder,
   ):
     found = _listing(place) | found
-  extra = {name: _listing(folder / name) for name in RENDITIONS}
+  extra = {name: _listing(folder / name) for name in FOLDERS.values()}
   return {'images': found} | {
     name: files for name, files in extra.items() if files
   }
@@ -190,7 +190,7 @@ def _elsewhere(folder: pathlib.Path, found: Mapping[str, os.DirEntry]) -> str:
     folders[:] = sorted(
       name
       for name in folders
-      if name not in RENDITIONS and not name.startswith('.')
+      if name not in FOLDERS.values() and not name.startswith('.')
     )
     for name in sorted(files):
       suffix = os.path.splitext(name)[1]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from absl import logging
 
-from cxr import data, heatmaps
+from cxr import heatmaps
 from cxr.evaluation import (
   measure_attacks,
   measure_causes,
@@ -21,6 +21,7 @@ from cxr.evaluation import (
 from cxr.evaluation.parts import Parts, stored
 from cxr.inference import Subject
 from cxr.localization import thresholds
+from input_pipeline import renditions
 
 
 class _Kind(NamedTuple):
@@ -100,7 +101,7 @@ MEASURES = {
     measure_causes.causes,
     _measured_films,
     before=('', measure_maps.UNIFORM),
-    splits=('test', *data.COUNTERFACTUALS),
+    splits=('test', *renditions.SPLITS.values()),
   ),
 }
 

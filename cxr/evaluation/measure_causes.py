@@ -1,7 +1,8 @@
 """On phantoms: what causes a finding's logit, and what its maps point at.
 
 The test films exist again without the shortcut and without the lesions
-(data.COUNTERFACTUALS), so that the effect of either on the network is known.
+(input_pipeline/renditions.py), so that the effect of either on the network is
+known.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,11 +11,11 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float, Int
 
-from cxr import data
 from cxr.attribution import sanity
 from cxr.evaluation import measure_maps
 from cxr.evaluation.measures import Measure
 from cxr.inference import Subject
+from input_pipeline import renditions
 from input_pipeline.findings import BOXED, FINDINGS
 from input_pipeline.phantom import draw
 
@@ -41,7 +42,7 @@ def causes(subject: Subject, methods: Sequence[str]) -> list[Measure]:
   The method '' stands for what is measured of the network itself. Films of
   unknown causes give no measure.
   """
-  if not set(data.COUNTERFACTUALS) <= subject.splits.keys():
+  if not set(renditions.SPLITS.values()) <= subject.splits.keys():
     logging.info('These films have no known causes: none is measured.')
     return []
   rows, finding = _single_causes(subject)
@@ -49,8 +50,8 @@ def causes(subject: Subject, methods: Sequence[str]) -> list[Measure]:
     return []
   image = measure_maps.images(subject, rows)
   without = {
-    'lesion': measure_maps.images(subject, rows, 'test_without_lesions'),
-    'shortcut': measure_maps.images(subject, rows, 'test_without_shortcut'),
+    cause: measure_maps.images(subject, rows, renditions.SPLITS[cause])
+    for cause in ('lesion', 'shortcut')
   }
   measured = []
   if '' in methods:
@@ -78,7 +79,7 @@ def _single_causes(
   label = subject.test.label
   rows = np.flatnonzero((label == 1).sum(1) == 1)
   changed = np.ones(len(rows), bool)
-  for name in data.COUNTERFACTUALS:
+  for name in renditions.SPLITS.values():
     other = subject.splits[name].image[rows]
     changed &= (subject.test.image[rows] != other).any((1, 2, 3))
   rows = rows[changed]

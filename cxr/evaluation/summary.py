@@ -24,6 +24,7 @@ from cxr.statistics import (
   rankings,
   ratios,
 )
+from input_pipeline import renditions
 from input_pipeline.findings import FINDINGS
 
 RANKINGS = {
@@ -33,8 +34,6 @@ RANKINGS = {
 AGE_BANDS = ((0, 18), (18, 40), (40, 60), (60, 80), (80, math.inf))
 MAIN_SPLIT = 'test'
 CALIBRATION_SPLIT = 'validation'
-# The phantom's test films drawn again without what the labels gave away.
-RELIANCE_SPLITS = ('test_without_shortcut', 'test_without_lesions')
 
 
 # Classification.
@@ -364,7 +363,7 @@ def summarize(
           )
         )
       }
-      for split in RELIANCE_SPLITS
+      for split in renditions.SPLITS.values()
       if test is not None and stored_rows.Condition(split) in blocks
     },
     'localization': box_figures.figures(

@@ -8,13 +8,14 @@ makes it; an estimate of a group has the values of its 'runs', too.
 from collections.abc import Mapping, Sequence
 
 from cxr.reporting import tables, wording
+from input_pipeline import renditions
 
 _RANKINGS = {'auroc': 'AUROC', 'average_precision': 'average precision'}
 _SPLITS = {
   'test': '',
   'validation': 'validation films',
-  'test_without_shortcut': 'without the shortcut',
-  'test_without_lesions': 'without the lesions',
+  renditions.SPLITS['shortcut']: 'without the shortcut',
+  renditions.SPLITS['lesion']: 'without the lesions',
 }
 # The scores of localization that a short table needs, an accuracy before the
 # false positives that it costs.

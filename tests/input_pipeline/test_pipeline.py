@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline import catalogue, pipeline
+from input_pipeline import pipeline, renditions
 from tests.input_pipeline import made_folder as made
 
 
@@ -17,7 +17,7 @@ from tests.input_pipeline import made_folder as made
 def options(tmp_path_factory):
   """Arguments of `load` for one made folder with a phantom's renditions."""
   folder = made.layout(tmp_path_factory.mktemp('phantom'), size=32)
-  for seed, rendition in enumerate(catalogue.RENDITIONS, 50):
+  for seed, rendition in enumerate(renditions.FOLDERS.values(), 50):
     for name in made.TEST:
       made.film(str(folder / rendition / name), 32, seed=seed)
   # A film of which one rendition is damaged is in none of the three splits.
@@ -76,7 +76,7 @@ def test_boxes_point_at_their_film(splits):
 def test_renditions_show_the_same_films(options, splits):
   test = splits['test']
   assert made.TEST[2] not in test.image_name
-  for rendition in catalogue.RENDITIONS:
+  for rendition in renditions.FOLDERS.values():
     split = splits[f'test_{rendition.removeprefix("images_")}']
     for field in set(split._fields) - {'name', 'image', 'content'}:
       np.testing.assert_array_equal(getattr(split, field), getattr(test, field))
