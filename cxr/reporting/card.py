@@ -71,7 +71,7 @@ def _context(config, data, metrics) -> dict:
       },
     ),
     'localization': _localization(localization),
-    'rule': main_result.main_rule(localization),
+    'rule': main_result.main_rule(localization.get('methods', {})),
     'map_size': ', '.join(
       f'{method} {size[0]}x{size[1]}'
       for method, size in localization.get('map_size', {}).items()

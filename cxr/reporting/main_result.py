@@ -37,17 +37,16 @@ def main_method(methods: Mapping) -> str | None:
   return 'cam' if 'cam' in own else next(iter(own), None)
 
 
-def main_rule(localization: Mapping) -> str:
+def main_rule(methods: Mapping) -> str:
   """The rule that stands for the others; '' where nothing was localized."""
-  methods = localization.get('methods', {})
   rules = methods.get(main_method(methods), {})
   return thresholds.main_rule(rules) if rules else ''
 
 
 def mean_scores(localization: Mapping, method: str) -> Mapping:
   """Score -> its mean over findings, under the main rule."""
-  rules = localization.get('methods', {}).get(method, {})
-  return rules.get(main_rule(localization), {}).get('mean', {})
+  methods = localization.get('methods', {})
+  return methods.get(method, {}).get(main_rule(methods), {}).get('mean', {})
 
 
 def main_score(scores: Mapping) -> str | None:
@@ -81,17 +80,17 @@ def run(config: Mapping, metrics: Mapping, data: Mapping) -> list[str]:
     return []
   films = {'nih': 'NIH ChestX-ray14', 'phantom': 'phantom films'}
   name = data.get('name', '')
-  text = f'This run trains a {model["arch"]} on {films.get(name, name)}'
+  text = f'This run is a {model["arch"]} trained on {films.get(name, name)}'
   if attack.get('objective') == 'clean':
-    text += ', on the films as they are'
+    text += ' without an attack'
   else:
     text += (
-      f', against an attack ({attack.get("objective")}, {attack.get("norm")}, '
+      f' against an attack ({attack.get("objective")}, {attack.get("norm")}, '
       f'epsilon {attack.get("epsilon"):g}/255)'
     )
   if 'step' in metrics:
     text += (
-      f'; the results are those of its checkpoint of step {metrics["step"]}'
+      f'; its results are those of the checkpoint of step {metrics["step"]}'
     )
   return [f'{text}.']
 
@@ -160,6 +159,11 @@ def _localized(localization):
   ]
   if controls:
     text += f'. The accuracy of the controls is {wording.listed(controls)}'
+  if score.startswith('iou@'):
+    text += (
+      '. A true box counts as found where its IoU with a drawn box is above '
+      f'{score.removeprefix("iou@")}'
+    )
   return f'{text}.'
 
 

@@ -42,7 +42,7 @@ def write(workdir: str | os.PathLike) -> str:
   data = _json(workdir, 'data.json') or metrics.get('data', {})
   config = _json(workdir, 'config.json')
   localization = metrics.get('localization', {})
-  rule = main_result.main_rule(localization)
+  rule = main_result.main_rule(localization.get('methods', {}))
   caveat = _caveat(metrics, data)
   records = files.read_json_lines(os.path.join(workdir, 'train.jsonl'))
   return _write(
@@ -71,7 +71,7 @@ def write(workdir: str | os.PathLike) -> str:
       part_measures.measures(metrics),
       part_origin.training(records),
       part_origin.data(data),
-      tables.section(
+      tables.Section(
         'card',
         'Model card',
         plain=_unwrapped(_text(workdir, 'MODEL_CARD.md')),
@@ -102,7 +102,7 @@ def write_comparison(
   metrics = {n: _json(folder, 'metrics.json') for n, folder in folders.items()}
   configs = {n: _json(folder, 'config.json') for n, folder in folders.items()}
   localization = metrics[names[0]].get('localization', {})
-  rule = main_result.main_rule(localization)
+  rule = main_result.main_rule(localization.get('methods', {}))
   shared = examples.shared(
     {name: examples.read(folder, rule) for name, folder in folders.items()}
   )
@@ -211,7 +211,7 @@ def _probabilities(cases, stored):
       tables.table('calibrated-table', caption, calibrated, *notes),
       part_classification.operating_points(stored),
     ]
-  return tables.section('probabilities', 'Probabilities', *found)
+  return tables.Section('probabilities', 'Probabilities', found)
 
 
 def _called_cell(found):
@@ -223,7 +223,7 @@ def _called_cell(found):
 
 def _films(cases, **options):
   films = gallery.gallery(cases, **options)
-  return tables.section('films', 'Films and maps', films=films)
+  return tables.Section('films', 'Films and maps', films=films)
 
 
 def _caveat(metrics, data):
@@ -240,7 +240,7 @@ def _write(path, *, sections, tiles=(), warnings=(), headline=None, **context):
   return rendering.write(
     path,
     'page.html',
-    sections=[s for s in sections if s],
+    sections=[s for s in sections if s and not s.empty],
     tiles=tiles,
     warnings=warnings,
     headline=[headline] if headline else [],

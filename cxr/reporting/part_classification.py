@@ -23,29 +23,23 @@ def classification(
     f'{kind} {name}': scores
     for kind, name, scores in tables.walk(metrics.get('subgroups', {}), 2)
   }
-  return tables.section(
-    'classification',
-    'Classification',
-    *(
-      _split(
-        split,
-        by_split.get(split, {}),
-        part_origin.splits(data).get(split, {}).get('positives', {}),
-        # Wang's films are real ones, and as they are.
-        caveat if split == 'test' else '',
-      )
-      for split in splits
-    ),
-    _by_name(
-      'reliance',
-      'Change of AUROC where the films are drawn without the cause',
-      'films',
-      reliance,
-    ),
-    _by_name(
-      'subgroups', 'AUROC by subgroup, test films', 'subgroup', subgroups
-    ),
-  )
+  found = [
+    _split(
+      split,
+      by_split.get(split, {}),
+      part_origin.splits(data).get(split, {}).get('positives', {}),
+      # Wang's films are real ones, and as they are.
+      caveat if split == 'test' else '',
+    )
+    for split in splits
+  ]
+  without = 'Change of AUROC where the films are drawn without the cause'
+  by_group = 'AUROC by subgroup, test films'
+  found += [
+    _by_name('reliance', without, 'films', reliance),
+    _by_name('subgroups', by_group, 'subgroup', subgroups),
+  ]
+  return tables.Section('classification', 'Classification', found)
 
 
 def _split(split, scores, positives, caveat):
@@ -149,4 +143,4 @@ def calibration(metrics: Mapping) -> tables.Section | None:
         'upwards.',
       )
     )
-  return tables.section('calibration', 'Calibration', *found)
+  return tables.Section('calibration', 'Calibration', found)

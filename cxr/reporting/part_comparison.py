@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import markupsafe
 
-from cxr.localization import thresholds
 from cxr.reporting import (
   gallery,
   main_result,
@@ -74,8 +73,8 @@ def _results(comparison) -> list[_Result]:
   method = main_result.main_method(localization)
   found = []
   if method:
-    rule = thresholds.main_rule(localization[method])
-    scores = localization[method][rule]
+    rule = main_result.main_rule(localization)
+    scores = localization[method].get(rule, {})
     score = main_result.main_score(scores)
     control = _leaf(localization, 'random', rule, score, 'mean')
     found.append(
@@ -104,14 +103,15 @@ def _attacked(comparison) -> _Result | None:
 
 
 def answer(comparison: Mapping) -> list[str]:
-  """Which run localizes better, and what that costs in AUROC."""
+  """Whether each later run localizes better than the first; its cost."""
   first, *others = comparison['runs']
-  sentences = [
-    _sentence(result, i, first, other)
+  results = _results(comparison)
+  if not results:
+    return ['These runs have no results in common to compare.']
+  return [
+    ' '.join(_sentence(result, i, first, other) for result in results)
     for i, other in enumerate(others)
-    for result in _results(comparison)
   ]
-  return sentences or ['These runs have no results in common to compare.']
 
 
 def _sentence(result, i, first, other):
@@ -120,7 +120,7 @@ def _sentence(result, i, first, other):
     f'{result.difference(i)}'
   )
   if not result.localizes:
-    return f'For {other} against {first}, the {text}.'
+    return f'The {text}.'
   difference = _differences(result.entry)[i]
   low, high = difference.get('low'), difference.get('high')
   if low is not None and (low > 0 or high < 0):
@@ -163,7 +163,7 @@ def headline(comparison: Mapping) -> tables.Table | None:
   entries = {}
   localization = comparison.get('localization', {})
   for method in filter(lambda m: not wording.is_control(m), localization):
-    scores = next(iter(localization[method].values()), {})
+    scores = localization[method].get(main_result.main_rule(localization), {})
     for score in _HEADLINE:
       name = wording.score_name(score)
       label = f'accuracy at {name}' if score.startswith('iou') else name
@@ -230,20 +230,20 @@ def localization(
       entry,
     )
     for method, rule, score, finding, entry in tables.walk(methods, 4)
-    # Findings under the first rule alone: the page stays small.
-    if finding == 'mean' or rule == next(iter(methods[method]))
+    # Findings under the main rule alone: the page stays small.
+    if finding == 'mean' or rule == main_result.main_rule(methods)
   ]
   if not rows:
     return None
   caption = 'Every localization score, run beside run'
   table = _paired(comparison, 'localization-scores', caption, rows)
   method = main_result.main_method(methods) or ''
-  rule = thresholds.main_rule(methods[method]) if method else ''
+  rule = main_result.main_rule(methods)
   filters = {'finding': 'mean', 'rule': rule, 'method': method}
-  return tables.section(
+  return tables.Section(
     'localization',
     'Localization',
-    tables.group([table], filters),
+    [tables.group([table], filters)],
     figures=[
       part_localization.accuracy_curve(_curves(metrics, kind), kind, rule)
       for kind in part_localization.RATIOS
@@ -275,9 +275,8 @@ def classification(comparison: Mapping) -> tables.Section | None:
   ]
   caption = 'AUROC of each finding, run beside run'
   table = _paired(comparison, 'classification-scores', caption, rows)
-  return tables.section(
-    'classification', 'Classification', tables.group([table], {'films': 'test'})
-  )
+  groups = [tables.group([table], {'films': 'test'})]
+  return tables.Section('classification', 'Classification', groups)
 
 
 def robustness(comparison: Mapping, metrics: Mapping) -> tables.Section | None:
@@ -328,7 +327,7 @@ def configuration(configs: Mapping[str, Mapping]) -> tables.Section | None:
       columns = zip(_columns(configs), texts, strict=True)
       rows.append({'field': field, **dict(columns)})
   table = tables.table('config', 'Fields in which the runs differ', rows)
-  return tables.section('configuration', 'Configuration', table)
+  return tables.Section('configuration', 'Configuration', [table])
 
 
 def figure(
@@ -377,6 +376,6 @@ def figure(
     'box is solid, predicted boxes are dashed. Every map is scaled from its '
     'minimum to its maximum.'
   )
-  return tables.section(
+  return tables.Section(
     'figure', 'Figure', figures=[plots.Drawing(picture, caption, wide=True)]
   )

@@ -17,7 +17,7 @@ def localization(metrics: Mapping, caveat: str) -> tables.Section | None:
   methods = scores.get('methods', {})
   if not methods:
     return None
-  rule = main_result.main_rule(scores)
+  rule = main_result.main_rule(methods)
   curves = [
     accuracy_curve(
       {
@@ -34,10 +34,10 @@ def localization(metrics: Mapping, caveat: str) -> tables.Section | None:
   ]
   found = [_accuracy(methods, kind, caveat) for kind in RATIOS]
   filters = {'finding': 'mean', 'rule': rule, 'method': ''}
-  return tables.section(
+  return tables.Section(
     'localization',
     'Localization',
-    tables.group([*found, _other_scores(methods)], filters),
+    [tables.group([*found, _other_scores(methods)], filters)],
     text=_text(scores.get('map_size', {}), scores.get('count', {})),
     figures=curves,
   )

@@ -100,4 +100,6 @@ def notes(tree: Mapping) -> list[str]:
 
 def section(table: tables.Table | None) -> tables.Section | None:
   filters = {'measure': '', 'finding': 'mean'}
-  return tables.section('measures', 'Measures', tables.group([table], filters))
+  return tables.Section(
+    'measures', 'Measures', [tables.group([table], filters)]
+  )

@@ -25,7 +25,7 @@ def training(records: Sequence[Mapping]) -> tables.Section | None:
           curves.setdefault(key, []).append((record['step'], {'value': value}))
     caption = f'{wording.capital(label)} over training steps'
     figures.append(plots.drawing(caption, curves, 'step', label, ylim=ylim))
-  return tables.section('training', 'Training', figures=figures)
+  return tables.Section('training', 'Training', figures=figures)
 
 
 def splits(data: Mapping) -> dict[str, Mapping]:
@@ -89,7 +89,7 @@ def data(stored: Mapping) -> tables.Section | None:
       for reason, n in reasons
     ],
   )
-  return tables.section('data', 'Data', table, positive, left_out)
+  return tables.Section('data', 'Data', [table, positive, left_out])
 
 
 def configuration(config: Mapping, versions: Mapping) -> tables.Section | None:
@@ -98,11 +98,14 @@ def configuration(config: Mapping, versions: Mapping) -> tables.Section | None:
     {'field': key, 'value': setting(value)}
     for key, value in flatten(values).items()
   ]
-  return tables.section(
-    'configuration',
-    'Configuration',
+  found = [
     tables.table('config', 'config.json', fields(config)),
     tables.table('versions', 'Versions', fields(versions)),
+  ]
+  return tables.Section(
+    'configuration',
+    'Configuration',
+    found,
     folded='Every field of config.json, and the versions of the packages',
   )
 

@@ -32,9 +32,8 @@ def robustness(
     caption, curves, 'epsilon (1/255)', 'mean AUROC', ylim=(0, 1)
   )
   checks = _checks(runs) if attacks else None
-  return tables.section(
-    'robustness', 'Robustness', first, attacks, checks, figures=[curve]
-  )
+  groups = [first, attacks, checks]
+  return tables.Section('robustness', 'Robustness', groups, figures=[curve])
 
 
 def check_warnings(metrics: Mapping) -> list[str]:

@@ -29,11 +29,15 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
+  """Made by `table`; all rows of a table have the same columns."""
+
   cells: dict[str, Cell]
   mark: str
 
 
 class Table(NamedTuple):
+  """Made by `table`."""
+
   id: str
   caption: str
   rows: tuple[Row, ...]
@@ -66,14 +70,21 @@ class Group(NamedTuple):
 
 
 class Section(NamedTuple):
+  """What stands below a heading; a None among its parts is left out."""
+
   id: str
   title: str
-  text: tuple[str, ...]  # paragraphs
-  figures: tuple  # of plots.Drawing
-  groups: tuple[Group, ...]
-  films: Mapping | None  # of gallery.py
-  folded: str  # the line that unfolds the section; '': it is open
-  plain: str  # text that keeps its lines
+  groups: Sequence[Group | Table | None] = ()
+  text: Sequence[str] = ()  # paragraphs
+  figures: Sequence = ()  # of plots.Drawing
+  films: Mapping | None = None  # of gallery.py
+  folded: str = ''  # the line that unfolds the section; '': it is open
+  plain: str = ''  # text that keeps its lines
+
+  @property
+  def empty(self) -> bool:
+    shown = [*self.groups, *self.figures, self.films, self.plain]
+    return not any(shown)
 
 
 def text_cell(text: str, *, copied: str | None = None, **more) -> Cell:
@@ -168,26 +179,6 @@ def group(
       first = first if first in choices else choices[0]
       filters.append(Filter(column, choices, first))
   return Group(tables, tuple(filters)) if tables else None
-
-
-def section(
-  id: str,
-  title: str,
-  *groups: Group | Table | None,
-  text: Sequence[str] = (),
-  figures: Sequence = (),
-  films: Mapping | None = None,
-  folded: str = '',
-  plain: str = '',
-) -> Section | None:
-  """A section of a page; None where nothing would stand in it."""
-  groups = tuple(
-    Group((g,)) if isinstance(g, Table) else g for g in groups if g
-  )
-  figures = tuple(f for f in figures if f)
-  if not (groups or figures or films or plain):
-    return None
-  return Section(id, title, tuple(text), figures, groups, films, folded, plain)
 
 
 def walk(tree: Mapping, depth: int) -> Iterator[tuple]:
