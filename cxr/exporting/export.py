@@ -77,7 +77,7 @@ def export(config: ConfigDict, workdir: str, output_dir: str = '') -> str:
     in_output('config.json'), (json.dumps(described, indent=2) + '\n').encode()
   )
   readme = rendering.render(
-    'export.md', **described, torch=_torch(config.model)
+    'export.md', **described, stages=_stages(config.model)
   )
   _write(in_output('README.md'), readme.encode())
   logging.info('Done: %s', output_dir)
@@ -159,20 +159,39 @@ def describe(
   }
 
 
-def _torch(c) -> dict | None:
-  """What builds the network with torchvision; None where nothing does."""
-  grid = resnet.stage_grid(c.num_stages, c.output_stride)
-  dilated = [dilation > 1 for _, dilation in grid[1:]]
-  dilated += [False] * (3 - len(dilated))
+def _stages(c: ConfigDict) -> dict | None:
+  """The stages of a ResNet, for the lines that build it with torchvision.
+
+  None for a DenseNet, which torchvision builds in any width.
+  """
   if c.arch not in resnet.BLOCKS:
-    return {'dense': True}
-  kind, _ = resnet.BLOCKS[c.arch]
-  # torchvision's ResNets have one width, and dilate bottlenecks only.
-  if c.num_filters != 64 or (kind == 'basic' and any(dilated)):
     return None
-  expansion = {'basic': resnet.BasicBlock, 'bottleneck': resnet.Bottleneck}
-  width = 64 * 2 ** (c.num_stages - 1) * expansion[kind].expansion
-  return {'dense': False, 'dilated': dilated, 'width': width}
+  kind, num_blocks = resnet.BLOCKS[c.arch]
+  grid = resnet.stage_grid(c.num_stages, c.output_stride)
+  before = [1, *(dilation for _, dilation in grid)]
+  stages = [
+    {
+      'filters': c.num_filters * 2**i,
+      'blocks': num_blocks[i],
+      'stride': stride,
+      # Of the first 3x3 convolution, and of all after it.
+      'dilations': [before[i], dilation],
+    }
+    for i, (stride, dilation) in enumerate(grid)
+  ]
+  is_dilated = any(dilation > 1 for _, dilation in grid)
+  # torchvision's own ResNets have one width, and dilate bottlenecks only.
+  built_in = c.num_filters == 64 and not (kind == 'basic' and is_dilated)
+  replaced = [dilation > 1 for _, dilation in grid[1:]]
+  replaced += [False] * (3 - len(replaced))
+  block = {'basic': resnet.BasicBlock, 'bottleneck': resnet.Bottleneck}[kind]
+  return {
+    'kind': kind,
+    'stages': stages,
+    'features': stages[-1]['filters'] * block.expansion,
+    'built_in': built_in,
+    'replaced': replaced if built_in else [False] * 3,
+  }
 
 
 def _write(path: str, content: bytes) -> None:

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import pathlib
 import re
 import stat
 import subprocess
@@ -12,9 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from configs import default
 from cxr.attribution import cam
+from cxr.explaining import radiograph
 from cxr.exporting import export
 from cxr.models import architectures, layers, pretrained
 
@@ -84,7 +87,7 @@ def calibration_rows():
 
 
 def code(path, language_section):
-  text = open(os.path.join(path, 'README.md')).read()
+  text = pathlib.Path(path, 'README.md').read_text()
   section = text.partition(f'## With {language_section}')[2]
   found = re.search(r'```python\n(.*?)```', section.split('\n## ')[0], re.S)
   return found and found.group(1)
@@ -163,7 +166,7 @@ def test_config_json_says_what_the_program_takes_and_gives(resnet):
   assert described['platforms'] == ['cpu', 'cuda', 'tpu']
   assert described['calibration']['findings']['Mass']['threshold'] == 0.25
   assert 'dir' not in json.dumps(list(described))
-  readme = open(os.path.join(path, 'README.md')).read()
+  readme = pathlib.Path(path, 'README.md').read_text()
   assert '| Hernia | – | – | none: no positive film |' in readme
 
 
@@ -189,9 +192,23 @@ def torchvision():
   [
     {'arch': 'resnet18', 'num_stages': 4, 'output_stride': 32},
     {'arch': 'resnet50', 'num_stages': 2, 'output_stride': 4},
+    {'arch': 'resnet18', 'num_stages': 3, 'output_stride': 8},
+    {
+      'arch': 'resnet18',
+      'num_filters': 8,
+      'num_stages': 4,
+      'output_stride': 8,
+    },
+    {
+      'arch': 'resnet50',
+      'num_filters': 16,
+      'num_stages': 3,
+      'output_stride': 4,
+    },
+    {'arch': 'resnet18', 'num_filters': 8, 'num_stages': 2, 'output_stride': 8},
     {'arch': 'densenet121', 'num_stages': 2, 'output_stride': 8},
   ],
-  ids=lambda fields: fields['arch'],
+  ids=lambda fields: '-'.join(map(str, fields.values())),
 )
 def test_torchvision_takes_the_weights(
   fields, tmp_path, monkeypatch, torchvision
@@ -199,7 +216,7 @@ def test_torchvision_takes_the_weights(
   """The README's lines for PyTorch, run as they stand."""
   import torch
 
-  config = config_of(num_filters=64, **fields)
+  config = config_of(**{'num_filters': 64} | fields)
   model, variables, path = exported(tmp_path, monkeypatch, config)
   lines = code(path, 'PyTorch')
   film, _, rest = lines.partition('film = ')[2].partition('\n')
@@ -215,8 +232,24 @@ def test_torchvision_takes_the_weights(
 
 
 def test_a_network_that_torchvision_lacks_is_said_to_be_one(resnet):
-  assert code(resnet[2], 'PyTorch') is None
-  assert 'no such network of 8 filters' in open(resnet[2] + '/README.md').read()
+  text = pathlib.Path(resnet[2], 'README.md').read_text()
+  assert 'no resnet18 of 8 filters' in text
+
+
+@pytest.mark.parametrize('shape', [(80, 100), (32, 32), (20, 9)])
+def test_the_lines_for_a_film_make_what_we_read(
+  resnet, tmp_path, monkeypatch, shape
+):
+  values = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+  Image.fromarray(values).save(tmp_path / 'film.png')
+  text = pathlib.Path(resnet[2], 'README.md').read_text()
+  section = text.partition('## The film')[2]
+  lines = re.search(r'```python\n(.*?)```', section, re.S).group(1)
+  monkeypatch.chdir(tmp_path)
+  scope = {}
+  exec(lines, scope)
+  film = radiograph.read(str(tmp_path / 'film.png'), size=SIZE)
+  np.testing.assert_array_equal(scope['pixels'], film.image[..., 0])
 
 
 def test_without_a_calibration_there_is_no_calibrated_output(
@@ -228,7 +261,7 @@ def test_without_a_calibration_there_is_no_calibrated_output(
     described = json.load(f)
   assert described['calibration'] is None
   assert set(described['outputs']) == {'logit', 'probability', 'cam'}
-  assert 'had not been evaluated' in open(path + '/README.md').read()
+  assert 'had not been evaluated' in pathlib.Path(path, 'README.md').read_text()
 
 
 def test_portable_forms_are_xla_s_and_end_with_the_block():
