@@ -15,7 +15,7 @@ from scipy import special
 from configs import default
 from cxr import inference
 from cxr.attribution import by_name
-from cxr.explaining import explain, radiograph
+from cxr.explaining import explain, interpret, radiograph
 from cxr.localization import regions
 from cxr.reporting import pages
 
@@ -41,24 +41,30 @@ def boxes(heatmap):
   return regions.levels_to_boxes(heatmap, [0.5])
 
 
-def run(folder, output, *, paths=None, **options):
-  options = {
-    'root': str(folder),
-    'size': SIZE,
-    'rule': 'half',
-    'methods': ('film', 'flat'),
-    'findings': FINDINGS,
-    'top_findings': 2,
-    'batch_size': 3,
-  } | options
-  predict_fn = options.pop('predict_fn', predict)
+def interpreter(**options):
+  return interpret.Interpreter(
+    **{
+      'predict': predict,
+      'maps': maps,
+      'boxes': boxes,
+      'rule': 'half',
+      'methods': ('film', 'flat'),
+      'size': SIZE,
+      'findings': FINDINGS,
+      'top_findings': 2,
+      'batch_size': 3,
+    }
+    | options
+  )
+
+
+def run(folder, output, *, paths=None, page_films=50, **options):
   return explain.explain_films(
-    predict_fn,
-    maps,
-    boxes,
+    interpreter(**options),
     paths or radiograph.find(str(folder))[0],
     str(output),
-    **options,
+    root=str(folder),
+    page_films=page_films,
   )
 
 
@@ -188,20 +194,7 @@ class TestFilms:
         np.arange(SIZE)[None, None, :, None] < 8, (3, SIZE, SIZE, 1)
       ).astype(np.float32)
     }
-    explain.explain_films(
-      predict,
-      everywhere,
-      boxes,
-      [str(films / 'film.png')],
-      str(output),
-      root=str(films),
-      size=SIZE,
-      rule='half',
-      methods=('film',),
-      findings=FINDINGS,
-      top_findings=1,
-      batch_size=3,
-    )
+    run(films, output, maps=everywhere, methods=('film',), top_findings=1)
     assert rows(output / 'boxes.csv') == []
 
   def test_most_probable_findings_have_maps(self, films, output):
@@ -260,7 +253,7 @@ class TestFilms:
       shapes.append(image.shape)
       return predict(image)
 
-    run(films, output, predict_fn=recorded)
+    run(films, output, predict=recorded)
     assert shapes == [(3, SIZE, SIZE, 1)] * 3
 
   def test_names_are_relative_and_those_of_two_folders_differ(
@@ -378,19 +371,28 @@ def model(monkeypatch, untrained):
   return tiny_config(), *untrained
 
 
+def known_interpreter(config, *_):
+  """Of all findings, with functions of known answers."""
+  return interpreter(
+    predict=lambda image: np.tile(predict(image)[:, :1], (1, 14)),
+    maps=lambda image, finding: {
+      method: image * np.ones((1, 1, 1, finding.shape[1]), np.float32)
+      for method in config.explain.methods
+    },
+    methods=config.explain.methods,
+    findings=interpret.FINDINGS,
+    size=config.data.image_size,
+    batch_size=config.explain.batch_size,
+  )
+
+
 @pytest.fixture
 def no_model(monkeypatch):
   """Functions of known answers in place of a checkpoint's."""
   monkeypatch.setattr(
     inference, 'load_model', lambda workdir, config: (config, None, None, 7)
   )
-  many = lambda image: np.tile(predict(image)[:, :1], (1, 14))
-  monkeypatch.setattr(explain, '_make_predict', lambda model, variables: many)
-  some = lambda image, finding: {
-    method: image * np.ones((1, 1, 1, finding.shape[1]), np.float32)
-    for method in ('cam', 'gradient')
-  }
-  monkeypatch.setattr(explain, '_make_maps', lambda *args, **options: some)
+  monkeypatch.setattr(interpret, 'from_run', known_interpreter)
   return tiny_config()
 
 
@@ -467,7 +469,7 @@ class TestExplain:
   def test_maps_are_those_of_the_findings_asked_for(self, model):
     _, net, variables = model
     image = np.random.default_rng(0).random((2, 32, 32, 1), np.float32)
-    maps_fn = explain._make_maps(net, variables, {'cam': {}}, smooth=0.02)
+    maps_fn = interpret.make_maps(net, variables, {'cam': {}}, smooth=0.02)
     every = maps_fn(image, np.tile(np.arange(14), (2, 1)))['cam']
     some = maps_fn(image, np.array([[3, 1], [0, 13]]))['cam']
     np.testing.assert_array_equal(some[0], every[0][..., [3, 1]])
@@ -476,14 +478,14 @@ class TestExplain:
   def test_saliency_maps_are_magnitudes(self, model):
     _, net, variables = model
     image = np.random.default_rng(0).random((1, 32, 32, 1), np.float32)
-    maps_fn = explain._make_maps(net, variables, {'gradient': {}}, smooth=0.02)
+    maps_fn = interpret.make_maps(net, variables, {'gradient': {}}, smooth=0.02)
     assert (np.asarray(maps_fn(image, np.array([[0]]))['gradient']) >= 0).all()
 
   def test_occlusion_keeps_its_sign(self, monkeypatch):
     # It is evidence for and against, as where it is scored.
     made = lambda model, method: lambda variables, keys, image: -image
     monkeypatch.setattr(by_name, 'make_attribution', made)
-    maps_fn = explain._make_maps(None, None, {'occlusion': {}}, smooth=0.02)
+    maps_fn = interpret.make_maps(None, None, {'occlusion': {}}, smooth=0.02)
     image = np.ones((1, 8, 8, 1), np.float32)
     assert (
       np.asarray(maps_fn(image, np.array([[0]]))['occlusion']) == -1
