@@ -102,14 +102,18 @@ def check_same_films(workdir: str, splits: Mapping[str, pipeline.Split]):
       )
 
 
+def summary(config: ConfigDict, splits: Mapping[str, pipeline.Split]) -> dict:
+  """Counts and hashes of the splits, and the name of their source."""
+  return {'name': config.data.source} | pipeline.summary(splits)
+
+
 def write_summary(
   workdir: str, config: ConfigDict, splits: Mapping[str, pipeline.Split]
-) -> dict:
-  """Counts and hashes of the splits -> data.json."""
-  summary = {'name': config.data.source} | pipeline.summary(splits)
+) -> None:
+  """Writes data.json, the record of what the weights learn from."""
   if jax.process_index() == 0:
-    files.write_json(os.path.join(workdir, 'data.json'), summary, indent=2)
-  return summary
+    described = summary(config, splits)
+    files.write_json(os.path.join(workdir, 'data.json'), described, indent=2)
 
 
 def share() -> dict[str, int]:

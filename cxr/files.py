@@ -9,7 +9,11 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+
+import numpy as np
 
 ROOT = pathlib.Path(__file__).parents[1]
 # A spreadsheet runs a cell that starts with one of these as a formula.
@@ -58,7 +62,17 @@ def replace_file(path: str, write) -> None:
 
 
 def write_json(path: str, value, *, indent: int | None = None) -> None:
-  replace_file(path, lambda f: f.write(json.dumps(value, indent=indent) + '\n'))
+  """Writes strict JSON, which every reader takes: no NaN and no Infinity.
+
+  Raises:
+    ValueError: a number of the value is not finite; it should be None there,
+      with the reason beside it. The old file stays.
+  """
+  try:
+    text = json.dumps(value, indent=indent, allow_nan=False)
+  except ValueError as error:
+    raise ValueError(f'{path} is not written: {error}.') from error
+  replace_file(path, lambda f: f.write(text + '\n'))
 
 
 def read_json(path: str):
@@ -84,6 +98,23 @@ def read_json_lines(path: str) -> list[dict]:
         except ValueError:
           break
   return records
+
+
+def write_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
+  """Writes arrays by name as a compressed .npz file."""
+  with replacing(path, '.npz') as temporary:
+    np.savez_compressed(temporary, **arrays)
+
+
+def read_arrays(path: str) -> dict[str, np.ndarray]:
+  """All arrays of an .npz file. Raises ValueError where it is none, or cut."""
+  try:
+    with open(path, 'rb') as f, np.load(f, allow_pickle=False) as stored:
+      return dict(stored)
+  except (
+    OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error
+  ) as error:  # fmt: skip
+    raise ValueError(f'{path} is damaged.') from error
 
 
 def sha256(path: str | os.PathLike) -> str:

@@ -6,14 +6,14 @@ and rule: true box, predicted boxes, scores. A file is written whole or not at
 all; one that is damaged, or that another version wrote, is refused when read.
 """
 
+import contextlib
 import csv
 import itertools
 import json
 import math
 import os
 import sys
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -118,8 +118,77 @@ def write_predictions(
   files.replace_file(path, write)
 
 
-def _floats(rows: Sequence[Sequence[str]]) -> np.ndarray:
-  return np.array([[cell or 'nan' for cell in row] for row in rows], np.float64)
+def _floats(rows: Sequence[Sequence[str]]) -> Float[np.ndarray, 'n k']:
+  """Cells as numbers; an empty one is NaN."""
+  try:
+    return np.array([[cell or 'nan' for cell in r] for r in rows], np.float64)
+  except ValueError:
+    raise ValueError('a cell is not a number') from None
+
+
+@contextlib.contextmanager
+def table_reader(
+  path: str, columns: Callable[[list[str]], Sequence[str]]
+) -> Iterator[tuple[list[str], Iterator[list[str]]]]:
+  """Opens a stored csv table: (header, rows), each row as long as the header.
+
+  Args:
+    path: of the table.
+    columns: header -> the columns that it should have.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: it has other columns; or, from inside the `with`, a row cannot
+      be read. The sentence names the file, the line and the way out.
+  """
+  if not os.path.exists(path):
+    folder, name = os.path.split(path)
+    raise FileNotFoundError(
+      f'No {name} in {folder or "."}; run --mode=evaluate first.'
+    )
+  # A speckled map has thousands of boxes in one cell.
+  csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+  again = 'write it again with --mode=evaluate.'
+  # A byte order mark is what a spreadsheet may leave.
+  with open(path, newline='', encoding='utf-8-sig') as f:
+    reader = csv.reader(f)
+    try:
+      header = next(reader, [])
+      if header != list(columns(header)):
+        name = os.path.basename(path)
+        raise _OtherColumns(
+          f'{path} does not have the columns of {name}; {again}'
+        )
+
+      def rows():
+        for row in reader:
+          if len(row) != len(header):
+            raise ValueError(f'{len(row)} of {len(header)} cells')
+          yield row
+
+      yield header, rows()
+    except _OtherColumns:
+      raise
+    except (ValueError, TypeError, csv.Error) as error:
+      raise ValueError(
+        f'{path} is damaged near line {reader.line_num} ({error}); {again}'
+      ) from error
+
+
+class _OtherColumns(ValueError):
+  """A table of another version, or another file."""
+
+
+def check_once(keys: Sequence[np.ndarray], what: str) -> None:
+  """Raises ValueError where two rows have the same keys (a column each)."""
+  order = np.lexsort(keys)
+  same = np.ones(max(len(order) - 1, 0), bool)
+  for key in keys:
+    same &= key[order][1:] == key[order][:-1]
+  if same.any():
+    row = order[1:][same][0]
+    name = ' '.join(str(key[row]) for key in reversed(keys))
+    raise ValueError(f'{what} comes twice: {name}')
 
 
 def read_predictions(
@@ -131,53 +200,44 @@ def read_predictions(
     FileNotFoundError: there is no such file.
     ValueError: it has other columns, or a cell that is not a number.
   """
-  with _open(path) as f:
-    reader = csv.reader(f)
-    header = next(reader, [])
+
+  def columns(header):
     count = (len(header) - len(_FILM)) // 2
-    findings = tuple(
-      name.removeprefix('label_')
-      for name in header[len(_FILM) : len(_FILM) + count]
-    )
+    findings = header[len(_FILM) : len(_FILM) + max(count, 0)]
+    findings = [name.removeprefix('label_') for name in findings]
     kinds = [f'{kind}_{n}' for kind in ('label', 'logit') for n in findings]
-    if header != [*_FILM, *kinds]:
-      raise ValueError(
-        f'{path} does not have the columns of predictions.csv; write it again '
-        'with --mode=evaluate.'
+    return [*_FILM, *kinds]
+
+  blocks = {}
+  text = files.unescape_cell
+  with table_reader(path, columns) as (header, reader):
+    count = (len(header) - len(_FILM)) // 2
+    for key, group in itertools.groupby(reader, lambda row: row[:3]):
+      rows = list(group)
+      values = _floats([row[len(_FILM) :] for row in rows])
+      block = Predictions(
+        image=np.array([text(row[3]) for row in rows]),
+        patient=_whole_numbers([row[4] for row in rows]),
+        view=np.array([text(row[5]) for row in rows]),
+        age=_floats([row[6:7] for row in rows])[:, 0],
+        sex=np.array([text(row[7]) for row in rows]),
+        label=values[:, :count].astype(np.float32),
+        logit=values[:, count:].astype(np.float32),
       )
-    blocks = {}
-    text = files.unescape_cell
-    try:
-      for key, group in itertools.groupby(reader, lambda row: row[:3]):
-        rows = list(group)
-        values = _floats([row[len(_FILM) :] for row in rows])
-        block = Predictions(
-          image=np.array([text(row[3]) for row in rows]),
-          patient=np.array([row[4] for row in rows]).astype(np.int64),
-          view=np.array([text(row[5]) for row in rows]),
-          age=_floats([row[6:7] for row in rows])[:, 0],
-          sex=np.array([text(row[7]) for row in rows]),
-          label=values[:, :count].astype(np.float32),
-          logit=values[:, count:].astype(np.float32),
-        )
-        condition = Condition(text(key[0]), text(key[1]), float(key[2]))
-        if condition in blocks:
-          raise ValueError(f'{condition} comes twice')
-        blocks[condition] = block
-    except (IndexError, ValueError) as error:
-      raise ValueError(
-        f'{path} is damaged near line {reader.line_num}: {error}.'
-      ) from error
-  return findings, blocks
+      condition = Condition(text(key[0]), text(key[1]), float(key[2]))
+      if condition in blocks:
+        raise ValueError(f'{" ".join(key)} comes twice')
+      check_once([block.image], 'a film')
+      blocks[condition] = block
+  findings = header[len(_FILM) : len(_FILM) + count]
+  return tuple(name.removeprefix('label_') for name in findings), blocks
 
 
-def _open(path: str):
-  if not os.path.exists(path):
-    folder, name = os.path.split(path)
-    raise FileNotFoundError(
-      f'No {name} in {folder or "."}; run --mode=evaluate first.'
-    )
-  return open(path, newline='', encoding='utf-8')
+def _whole_numbers(cells: Sequence[str]) -> Int[np.ndarray, ' n']:
+  try:
+    return np.array([int(cell) for cell in cells], np.int64)
+  except (ValueError, OverflowError):
+    raise ValueError('a cell is not a whole number') from None
 
 
 # boxes.csv.
@@ -287,10 +347,8 @@ def write_boxes(path: str, boxes: Boxes) -> None:
       )
 
   files.replace_file(path, write)
-  with files.replacing(_npz(path), '.npz') as temporary:
-    np.savez_compressed(
-      temporary, **boxes._asdict(), csv_sha256=np.array(files.sha256(path))
-    )
+  digest = {'csv_sha256': np.array(files.sha256(path))}
+  files.write_arrays(_npz(path), boxes._asdict() | digest)
 
 
 def _npz(path: str) -> str:
@@ -305,53 +363,51 @@ def read_boxes(path: str) -> Boxes:
 
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: it has other columns, or a cell that is not what it should be.
+    ValueError: it has other columns, a cell that is not what it should be, or a
+      row twice.
   """
-  with _open(path):
-    pass  # it is there
-  if os.path.exists(_npz(path)):
+  if os.path.exists(path) and os.path.exists(_npz(path)):
     try:
-      with np.load(_npz(path), allow_pickle=False) as stored:
-        if str(stored['csv_sha256']) == files.sha256(path):
-          return Boxes(**{name: stored[name] for name in Boxes._fields})
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+      stored = files.read_arrays(_npz(path))
+      if str(stored.pop('csv_sha256')) == files.sha256(path):
+        return Boxes(**stored)
+    except (ValueError, KeyError, TypeError):
       pass  # damaged, but the csv file has everything
   return _parse_boxes(path)
 
 
 def _parse_boxes(path: str) -> Boxes:
-  # A speckled map has thousands of boxes in one cell.
-  csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-  with _open(path) as f:
-    reader = csv.reader(f)
-    if tuple(next(reader, [])) != _BOX_COLUMNS:
-      raise ValueError(
-        f'{path} does not have the columns of boxes.csv; write it again with '
-        '--mode=evaluate.'
-      )
-    try:
-      rows = list(reader)
-      width = len(_TEXT)
-      text = {
-        name: np.array([files.unescape_cell(r[i]) for r in rows], np.str_)
-        for i, name in enumerate(_TEXT)
-      }
-      text['patient'] = text['patient'].astype(np.int64)
-      truth = [
-        json.loads(r[width]) if r[width] else [math.nan] * 4 for r in rows
-      ]
-      boxes = [json.loads(r[width + 1]) for r in rows]
-      score = _floats([r[width + 2 :] for r in rows])
-      return Boxes(
-        **text,
-        truth=np.array(truth, np.float64).reshape(-1, 4),
-        count=np.array([len(b) for b in boxes], np.int64),
-        box=np.array(
-          list(itertools.chain.from_iterable(boxes)), np.float64
-        ).reshape(-1, 4),
-        score=score.reshape(len(rows), len(scoring.SCORES)),
-      )
-    except (IndexError, TypeError, ValueError) as error:
-      raise ValueError(
-        f'{path} is damaged near line {reader.line_num}: {error}.'
-      ) from error
+  with table_reader(path, lambda header: _BOX_COLUMNS) as (_, reader):
+    rows = list(reader)
+    width = len(_TEXT)
+    text = {
+      name: np.array([files.unescape_cell(r[i]) for r in rows], np.str_)
+      for i, name in enumerate(_TEXT)
+    }
+    text['patient'] = _whole_numbers(text['patient'].tolist())
+    truth = [_box_cells(r[width], 1) for r in rows]
+    boxes = [_box_cells(r[width + 1]) for r in rows]
+    score = _floats([r[width + 2 :] for r in rows])
+    table = Boxes(
+      **text,
+      truth=np.concatenate([np.zeros((0, 4)), *truth]),
+      count=np.array([len(b) for b in boxes], np.int64),
+      box=np.concatenate([np.zeros((0, 4)), *boxes]),
+      score=score.reshape(len(rows), len(scoring.SCORES)),
+    )
+    keys = [table.rule, table.method, table.finding, table.image, table.split]
+    check_once([*np.nan_to_num(table.truth, nan=-1.0).T, *keys], 'a row')
+  return table
+
+
+def _box_cells(cell: str, rows: int | None = None) -> Float[np.ndarray, 'b 4']:
+  """The boxes of a cell; an empty one stands for `rows` that are unknown."""
+  if not cell and rows:
+    return np.full((rows, 4), np.nan)
+  try:
+    boxes = np.array(json.loads(cell), np.float64).reshape(-1, 4)
+  except (ValueError, TypeError):
+    raise ValueError('a cell does not hold boxes') from None
+  if rows is not None and len(boxes) != rows:
+    raise ValueError('a cell does not hold one box')
+  return boxes

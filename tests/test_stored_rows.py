@@ -1,5 +1,7 @@
 """Files of rows: what is written comes back, what is damaged is refused."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,56 @@ def test_boxes_come_back_even_thousands_in_a_cell(tmp_path):
   )
 
 
+def test_boxes_are_read_from_the_arrays_beside_the_csv(tmp_path, monkeypatch):
+  path = str(tmp_path / 'boxes.csv')
+  table = stored_rows.make_boxes(made_rows.hand_counted())
+  stored_rows.write_boxes(path, table)
+
+  def equal(back):
+    for name, column in table._asdict().items():
+      np.testing.assert_array_equal(getattr(back, name), column)
+
+  equal(stored_rows._parse_boxes(path))
+  with monkeypatch.context() as patch:
+    patch.setattr(stored_rows, '_parse_boxes', None)
+    equal(stored_rows.read_boxes(path))
+  # An older version wrote no arrays; damaged ones are passed by.
+  npz = tmp_path / 'boxes.npz'
+  content = npz.read_bytes()
+  for damaged in (content[:100], content[:-9], b''):
+    npz.write_bytes(damaged)
+    equal(stored_rows.read_boxes(path))
+  npz.unlink()
+  equal(stored_rows.read_boxes(path))
+  # Edited by hand, the csv counts.
+  npz.write_bytes(content)
+  text = (tmp_path / 'boxes.csv').read_text()
+  (tmp_path / 'boxes.csv').write_text(text.replace(',f2,', ',f9,'))
+  assert 'f9' in stored_rows.read_boxes(path).image.tolist()
+
+
+def test_a_table_of_boxes_by_row():
+  table = stored_rows.make_boxes(made_rows.hand_counted())
+  assert [len(b) for b in table.boxes_of_rows()] == [2, 2, 1, 2, 0, 0]
+  mass = table.where(finding='Mass', image='f2')
+  np.testing.assert_array_equal(mass.box, [made_rows.QUARTER, made_rows.RIGHT])
+  both = stored_rows.concatenate_boxes([mass, table.where(image='f3')])
+  assert both.count.tolist() == [2, 1, 0]
+  np.testing.assert_array_equal(both.box[-1], LEFT)
+  empty = stored_rows.make_boxes([])
+  assert len(stored_rows.concatenate_boxes([]).image) == 0
+  assert len(empty.boxes_of_rows()) == len(empty.where(rule='x').image) == 0
+
+
+def test_rows_in_another_order():
+  a, b = np.array(['x', 'y', 'x']), np.array([1, 1, 2])
+  order = np.array([2, 0, 1])
+  found = stored_rows.matching_order([a, b], [a[order], b[order]])
+  np.testing.assert_array_equal(order[found], [0, 1, 2])
+  assert stored_rows.matching_order([a, b], [a, np.array([1, 2, 1])]) is None
+  assert stored_rows.matching_order([a], [a[:2]]) is None
+
+
 def test_files_that_are_missing_or_damaged(tmp_path):
   with pytest.raises(FileNotFoundError, match='No predictions.csv.*evaluate'):
     summary.summarize(str(tmp_path))
@@ -72,6 +124,19 @@ def test_files_that_are_missing_or_damaged(tmp_path):
     path.write_text(content[: len(content) * 2 // 3])
     with pytest.raises(ValueError, match='damaged near line'):
       read(str(path))
+    # Whole rows with a cell that is none, and a row twice.
+    for damaged, reason in (
+      (re.sub(r',0\.5(?=[,\n])', ',half', content), 'not a number'),
+      (re.sub(r'(?<=png,)\d+', 'x', content), 'not a whole number'),
+      (content.replace('[[', '{['), 'does not hold boxes'),
+      (content + content.splitlines(keepends=True)[-1], 'twice'),
+    ):
+      if damaged != content:
+        path.write_text(damaged)
+        with pytest.raises(ValueError, match=reason) as error:
+          read(str(path))
+        assert str(path) in str(error.value)
+        assert '--mode=evaluate' in str(error.value)
     path.write_text('a,b\n')
     with pytest.raises(ValueError, match='does not have the columns'):
       read(str(path))

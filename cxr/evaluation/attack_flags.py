@@ -97,19 +97,25 @@ def of_figures(
 ) -> list[dict]:
   """larger_epsilon_weaker of every attack, from its mean AUROCs.
 
-  `clean` is the figure of the films without attack, used where it is of as
-  many films. A rise within half of the widest interval may be chance.
+  A rise within half of the widest interval may be chance. An estimate whose
+  interval is withheld is left out: nothing says what is chance there.
+
+  Args:
+    clean: the mean AUROC of the films without attack, used where it is of as
+      many films.
+    robustness: the part of metrics.json.
   """
+  has_interval = lambda mean: mean and mean.get('low') is not None
   by_attack = {}
   for entry in robustness:
     mean = entry['auroc']['mean']
-    if entry.get('split', 'test') == 'test' and mean['value'] is not None:
+    if entry.get('split', 'test') == 'test' and has_interval(mean):
       points = by_attack.setdefault(entry['attack'], [])
       points.append((entry['epsilon'], mean))
   flags = []
   for attack, points in by_attack.items():
     images = points[0][1]['images']
-    if clean and clean['value'] is not None and clean['images'] == images:
+    if has_interval(clean) and clean['images'] == images:
       points.append((0.0, clean))
     width = max(mean['high'] - mean['low'] for _, mean in points)
     epsilon, value = zip(*((e, m['value']) for e, m in points), strict=True)

@@ -11,10 +11,10 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float
 
-from cxr import inference, losses
+from cxr import files, inference, losses
 from cxr.attacks import checks
 from cxr.evaluation import named_attacks
-from cxr.evaluation.parts import Parts, read_arrays, stored, write_arrays
+from cxr.evaluation.parts import Parts, stored
 from cxr.inference import Subject
 from cxr.stored_rows import Condition, Predictions
 from input_pipeline import pipeline
@@ -35,8 +35,8 @@ def classify(
       logits = stored(
         parts.path(f'logits-{name}.npz', {}, splits=(name,)),
         lambda name=name: {'logits': _clean(subject, name)},
-        write_arrays,
-        read_arrays,
+        files.write_arrays,
+        files.read_arrays,
       )['logits']
       blocks[Condition(name)] = _block(split, logits)
   attacked, audits = _attacked(subject, parts)
@@ -74,8 +74,8 @@ def _attacked(
         lambda attack=attack, label=label, epsilon=epsilon: _under_attack(
           subject, attack, label, epsilon, rows
         ),
-        write_arrays,
-        read_arrays,
+        files.write_arrays,
+        files.read_arrays,
       )
       under[label] = part['logits']
       audit = json.loads(str(part['audit']))

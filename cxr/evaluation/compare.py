@@ -5,29 +5,45 @@ minus its.
 """
 
 import os
+from collections.abc import Sequence
 
 from absl import logging
 
-from cxr import files, run_files
-from cxr.evaluation import paired_summary
+from cxr import files
+from cxr.evaluation import paired_summary, runs
 from cxr.reporting import pages
 
 
-def compare(workdirs: tuple[str, ...], output: str = '') -> str:
+def compare(workdirs: Sequence[str], output: str = '') -> str:
   """Writes comparison.json, compare.html and the figure; returns the folder.
 
   Raises:
-    ValueError: runs on other test films, or the same run twice.
+    ValueError: runs on other test films, or the same run twice: by another name
+      of its folder, or by a copy that was evaluated with the same settings.
     FileNotFoundError: a run that has no results yet.
   """
-  check(workdirs)
-  names = [_name(workdir) for workdir in workdirs]
+  workdirs = runs.find(workdirs)
+  names = runs.distinct_names(workdirs)
+  opened = [runs.read(workdir) for workdir in workdirs]
+  runs.check_same_test_films(opened)
+  settings = runs.differing_settings(opened)
+  twice = runs.same_weights(opened)
+  if twice and not runs.differing_settings(twice):
+    raise ValueError(
+      f'{twice[0].workdir} and {twice[1].workdir} hold the same weights, '
+      'evaluated with the same settings: the run is named more than once.'
+    )
   output = output or os.path.join(
     os.path.dirname(os.path.normpath(workdirs[0])),
-    'compare_' + '_'.join(names),
+    'compare_' + '_'.join(name.replace('/', '_') for name in names),
   )
   os.makedirs(output, exist_ok=True)
-  comparison = paired_summary.compare(workdirs)
+  comparison = paired_summary.compare(workdirs) | {
+    'settings': settings,
+    'warnings': runs.told(settings, names),
+  }
+  for warning in comparison['warnings']:
+    logging.warning('%s', warning)
   files.write_json(
     os.path.join(output, 'comparison.json'), comparison, indent=2
   )
@@ -36,31 +52,3 @@ def compare(workdirs: tuple[str, ...], output: str = '') -> str:
   )
   logging.info('Done: %s', page)
   return output
-
-
-def _name(workdir: str) -> str:
-  return os.path.basename(os.path.normpath(workdir))
-
-
-def check(workdirs: tuple[str, ...]) -> None:
-  repeated = {w for w in workdirs if workdirs.count(w) > 1}
-  if repeated:
-    raise ValueError(
-      f'--workdirs names {", ".join(sorted(repeated))} more than once.'
-    )
-  hashes = {}
-  for workdir in workdirs:
-    run_files.read_config(workdir)
-    for name in ('metrics.json', 'data.json', 'predictions.csv', 'boxes.csv'):
-      if not os.path.exists(os.path.join(workdir, name)):
-        raise FileNotFoundError(
-          f'No {name} in {workdir}; run --mode=evaluate first.'
-        )
-    splits = run_files.read(workdir, 'data.json', 'splits')['splits']
-    hashes[workdir] = splits['test']['sha256']
-  if len(set(hashes.values())) > 1:
-    raise ValueError(
-      'The runs were tested on different films ('
-      + ', '.join(f'{w}: {h[:8]}' for w, h in hashes.items())
-      + '); compare runs on the same test list.'
-    )

@@ -22,6 +22,8 @@ from cxr.evaluation import (
   localize,
   measure_maps,
   measures,
+  provenance,
+  run_tables,
   summary,
 )
 from cxr.evaluation.parts import Parts
@@ -45,7 +47,7 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
   config, model, variables, step = inference.load_model(workdir, config)
   variables = sharding.replicate(mesh, variables)
   splits = data.load(config)
-  data.write_summary(workdir, config, splits)
+  provenance.check_films(workdir, config, splits)
   subject = Subject(config, model, variables, mesh, splits)
   parts = Parts(workdir, subject)
 
@@ -68,6 +70,8 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
       'audits': audits,
       'attack_checks': checks,
       'map_size': grids,
+      'rows': run_tables.row_counts(blocks, boxes, measured),
+      **provenance.record(workdir, config, parts.weights, splits),
     }
     files.write_json(path('evaluation.json'), details, indent=2)
     summarize(config, workdir)
@@ -96,7 +100,6 @@ def summarize(config: ConfigDict, workdir: str) -> None:
     FileNotFoundError, ValueError: the workdir was not evaluated, or by a
       version that wrote less.
   """
-  described = run_files.read(workdir, 'data.json', 'splits')
   details = run_files.read(
     workdir, 'evaluation.json', 'step', 'batch_stats', 'audits', 'map_size'
   )
@@ -110,8 +113,18 @@ def summarize(config: ConfigDict, workdir: str) -> None:
   figures['localization']['map_size'] = details['map_size']
   clean = figures['classification'].get('test', {}).get('auroc', {}).get('mean')
   flags = attack_flags.of_figures(clean, figures['robustness'])
+  # An older evaluation kept its record in the training's data.json.
+  described = details.get('data') or run_files.read(
+    workdir, 'data.json', 'splits'
+  )
   metrics = {
     'data': described,
+    'evaluation': {
+      'weights': details.get('weights'),
+      'config': details.get('config'),
+      'num_resamples': config.evaluate.num_resamples,
+      'resampling_seed': config.seed,
+    },
     'versions': versions(),
     'step': details['step'],
     'warnings': measure_maps.warnings(figures['measures']),

@@ -7,8 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from cxr import data, heatmaps, sharding, stored_rows
-from cxr.evaluation.parts import write_arrays
+from cxr import data, files, heatmaps, sharding, stored_rows
 from cxr.inference import Subject
 from cxr.localization import overlap, scoring, thresholds
 from input_pipeline.findings import BOXED, FINDINGS
@@ -54,7 +53,7 @@ def write_examples(
     )
     arrays[f'map_{method}'] = maps[index, ..., finding]
   if jax.process_index() == 0:
-    write_arrays(path, arrays)
+    files.write_arrays(path, arrays)
 
 
 def _main_ious(

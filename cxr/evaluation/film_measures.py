@@ -4,7 +4,6 @@ Most measures are taken of each method of attribution. Each method's values are
 a part of their own (parts.py), so that one method more costs that method alone.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ from cxr.evaluation import (
   measures,
   named_attacks,
 )
-from cxr.evaluation.parts import Parts, stored
+from cxr.evaluation.parts import Parts, is_whole, stored
 from cxr.inference import Subject
 from cxr.localization import thresholds
 from input_pipeline import renditions
@@ -121,7 +120,11 @@ def measure(subject: Subject, parts: Parts) -> list[measures.Measure]:
       )
       for method in methods
     }
-    missing = [m for m, path in paths.items() if not os.path.exists(path)]
+    missing = [
+      method
+      for method, path in paths.items()
+      if not is_whole(path, measures.read)
+    ]
     computed = []
     if missing:
       logging.info('Measuring: %s of %s.', name, ', '.join(missing))

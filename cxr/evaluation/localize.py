@@ -15,8 +15,8 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float
 
-from cxr import data, heatmaps, sharding, stored_rows
-from cxr.evaluation.parts import Parts, read_arrays, write_arrays
+from cxr import data, files, heatmaps, sharding, stored_rows
+from cxr.evaluation.parts import Parts, is_whole
 from cxr.exporting import boxes_and_masks
 from cxr.inference import Subject
 from cxr.localization import controls, overlap, scoring, thresholds
@@ -70,10 +70,10 @@ def localize(
       if futures is not None:
         of_findings = [future.result() for future in futures]
         boxes = stored_rows.concatenate_boxes(of_findings)
-        write_arrays(path, boxes._asdict())
+        files.write_arrays(path, boxes._asdict())
   # The rows say which films are examples, so every process needs them.
   sharding.wait_for_all('boxes')
-  tables = [stored_rows.Boxes(**read_arrays(path)) for path, _ in scored]
+  tables = [stored_rows.Boxes(**files.read_arrays(path)) for path, _ in scored]
   return stored_rows.concatenate_boxes(tables), grids
 
 
@@ -94,7 +94,7 @@ def _maps_to_score(
     moved_path = parts.path(f'boxes-{moved}.npz', settings)
     path = parts.path(f'boxes-{method}.npz', settings)
     exports = _exports(subject, parts, method)
-    if all(map(os.path.exists, (path, moved_path, *exports))):
+    if _all_whole([path, moved_path], exports):
       yield method, path, None
       yield moved, moved_path, None
     else:
@@ -111,7 +111,7 @@ def _maps_to_score(
     path = parts.path(f'boxes-{name}.npz', settings, trained=False)
     exports = _exports(subject, parts, name)
     maps_of = None
-    if not all(map(os.path.exists, (path, *exports))):
+    if not _all_whole([path], exports):
       maps = _compute(untrained(), parts, films, method, name)
       maps_of = _by_finding(maps)
     yield name, path, maps_of
@@ -120,11 +120,15 @@ def _maps_to_score(
     settings = rules | {'seed': config.seed, 'grid': grid, 'size': size}
     path = parts.path(f'boxes-{name}.npz', settings, trained=False)
     maps_of = None
-    if not os.path.exists(path):
+    if not is_whole(path):
       maps_of = lambda k, name=name: control_maps(
         name, films, k, grid=grid, size=size, seed=config.seed
       )
     yield name, path, maps_of
+
+
+def _all_whole(parts: Sequence[str], exports: Sequence[str]) -> bool:
+  return all(map(is_whole, parts)) and all(map(os.path.exists, exports))
 
 
 def _by_finding(maps: Float[np.ndarray, 'n h w k']) -> Callable:
@@ -147,7 +151,7 @@ def _compute(
   if jax.process_index() == 0:
     folder = export_folder(subject, parts)
     if config.evaluate.save_maps:
-      write_arrays(
+      files.write_arrays(
         os.path.join(folder, f'maps-{name}.npz'),
         {'name': films.name, 'maps': maps},
       )

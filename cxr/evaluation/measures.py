@@ -71,48 +71,41 @@ def read(path: str) -> list[Measure]:
   """The measures of `write`; none where there is no such file.
 
   Raises:
-    ValueError: it has other columns, or a cell that is not what it should be.
+    ValueError: it has other columns, a cell that is not what it should be, or
+      a value twice.
   """
   if not os.path.exists(path):
     return []
   text = files.unescape_cell
   measures = []
-  with open(path, newline='', encoding='utf-8') as f:
-    reader = csv.reader(f)
-    if tuple(next(reader, [])) != _COLUMNS:
-      raise ValueError(
-        f'{path} does not have the columns of measures.csv; write it again '
-        'with --mode=evaluate.'
+  with stored_rows.table_reader(path, lambda header: _COLUMNS) as (_, reader):
+    for key, group in itertools.groupby(reader, lambda row: row[:3]):
+      by_finding = {
+        finding: list(rows)
+        for finding, rows in itertools.groupby(group, lambda row: row[3])
+      }
+      first, *others = by_finding.values()
+      images = [row[4] for row in first]
+      if any([row[4] for row in rows] != images for rows in others):
+        raise ValueError(f'{" ".join(key)}: its findings have other films')
+      value = [
+        [float(row[6] or 'nan') for row in rows] for rows in by_finding.values()
+      ]
+      measure, method, condition = map(text, key)
+      measures.append(
+        Measure(
+          measure,
+          np.array([text(image) for image in images]),
+          np.array([int(row[5]) for row in first]),
+          np.array(value, np.float64).T,
+          method,
+          condition,
+          tuple(map(text, by_finding)),
+        )
       )
-    try:
-      for key, group in itertools.groupby(reader, lambda row: row[:3]):
-        by_finding = {
-          finding: list(rows)
-          for finding, rows in itertools.groupby(group, lambda row: row[3])
-        }
-        first = next(iter(by_finding.values()))
-        value = np.array(
-          [
-            [float(row[6] or 'nan') for row in rows]
-            for rows in by_finding.values()
-          ]
-        )
-        measure, method, condition = map(text, key)
-        measures.append(
-          Measure(
-            measure,
-            np.array([text(row[4]) for row in first]),
-            np.array([int(row[5]) for row in first]),
-            value.T,
-            method,
-            condition,
-            tuple(map(text, by_finding)),
-          )
-        )
-    except (IndexError, ValueError) as error:
-      raise ValueError(
-        f'{path} is damaged near line {reader.line_num}: {error}.'
-      ) from error
+      stored_rows.check_once([measures[-1].image], 'a film')
+    if len({m.key for m in measures}) < len(measures):
+      raise ValueError('a measure comes twice')
   return measures
 
 

@@ -41,29 +41,32 @@ def make(config: ConfigDict, model, name: str, **options) -> Callable:
 
 
 def label(config: ConfigDict, name: str, num_steps: int | None = None) -> str:
-  """What figures call it: 'pgd-10', or 'pgd-10-l2' in that norm.
+  """What tables call the attack, by which runs are compared.
 
-  With the norm in it no two runs are compared under different balls.
+  'pgd-10' takes 10 steps; 'pgd-10x3' the best of 3 starts; 'pgd-10-l2' stays in
+  a ball of that norm and not of linf. 'fgsm' has one step and one start. (The
+  step is 2.5 epsilon over the number of steps, so no label names it.)
   """
-  norm = config.evaluate.norm
-  steps = num_steps or _num_steps(config, name)
-  return f'{name}-{steps}' + (f'-{norm}' if norm != 'linf' else '')
+  restarts, norm = config.evaluate.restarts, config.evaluate.norm
+  text = name
+  if name != 'fgsm':
+    text += f'-{num_steps or _num_steps(config, name)}'
+    text += f'x{restarts}' if restarts > 1 else ''
+  return text + (f'-{norm}' if norm != 'linf' else '')
 
 
-def _num_steps(config, name) -> int:
+def settings(config: ConfigDict, name: str) -> dict:
+  """What decides an attack's result, beside the model, films and epsilon."""
+  chosen = {'attack': name, 'norm': config.evaluate.norm, 'seed': config.seed}
+  if name != 'fgsm':
+    chosen['num_steps'] = _num_steps(config, name)
+    chosen['restarts'] = config.evaluate.restarts
+  return chosen
+
+
+def _num_steps(config: ConfigDict, name: str) -> int:
   evaluate = config.evaluate
   return evaluate.queries if name == 'square' else evaluate.num_steps
-
-
-def settings(config: ConfigDict, name: str, num_steps: int | None = None):
-  """What decides an attack's result, beside the model, films and epsilon."""
-  return {
-    'attack': name,
-    'norm': config.evaluate.norm,
-    'num_steps': num_steps or _num_steps(config, name),
-    'restarts': config.evaluate.restarts,
-    'seed': config.seed,
-  }
 
 
 def middle_epsilon(config: ConfigDict) -> float:

@@ -1,4 +1,4 @@
-"""The stored rows of several runs on the same films -> their figures, paired.
+"""Runs on the same films side by side: figures of each, and their differences.
 
 Contract. The first run is what the others are compared with: a difference is
 theirs minus its. Rows are put in the order of the first run's; runs whose
@@ -6,13 +6,12 @@ films, labels, patients or true boxes differ are refused. A figure of one run
 is that of summary.py or box_figures.py.
 """
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
 
 from cxr import stored_rows
-from cxr.evaluation import box_figures, measures, summary
+from cxr.evaluation import box_figures, measures, run_tables, runs, summary
 from cxr.statistics import bootstrap, ratios
 
 
@@ -43,17 +42,17 @@ def compare(
   if len(workdirs) < 2:
     raise ValueError(f'compare needs two runs or more, not {len(workdirs)}.')
   options = {'num_resamples': num_resamples, 'seed': seed}
-  names = [os.path.basename(os.path.normpath(w)) for w in workdirs]
-  read = [
-    stored_rows.read_predictions(os.path.join(w, 'predictions.csv'))
-    for w in workdirs
-  ]
-  findings = read[0][0]
-  if any(of_run != findings for of_run, _ in read):
+  tables = [run_tables.read(workdir) for workdir in workdirs]
+  findings = tables[0].findings
+  if any(run.findings != findings for run in tables):
     raise ValueError(
       f'{", ".join(workdirs)} hold other findings; compare runs of one list.'
     )
-  shared = [c for c in read[0][1] if all(c in blocks for _, blocks in read)]
+  shared = [
+    condition
+    for condition in tables[0].predictions
+    if all(condition in run.predictions for run in tables)
+  ]
   if not shared:
     raise ValueError(
       f'{", ".join(workdirs)} share no split and attack; evaluate them with '
@@ -61,10 +60,10 @@ def compare(
     )
   classification, robustness = {}, []
   for condition in shared:
-    first = read[0][1][condition]
+    first, *others = (run.predictions[condition] for run in tables)
     blocks = [first] + [
-      summary.aligned(first, others[condition], f'{workdirs[0]} and {workdir}')
-      for workdir, (_, others) in zip(workdirs[1:], read[1:], strict=True)
+      summary.aligned(first, block, f'{workdirs[0]} and {workdir}')
+      for workdir, block in zip(workdirs[1:], others, strict=True)
     ]
     entries = {
       name: summary.compare_rankings(blocks, findings, make, **options)
@@ -76,14 +75,13 @@ def compare(
       robustness.append({**condition._asdict(), **entries})
   robustness.sort(key=lambda r: (r['split'], r['attack'], r['epsilon']))
   return {
-    'runs': names,
+    'runs': runs.distinct_names(workdirs),
     'classification': classification,
     'robustness': robustness,
-    'localization': _compare_localization(workdirs, **options),
-    'measures': measures.compare(
-      [measures.read(os.path.join(w, 'measures.csv')) for w in workdirs],
-      **options,
+    'localization': _compare_localization(
+      workdirs, [run.boxes for run in tables], **options
     ),
+    'measures': measures.compare([run.measures for run in tables], **options),
   }
 
 
@@ -115,25 +113,26 @@ def _compare_boxes(
   return dict(zip(box_figures.score_names(), by_score, strict=True))
 
 
-def _compare_localization(workdirs, **options) -> dict:
-  runs = [
+def _compare_localization(
+  workdirs: Sequence[str], tables: Sequence[stored_rows.Boxes], **options
+) -> dict:
+  """{method: {rule: what `_compare_boxes` returns}} of what all runs have."""
+  by_rule = [
     {
       (method, rule): rows
       for method, rule, rows in box_figures.methods_and_rules(
-        stored_rows.read_boxes(os.path.join(w, 'boxes.csv')).where(
-          split=summary.MAIN_SPLIT
-        )
+        table.where(split=summary.MAIN_SPLIT)
       )
     }
-    for w in workdirs
+    for table in tables
   ]
   result = {}
-  for (method, rule), first in runs[0].items():
-    if not all((method, rule) in run for run in runs):
+  for (method, rule), first in by_rule[0].items():
+    if not all((method, rule) in run for run in by_rule):
       continue
     aligned = [first] + [
       _aligned_boxes(first, run[method, rule], f'{workdirs[0]} and {workdir}')
-      for workdir, run in zip(workdirs[1:], runs[1:], strict=True)
+      for workdir, run in zip(workdirs[1:], by_rule[1:], strict=True)
     ]
     result.setdefault(method, {})[rule] = _compare_boxes(aligned, **options)
   return result

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
+from absl import logging
 
 from cxr import files
 from cxr.inference import Subject
@@ -78,26 +79,29 @@ class Parts:
 def stored(path: str, compute: Callable, write: Callable, read: Callable):
   """read(path), after write(path, compute()) where there is no such file.
 
-  All processes compute, the first alone writes; where the others would read a
-  file that may not be whole yet, they take what they computed.
+  A damaged file, which `read` refuses with a ValueError, is made anew. All
+  processes compute, the first alone writes; where the others would read a file
+  that may not be whole yet, they take what they computed.
   """
-  if not os.path.exists(path):
-    value = compute()
-    if jax.process_index():
-      return value
-    write(path, value)
+  if is_whole(path, read):
+    return read(path)
+  value = compute()
+  if jax.process_index():
+    return value
+  write(path, value)
   return read(path)
 
 
-def write_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
-  """Writes arrays as an .npz file that is there whole or not at all."""
-  with files.replacing(path, '.npz') as temporary:
-    np.savez_compressed(temporary, **arrays)
-
-
-def read_arrays(path: str) -> dict[str, np.ndarray]:
-  with np.load(path, allow_pickle=False) as stored_arrays:
-    return dict(stored_arrays)
+def is_whole(path: str, read: Callable = files.read_arrays) -> bool:
+  """Whether there is such a file and `read` reads it."""
+  if not os.path.exists(path):
+    return False
+  try:
+    read(path)
+  except ValueError as error:
+    logging.warning('%s It is made anew.', error)
+    return False
+  return True
 
 
 def hash_weights(variables) -> str:

@@ -11,7 +11,7 @@ Groups after the first are compared with it: its figure subtracted from theirs
 inside each resample. The first is that of the first workdir.
 """
 
-import glob
+import hashlib
 import itertools
 import json
 import os
@@ -22,8 +22,8 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float
 
-from cxr import files, run_files, stored_rows
-from cxr.evaluation import box_figures, compare, measures, summary
+from cxr import files, run_files
+from cxr.evaluation import box_figures, measures, run_tables, runs, summary
 from cxr.reporting import part_study, plots
 from cxr.statistics import bootstrap, ratios
 
@@ -32,10 +32,10 @@ class Sampled(NamedTuple):
   """A run's figures of one kind, and what they are in every resample."""
 
   names: tuple[str, ...]  # 'mean' and findings
-  films: tuple[str, ...]  # sorted
+  films: str  # a hash of the films and their labels or true boxes
   value: Float[np.ndarray, ' m']
   samples: Float[np.ndarray, 'r m']
-  counts: Sequence[Mapping]  # what stats.figure says of each
+  counts: Sequence[Mapping]  # what bootstrap.estimate says of each
 
 
 def study(
@@ -52,17 +52,21 @@ def study(
     output: the folder; default `study` beside the first run.
 
   Raises:
-    ValueError: fewer than two runs, or runs that were tested on other films.
+    ValueError: fewer than two runs, runs that were tested on other films, or
+      runs of a group that are no repetitions: see `check_replicates`.
     FileNotFoundError: a run that has no results, a pattern that matches none.
   """
-  workdirs = matches(workdirs)
+  workdirs = runs.find(workdirs)
   if len(workdirs) < 2:
     raise ValueError(
       f'--mode=study needs two runs or more ({len(workdirs)} given): '
       "--workdirs='runs/baseline_*,runs/robust_*'."
     )
-  compare.check(workdirs)
-  groups = group(workdirs)
+  opened = [runs.read(workdir) for workdir in workdirs]
+  runs.check_same_test_films(opened)
+  groups = group(opened)
+  check_replicates(opened, groups)
+  settings = runs.differing_settings(opened)
   options = {'num_resamples': num_resamples, 'seed': seed}
   sampled = {}
   for workdir in workdirs:
@@ -70,14 +74,26 @@ def study(
     sampled[workdir] = sample(workdir, **options)
   result = {
     'groups': [
-      {'name': name, 'runs': runs, 'seeds': [_seed(run) for run in runs]}
-      for name, runs in groups.items()
+      {
+        'name': name,
+        'runs': [run.workdir for run in of_group],
+        'seeds': [run.seed for run in of_group],
+      }
+      for name, of_group in groups.items()
     ],
-    'made_with': [_made_with(workdir) for workdir in workdirs],
+    'settings': settings,
+    'warnings': runs.told(settings, runs.distinct_names(workdirs)),
+    'made_with': [_made_with(run) for run in opened],
     'figures': figures(
-      [[sampled[run] for run in runs] for runs in groups.values()], seed=seed
+      [
+        [sampled[run.workdir] for run in of_group]
+        for of_group in groups.values()
+      ],
+      seed=seed,
     ),
   }
+  for warning in result['warnings']:
+    logging.warning('%s', warning)
   first = os.path.dirname(os.path.normpath(workdirs[0]))
   output = output or os.path.join(first, 'study')
   os.makedirs(output, exist_ok=True)
@@ -95,73 +111,85 @@ def study(
   return output
 
 
-def matches(workdirs: Sequence[str]) -> tuple[str, ...]:
-  """The runs that names and patterns stand for, each once, in order."""
-  found = []
-  for name in workdirs:
-    if not glob.has_magic(name):
-      found.append(name)
-      continue
-    runs = sorted(
-      path
-      for path in glob.glob(name)
-      if os.path.exists(os.path.join(path, 'config.json'))
-    )
-    if not runs:
-      raise FileNotFoundError(f'--workdirs: no run matches {name}.')
-    found += runs
-  return tuple(dict.fromkeys(found))
-
-
-def group(workdirs: Sequence[str]) -> dict[str, list[str]]:
-  """name -> runs whose weights were made alike but for the seed.
+def group(opened: Sequence[runs.Run]) -> dict[str, list[runs.Run]]:
+  """name -> runs that were trained alike, on the same films, but for the seed.
 
   A group has the name of its config; where several have one, the fields in
   which these differ follow it.
   """
-  keys, configs = {}, {}
-  for workdir in workdirs:
+  groups, fields_of = {}, {}
+  for run in opened:
     fields = {
       name: value
-      for name, value in run_files.flat(run_files.read_config(workdir)).items()
+      for name, value in run.config.items()
       if name not in ('seed', 'preset')
       and not name.startswith(run_files.FREE_FIELDS)
     }
-    key = json.dumps(fields, sort_keys=True, default=str)
-    keys.setdefault(key, []).append(workdir)
-    configs[key] = fields
-  by_name = {}
-  for key, fields in configs.items():
-    by_name.setdefault(fields['name'], []).append(key)
-  groups = {}
-  for key, runs in keys.items():
-    fields = configs[key]
-    alike = [configs[other] for other in by_name[fields['name']]]
+    key = json.dumps([fields, run.trained_on], sort_keys=True, default=str)
+    groups.setdefault(key, []).append(run)
+    films = f'{run.trained_films} ({run.trained_on[:6]})'
+    fields_of[key] = fields | {'trained films': films}
+  named = {}
+  for key, of_group in groups.items():
+    fields = fields_of[key]
+    alike = [f for f in fields_of.values() if f['name'] == fields['name']]
     differing = [
-      f'{name.rpartition(".")[2]} {_spelled(fields.get(name))}'
-      for name in fields
-      if any(other.get(name) != fields.get(name) for other in alike)
+      f'{name.rpartition(".")[2]} {_spelled(value)}'
+      for name, value in fields.items()
+      if any(other.get(name) != value for other in alike)
     ]
-    groups[' '.join([fields['name'], ', '.join(differing)]).strip()] = runs
-  return groups
+    named[' '.join([fields['name'], ', '.join(differing)]).strip()] = of_group
+  return named
+
+
+def check_replicates(
+  opened: Sequence[runs.Run], groups: Mapping[str, Sequence[runs.Run]]
+) -> None:
+  """Refuses runs that are no independent repetitions of a training.
+
+  Raises:
+    ValueError: one training named twice (a copy of its folder), a group with
+      one seed twice, or one that was evaluated in several ways.
+  """
+  twice = runs.same_weights(opened)
+  if twice:
+    raise ValueError(
+      f'{twice[0].workdir} and {twice[1].workdir} hold the same weights: one '
+      'training is named more than once, and a study counts each once.'
+    )
+  for name, of_group in groups.items():
+    seeds = [run.seed for run in of_group]
+    for seed in seeds:
+      if seeds.count(seed) > 1:
+        same = [run.workdir for run in of_group if run.seed == seed]
+        raise ValueError(
+          f'{" and ".join(same)} are the same training with the same seed '
+          f'({seed}); name one of them: runs of a group ({name}) differ in '
+          'their seed.'
+        )
+    settings = runs.differing_settings(of_group)
+    if settings and all(run.recorded for run in of_group):
+      workdirs = [run.workdir for run in of_group]
+      raise ValueError(
+        f'The runs of a group ({name}) must be evaluated alike. '
+        + ' '.join(runs.told(settings, workdirs))
+      )
 
 
 def _spelled(value) -> str:
   return f'{value:g}' if isinstance(value, float) else str(value)
 
 
-def _seed(workdir: str) -> int:
-  return run_files.read_config(workdir).seed
-
-
-def _made_with(workdir: str) -> dict:
-  """What a figure's reader needs to find the run again."""
-  data = run_files.read(workdir, 'data.json', 'splits')
-  evaluated = run_files.read(workdir, 'metrics.json')
+def _made_with(run: runs.Run) -> dict:
+  """What the reader of a figure needs to find the run again."""
+  data = run_files.read(run.workdir, 'data.json', 'splits')
+  evaluated = run_files.read(run.workdir, 'metrics.json')
   return {
-    'run': workdir,
-    'seed': _seed(workdir),
+    'run': run.workdir,
+    'seed': run.seed,
     'step': evaluated.get('step'),
+    'weights': (evaluated.get('evaluation') or {}).get('weights'),
+    'evaluate': run.settings,
     'versions': evaluated.get('versions'),
     'splits': {
       name: {key: split.get(key) for key in ('images', 'patients', 'sha256')}
@@ -182,39 +210,33 @@ def sample(workdir: str, **options) -> dict[tuple[str, ...], Sampled]:
   draw equal patients.
   """
   result = {}
-  findings, blocks = stored_rows.read_predictions(
-    os.path.join(workdir, 'predictions.csv')
-  )
-  for (split, attack, epsilon), block in blocks.items():
-    counts = summary.classification_counts(block, findings)
+  tables = run_tables.read(workdir)
+  for (split, attack, epsilon), block in tables.predictions.items():
+    counts = summary.classification_counts(block, tables.findings)
     for ranking, make in summary.RANKINGS.items():
       key = 'classification', ranking, split, attack, f'{epsilon:g}'
       result[key] = Sampled(
-        ('mean', *findings),
-        _films(block.image),
+        ('mean', *tables.findings),
+        _hash_of_rows(block.image, block.patient, block.label),
         *summary.sample_ranking(block, make, **options),
         counts,
       )
-  boxes = stored_rows.read_boxes(os.path.join(workdir, 'boxes.csv'))
-  boxes = boxes.where(split=summary.MAIN_SPLIT)
+  boxes = tables.boxes.where(split=summary.MAIN_SPLIT)
   for method, rule, rows in box_figures.methods_and_rules(boxes):
     of_rows = box_figures.ratios_of(rows)
     values, samples = ratios.sample(of_rows, rows.patient, **options)
     counts = box_figures.counts_of(rows, of_rows)
+    films = _hash_of_rows(rows.image, rows.patient, rows.finding, rows.truth)
     for s, score in enumerate(box_figures.score_names()):
       result['localization', score, method, rule] = Sampled(
-        ('mean', *of_rows.findings),
-        _films(rows.image),
-        values[s],
-        samples[:, s],
-        counts[s],
+        ('mean', *of_rows.findings), films, values[s], samples[:, s], counts[s]
       )
-  for measure in measures.read(os.path.join(workdir, 'measures.csv')):
+  for measure in tables.measures:
     of_rows = measures.ratios_of(measure)
     values, samples = ratios.sample(of_rows, measure.patient, **options)
     result['measures', *measure.key] = Sampled(
       ('mean', *of_rows.findings),
-      _films(measure.image),
+      _hash_of_rows(measure.image, measure.patient),
       values[0],
       samples[:, 0],
       measures.counts_of(measure),
@@ -222,8 +244,12 @@ def sample(workdir: str, **options) -> dict[tuple[str, ...], Sampled]:
   return result
 
 
-def _films(image: np.ndarray) -> tuple[str, ...]:
-  return tuple(sorted(image.tolist()))
+def _hash_of_rows(*columns: np.ndarray) -> str:
+  """A hash of what rows are about, in whatever order they stand."""
+  columns = [c[:, None] if c.ndim == 1 else c for c in columns]
+  rows = zip(*(map(str, c.tolist()) for c in columns), strict=True)
+  text = '\n'.join(sorted(map(' '.join, rows)))
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
 # Groups of runs.
@@ -241,16 +267,18 @@ def figures(
   Raises:
     ValueError: a figure that the runs have of different films.
   """
-  runs = list(itertools.chain.from_iterable(groups))
-  shared = [key for key in runs[0] if all(key in run for run in runs)]
+  first_run, *others = itertools.chain.from_iterable(groups)
+  shared = [key for key in first_run if all(key in run for run in others)]
   result = []
   for key in shared:
-    first = runs[0][key]
-    alike = {(run[key].names, run[key].films) for run in runs}
-    if len(alike) > 1:
+    first = first_run[key]
+    if any(
+      (run[key].names, run[key].films) != (first.names, first.films)
+      for run in others
+    ):
       raise ValueError(
-        f'The runs have {" ".join(key)} of different films or findings; '
-        'evaluate them with the same config.evaluate on one data folder.'
+        f'The runs have {" ".join(key)} of different films, labels or true '
+        'boxes; evaluate them with the same config.evaluate on one data folder.'
       )
     of_groups = [[run[key] for run in group] for group in groups]
     means = [_mean(of_runs, seed, i) for i, of_runs in enumerate(of_groups)]
@@ -277,10 +305,12 @@ def figures(
   return result
 
 
-def _mean(runs: Sequence[Sampled], seed: int, group: int):
+def _mean(
+  of_runs: Sequence[Sampled], seed: int, group: int
+) -> tuple[Float[np.ndarray, ' m'], Float[np.ndarray, 'r m']]:
   """(value 'm', samples 'r m') of the mean over runs, drawn anew each time."""
-  value = np.stack([run.value for run in runs])
-  samples = np.stack([run.samples for run in runs])
+  value = np.stack([run.value for run in of_runs])
+  samples = np.stack([run.samples for run in of_runs])
   count, num_resamples, _ = samples.shape
   rng = np.random.default_rng([seed, 2, group])
   drawn = rng.integers(0, count, (count, num_resamples))

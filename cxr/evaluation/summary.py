@@ -7,7 +7,6 @@ all intervals are by bootstrap over patients.
 """
 
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -15,7 +14,7 @@ from jaxtyping import Float
 from scipy import special
 
 from cxr import stored_rows
-from cxr.evaluation import box_figures, measures
+from cxr.evaluation import box_figures, measures, run_tables
 from cxr.statistics import (
   bootstrap,
   calibration,
@@ -316,10 +315,7 @@ def summarize(
     ValueError: a damaged file.
   """
   options = {'num_resamples': num_resamples, 'seed': seed}
-  findings, blocks = stored_rows.read_predictions(
-    os.path.join(workdir, 'predictions.csv')
-  )
-  boxes = stored_rows.read_boxes(os.path.join(workdir, 'boxes.csv'))
+  findings, blocks, boxes, measured = run_tables.read(workdir)
   classification, robustness = {}, []
   for condition, block in blocks.items():
     figures = ranking_figures(block, findings=findings, **options)
@@ -369,9 +365,7 @@ def summarize(
     'localization': box_figures.figures(
       boxes.where(split=MAIN_SPLIT), **options
     ),
-    'measures': measures.figures(
-      measures.read(os.path.join(workdir, 'measures.csv')), **options
-    ),
+    'measures': measures.figures(measured, **options),
   }
 
 

@@ -28,7 +28,11 @@ def write(workdir: str) -> str:
   return rendering.write(
     os.path.join(workdir, NAME),
     'model_card.md',
-    **_context(config, data, metrics),
+    **_context(
+      part_origin.evaluated(config, metrics),
+      metrics.get('data') or data,
+      metrics,
+    ),
   )
 
 

@@ -39,8 +39,8 @@ def write(workdir: str | os.PathLike) -> str:
   if not os.path.isdir(workdir):
     raise FileNotFoundError(f'No folder {workdir}; run --mode=train first.')
   metrics = _json(workdir, 'metrics.json')
-  data = _json(workdir, 'data.json') or metrics.get('data', {})
-  config = _json(workdir, 'config.json')
+  data = metrics.get('data') or _json(workdir, 'data.json')
+  config = part_origin.evaluated(_json(workdir, 'config.json'), metrics)
   localization = metrics.get('localization', {})
   rule = main_result.main_rule(localization.get('methods', {}))
   caveat = _caveat(metrics, data)
@@ -100,7 +100,10 @@ def write_comparison(
   names = list(comparison['runs'])
   folders = dict(zip(names, map(os.fspath, workdirs), strict=True))
   metrics = {n: _json(folder, 'metrics.json') for n, folder in folders.items()}
-  configs = {n: _json(folder, 'config.json') for n, folder in folders.items()}
+  configs = {
+    name: part_origin.evaluated(_json(folder, 'config.json'), metrics[name])
+    for name, folder in folders.items()
+  }
   localization = metrics[names[0]].get('localization', {})
   rule = main_result.main_rule(localization.get('methods', {}))
   shared = examples.shared(
@@ -113,6 +116,7 @@ def write_comparison(
     answer=part_comparison.answer(comparison),
     tiles=part_comparison.tiles(comparison),
     headline=part_comparison.headline(comparison),
+    warnings=comparison.get('warnings', ()),
     sections=[
       part_comparison.figure(shared, names, os.path.splitext(path)[0] + '.png'),
       _films(

@@ -110,6 +110,26 @@ def configuration(config: Mapping, versions: Mapping) -> tables.Section | None:
   )
 
 
+def evaluated(config: Mapping, metrics: Mapping) -> dict:
+  """The run's config with the settings of the evaluation that made its figures.
+
+  These may be others than config.json's, which are those of the training. What
+  else the evaluation had otherwise (its films, its seed) stands in `evaluate`,
+  too. The metrics of an older version do not say: the config stays.
+  """
+  own = (metrics.get('evaluation') or {}).get('config')
+  if not own:
+    return dict(config)
+  trained = flatten(config)
+  others = {
+    field: value
+    for field, value in flatten(own).items()
+    if field == 'seed' or field.startswith('data.')
+    if trained.get(field) != value
+  }
+  return dict(config) | {'evaluate': own['evaluate'] | others}
+
+
 def flatten(tree: Mapping, prefix: str = '') -> dict[str, object]:
   """{'a': {'b': 1}} -> {'a.b': 1}."""
   flat = {}

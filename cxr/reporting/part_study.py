@@ -81,6 +81,8 @@ def markdown(study: Mapping) -> str:
     'over patients and runs, then the values of its smallest and largest run. '
     f'Each difference is the value of a group minus that of {names[0]}.',
   ]
+  for warning in study.get('warnings', ()):
+    lines += ['', f'**{warning}**']
 
   def add(title, key, names, entries, text, label):
     rows = []

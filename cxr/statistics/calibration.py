@@ -140,6 +140,7 @@ def to_json(
   Returns:
     {finding: the numbers of FIELDS, 'probability_at_threshold', 'positives'
     and 'negatives' (films)}; undefined numbers are None, and 'why' says why.
+    So is the threshold of a finding that is worth calling on no film.
 
   Examples:
     >>> label = np.array([[0.0], [0.0]])
@@ -159,6 +160,8 @@ def to_json(
       row['why'] = (
         f'{row["positives"]} positive and {row["negatives"]} negative films: '
         'needs both'
+        if np.isnan(fitted['threshold'][k])
+        else 'no threshold calls more of the positive films than of the others'
       )
     rows[name] = row
   return rows
@@ -185,4 +188,4 @@ def from_json(rows: Mapping[str, Mapping], findings: Sequence[str]) -> Fitted:
 
 
 def _number_or_none(value) -> float | None:
-  return None if np.isnan(value) else float(value)
+  return float(value) if np.isfinite(value) else None

@@ -244,13 +244,30 @@ def test_larger_epsilon_is_held_against_the_interval():
   assert attack_flags.of_figures(None, [entry(1.0, None)]) == []
 
 
+def test_a_withheld_interval_raises_no_flag():
+  """More than 5 % of resamples were undefined: value, but no interval."""
+  withheld = entry(4.0, 0.9)
+  withheld['auroc']['mean'] |= {'low': None, 'high': None}
+  assert attack_flags.of_figures(figure(0.8), [withheld]) == []
+  (flag,) = attack_flags.of_figures(
+    withheld['auroc']['mean'], [entry(1.0, 0.5), withheld, entry(2.0, 0.3)]
+  )
+  assert not flag['raised'] and flag['epsilon'] == 2.0
+
+
 def test_labels_tell_attacks_apart():
   config = make().config
-  assert named_attacks.label(config, 'pgd') == 'pgd-10'
-  assert named_attacks.label(config, 'pgd', 100) == 'pgd-100'
-  assert named_attacks.label(config, 'square') == 'square-1000'
+  label = lambda name, *steps: named_attacks.label(config, name, *steps)
+  assert label('pgd') == 'pgd-10'
+  assert label('pgd', 100) == 'pgd-100'
+  assert label('square') == 'square-1000'
+  assert label('fgsm') == 'fgsm'
+  config.evaluate.restarts = 3
+  assert label('pgd') == 'pgd-10x3'
+  assert label('fgsm') == 'fgsm'  # it has one start
   config.evaluate.norm = 'l2'
-  assert named_attacks.label(config, 'apgd') == 'apgd-10-l2'
+  assert label('apgd') == 'apgd-10x3-l2'
+  assert label('fgsm') == 'fgsm-l2'
   assert named_attacks.middle_epsilon(config) == EPSILON
 
 

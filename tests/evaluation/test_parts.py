@@ -203,13 +203,22 @@ def test_other_films_make_their_own_parts_anew(computed):
   assert computed(other) == everything
 
 
-def test_a_part_that_is_missing_is_made_alone(computed, tmp_path):
+def test_a_part_that_is_missing_is_made_alone(computed, tmp_path, caplog):
   subject = make_subject()
   computed(subject)
   parts = tmp_path / 'evaluation' / 'parts'
   (path,) = parts.glob('logits-pgd-2-1-*.npz')
   os.remove(path)
   assert computed(subject) == ['attacked']
+  # So is one that is damaged, and said so.
+  path.write_bytes(path.read_bytes()[:-20])
+  (measured,) = parts.glob('measures-stability-gradient-*.csv')
+  measured.write_text(measured.read_text()[:-7])
+  (boxes,) = parts.glob('boxes-random-*.npz')
+  boxes.write_bytes(b'')
+  expected = ['attacked', 'boxes of random', 'measure of gradient']
+  assert computed(subject) == expected
+  assert sum('made anew' in m for m in caplog.messages) >= 3
 
 
 def test_the_hash_of_weights_sees_values_names_shapes_and_types():

@@ -2,13 +2,14 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
 
 from configs import baseline, robust
 from cxr import stored_rows
-from cxr.evaluation import measures, paired_summary, study
+from cxr.evaluation import compare, measures, paired_summary, runs, study
 from cxr.reporting import part_study, plots
 from input_pipeline.findings import BOXED
 from tests import made_rows
@@ -17,8 +18,12 @@ from tests.made_rows import LEFT, RIGHT
 FAST = {'num_resamples': 60}
 
 
-def run(tmp_path, name, config, *, seed, skill):
-  """A workdir whose networks are chance and `skill`."""
+def run(tmp_path, name, config, *, seed, skill, films='ab', evaluated=None):
+  """A workdir whose networks are chance and `skill`.
+
+  films: a hash of what it was trained on; evaluated: fields of config.evaluate
+  that the evaluation had otherwise than the training.
+  """
   rng = np.random.default_rng(seed)
   rows = [
     made_rows.row(
@@ -49,11 +54,17 @@ def run(tmp_path, name, config, *, seed, skill):
   )
   config.seed = seed
   fields = config.to_json_best_effort()
+  own = json.loads(fields)
+  own['evaluate'] |= evaluated or {}
+  train = {'images': 90, 'patients': 30, 'content_sha256': films}
   test = {'images': 60, 'patients': 20, 'sha256': 'ab'}
   for file, content in (
     ('config.json', json.loads(fields)),
-    ('data.json', {'splits': {'test': test}}),
-    ('metrics.json', {'step': 7, 'versions': {'jax': '1'}}),
+    ('data.json', {'splits': {'train': train, 'test': test}}),
+    (
+      'metrics.json',
+      {'step': 7, 'versions': {'jax': '1'}, 'evaluation': {'config': own}},
+    ),
   ):
     with open(f'{workdir}/{file}', 'w') as f:
       json.dump(content, f)
@@ -73,6 +84,110 @@ def workdirs(tmp_path):
   ]
 
 
+def test_runs_trained_on_other_films_are_another_group(tmp_path):
+  opened = [
+    runs.read(run(tmp_path, name, baseline.get_config(), skill=0.3, **options))
+    for name, options in (
+      ('a', {'seed': 0}),
+      ('b', {'seed': 1}),
+      ('c', {'seed': 2, 'films': 'cd'}),
+    )
+  ]
+  assert {
+    name: [os.path.basename(r.workdir) for r in of_group]
+    for name, of_group in study.group(opened).items()
+  } == {
+    'baseline trained films 90 (ab)': ['a', 'b'],
+    'baseline trained films 90 (cd)': ['c'],
+  }
+
+
+def test_one_training_is_counted_once(tmp_path, workdirs):
+  first = workdirs[0]
+  copy = shutil.copytree(first, tmp_path / 'copy')
+  link = tmp_path / 'link'
+  link.symlink_to(first)
+  for names, message in (
+    ((first, first + '/'), 'one folder'),
+    ((first, str(link)), 'one folder'),
+    ((first, str(copy)), 'hold the same weights'),
+  ):
+    with pytest.raises(ValueError, match=f'{message}.*named more than once'):
+      study.study(names, str(tmp_path / 'out'), **FAST)
+    with pytest.raises(ValueError, match=f'{message}.*named more than once'):
+      compare.compare(names, str(tmp_path / 'out'))
+  # Its copy is evaluated otherwise: two evaluations, still one training.
+  path = copy / 'metrics.json'
+  metrics = json.loads(path.read_text())
+  metrics['evaluation']['config']['evaluate']['smooth'] = 0.5
+  path.write_text(json.dumps(metrics))
+  with pytest.raises(ValueError, match='hold the same weights'):
+    study.study((first, str(copy)), str(tmp_path / 'out'), **FAST)
+  # A name and a pattern that matches it are no mistake.
+  assert (
+    runs.find((first, str(tmp_path / '[bl][0i]*')))
+    == (
+      first,
+      str(tmp_path / 'b0'),
+    )[:1]
+  )
+
+
+def test_a_seed_stands_once_in_a_group(tmp_path):
+  """Another machine's training of the same seed is no other seed."""
+  names = [
+    run(tmp_path, name, baseline.get_config(), seed=0, skill=skill)
+    for name, skill in (('a', 0.3), ('b', 0.4))
+  ]
+  with pytest.raises(ValueError, match=r'the same seed \(0\)'):
+    study.study(names, str(tmp_path / 'out'), **FAST)
+
+
+def test_other_settings_of_the_evaluations_are_told_or_refused(tmp_path):
+  make = lambda name, config, **options: run(
+    tmp_path, name, config.get_config(), **options
+  )
+  a = make('a', baseline, seed=0, skill=0.3)
+  b = make('b', baseline, seed=1, skill=0.3, evaluated={'smooth': 0.1})
+  c = make('c', robust, seed=0, skill=0.8, evaluated={'restarts': 3})
+  with pytest.raises(ValueError, match=r'alike.*smooth: 0\.02 .*0\.1'):
+    study.study((a, b), str(tmp_path / 'out'), **FAST)
+  folder = study.study((a, c), str(tmp_path / 'out'), **FAST)
+  with open(f'{folder}/study.json') as f:
+    result = json.load(f)
+  assert result['settings'] == {'restarts': [1, 3]}
+  with open(f'{folder}/study.md') as f:
+    assert 'different config.evaluate.restarts: 1 (a), 3 (c)' in f.read()
+  # What no figure depends on is not told.
+  d = make('d', robust, seed=0, skill=0.7, evaluated={'batch_size': 3})
+  assert runs.differing_settings([runs.read(a), runs.read(d)]) == {}
+
+
+def test_a_folder_whose_name_is_a_pattern_is_taken_literally(tmp_path):
+  name = run(tmp_path, 'a[0]', baseline.get_config(), seed=0, skill=0.3)
+  run(tmp_path, 'a0', baseline.get_config(), seed=1, skill=0.3)
+  assert runs.find((name,)) == (name,)
+
+
+def test_runs_are_named_by_what_tells_them_apart():
+  assert runs.distinct_names(['x/run', 'y/run/']) == ['x/run', 'y/run']
+  assert runs.distinct_names(['x/a', 'y/b']) == ['a', 'b']
+
+
+def test_other_labels_are_refused(tmp_path):
+  names = [
+    run(tmp_path, name, baseline.get_config(), seed=i, skill=0.3)
+    for i, name in enumerate('ab')
+  ]
+  path = f'{names[1]}/predictions.csv'
+  findings, blocks = stored_rows.read_predictions(path)
+  block = blocks[stored_rows.Condition('test')]
+  block.label[0] = 1 - block.label[0]
+  stored_rows.write_predictions(path, {stored_rows.Condition('test'): block})
+  with pytest.raises(ValueError, match='different films, labels'):
+    study.study(names, str(tmp_path / 'out'), **FAST)
+
+
 def entry_of(figures, *key, finding='mean'):
   (entry,) = [
     e for e in figures if e['key'] == list(key) and e['finding'] == finding
@@ -81,8 +196,8 @@ def entry_of(figures, *key, finding='mean'):
 
 
 def test_runs_that_differ_in_their_seed_are_a_group(workdirs):
-  groups = study.group(workdirs)
-  assert {n: len(runs) for n, runs in groups.items()} == {
+  groups = study.group([runs.read(w) for w in workdirs])
+  assert {n: len(of_group) for n, of_group in groups.items()} == {
     'baseline': 2,
     'robust epsilon 2': 2,
     'robust epsilon 0.5': 1,
@@ -97,7 +212,7 @@ def test_what_is_free_makes_no_group(tmp_path):
     run(tmp_path, 'a', baseline.get_config(), seed=0, skill=0.3),
     run(tmp_path, 'b', other, seed=1, skill=0.3),
   ]
-  assert list(study.group(paths)) == ['baseline']
+  assert list(study.group([runs.read(path) for path in paths])) == ['baseline']
 
 
 def test_groups_of_one_run_are_a_comparison(workdirs):
@@ -130,7 +245,7 @@ def test_groups_of_one_run_are_a_comparison(workdirs):
           assert ours[part] == pytest.approx(theirs[part]), (key, finding, part)
 
 
-def sampled(value, spread=0.0, films=('f',)):
+def sampled(value, spread=0.0, films='f'):
   rng = np.random.default_rng(0)
   return {
     ('classification', 'auroc', 'test', 'clean', '0'): study.Sampled(
@@ -166,7 +281,7 @@ def test_the_interval_covers_patients_and_seeds():
 
 def test_other_films_are_refused():
   with pytest.raises(ValueError, match='different films'):
-    study.figures([[sampled(0.0)], [sampled(0.0, films=('g',))]])
+    study.figures([[sampled(0.0)], [sampled(0.0, films='g')]])
 
 
 def test_the_page(workdirs, tmp_path):

@@ -1,0 +1,139 @@
+"""What made a run's figures, stored beside them in evaluation.json.
+
+data.json is the record of the films that the weights learned from; training
+alone writes it. An evaluation may be of other films: it keeps its own record,
+and makes sure that it does not measure on films of the training.
+"""
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from cxr import data, run_files
+from input_pipeline import pipeline
+
+_COMPARED_FILMS = 32  # of equal name, by their pixels
+
+
+def record(
+  workdir: str,
+  config: ConfigDict,
+  weights: str,
+  splits: Mapping[str, pipeline.Split],
+) -> dict:
+  """What evaluation.json holds of the weights, films, labels and settings.
+
+  Returns:
+    'weights': their hash; 'config': of this evaluation; 'data': its films as in
+    data.json, but for 'train', the films that the weights learned from.
+  """
+  described = data.summary(config, splits)
+  trained = _trained_on(workdir)
+  if trained.get('train'):
+    described['splits']['train'] = trained['train']
+  return {'weights': weights, 'config': config.to_dict(), 'data': described}
+
+
+def check_films(
+  workdir: str, config: ConfigDict, splits: Mapping[str, pipeline.Split]
+) -> None:
+  """Refuses to evaluate on films that the weights learned from.
+
+  Raises:
+    ValueError: validation or test films are among the training films, or it
+      cannot be known, as the training films are not there any more.
+  """
+  trained = _trained_on(workdir)
+  now = data.summary(config, splits)['splits']
+  if all(_same(trained.get(n), now[n]) for n in ('train', 'validation')):
+    return
+  stored = run_files.read_config(workdir)
+  if not trained and not _other_data(stored, config):
+    return
+  learned = _load_training_films(workdir, stored, trained, config)
+  for name, split in splits.items():
+    if name == 'train':
+      continue
+    count = _shared_films(learned, split)
+    if count:
+      raise ValueError(
+        f'{count:,} of the {len(split.label):,} {name} films are films that '
+        f'the weights in {workdir} learned from; evaluate with the config.data '
+        f'of its training ({_told(stored)}) or on other films.'
+      )
+  logging.info('The films are others than those of the training.')
+
+
+def _trained_on(workdir: str) -> dict:
+  """data.json's splits; {} where a run has none."""
+  path = os.path.join(workdir, 'data.json')
+  if not os.path.exists(path):
+    return {}
+  return run_files.read(workdir, 'data.json', 'splits')['splits']
+
+
+def _same(stored: Mapping | None, now: Mapping) -> bool:
+  if not stored:
+    return False
+  key = 'content_sha256' if stored.get('content_sha256') else 'sha256'
+  return stored[key] == now[key]
+
+
+def _data_fields(config: ConfigDict) -> dict:
+  free = ('cache', 'workers', 'prepared_dir')
+  fields = run_files.flat(config.data)
+  return {k: v for k, v in fields.items() if k not in free}
+
+
+def _other_data(stored: ConfigDict, config: ConfigDict) -> bool:
+  return _data_fields(stored) != _data_fields(config)
+
+
+def _told(config: ConfigDict) -> str:
+  names = 'dir', 'split_seed', 'validation_fraction'
+  return ', '.join(f'{name}={config.data[name]!r}' for name in names)
+
+
+def _load_training_films(
+  workdir: str, stored: ConfigDict, trained: Mapping, config: ConfigDict
+) -> pipeline.Split:
+  """The training films, from where the training's config says."""
+  stored = stored.copy_and_resolve_references()
+  for field in ('cache', 'workers', 'prepared_dir'):
+    stored.data[field] = config.data[field]
+  try:
+    split = data.load(stored)['train']
+  except (OSError, ValueError) as error:
+    reason = str(error)
+  else:
+    now = data.summary(stored, {'train': split})['splits']['train']
+    if not trained or _same(trained.get('train'), now):
+      return split
+    reason = f'{_told(stored)} has other films now'
+  raise ValueError(
+    f'These are not the films that {workdir} was trained and validated on, and '
+    f'it cannot be seen whether some of them were: {reason.rstrip(".")}. '
+    'Evaluate with the config.data of the training, or put its films back.'
+  )
+
+
+def _shared_films(learned: pipeline.Split, split: pipeline.Split) -> int:
+  """How many films of `split` are films of `learned`, by name and pixels.
+
+  Other hospitals' films may have the same names, so some of the films with one
+  name are compared.
+  """
+  _, mine, other = np.intersect1d(
+    learned.image_name, split.image_name, return_indices=True
+  )
+  if not len(mine):
+    return 0
+  some = np.linspace(0, len(mine) - 1, min(len(mine), _COMPARED_FILMS))
+  equal = [
+    np.array_equal(learned.image[mine[i]], split.image[other[i]])
+    for i in np.unique(some.astype(int))
+  ]
+  return len(mine) if any(equal) else 0
