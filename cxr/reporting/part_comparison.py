@@ -244,27 +244,8 @@ def localization(
     'localization',
     'Localization',
     [tables.group([table], filters)],
-    figures=[
-      part_localization.accuracy_curve(_curves(metrics, kind), kind, rule)
-      for kind in part_localization.RATIOS
-    ],
+    figures=part_localization.curves(metrics, rule),
   )
-
-
-def _curves(metrics, kind):
-  """Every run's methods, and the controls of the first run."""
-  curves = {}
-  for i, (run, stored) in enumerate(metrics.items()):
-    scores = stored.get('localization', {})
-    for method in scores.get('methods', {}):
-      points = part_localization.thresholds(
-        main_result.mean_scores(scores, method), kind
-      )
-      if not wording.is_control(method):
-        curves[f'{run}, {method}'] = points
-      elif not i and part_localization.drawn(method):
-        curves[wording.method_name(method)] = points
-  return curves
 
 
 def classification(comparison: Mapping) -> tables.Section | None:

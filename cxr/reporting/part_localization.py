@@ -4,7 +4,7 @@ The scores that Wang et al. published stand among them only with a caveat, as
 in part_classification.py.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from cxr.reporting import main_result, plots, published, tables, wording
 
@@ -18,20 +18,6 @@ def localization(metrics: Mapping, caveat: str) -> tables.Section | None:
   if not methods:
     return None
   rule = main_result.main_rule(methods)
-  curves = [
-    accuracy_curve(
-      {
-        wording.method_name(method): thresholds(
-          main_result.mean_scores(scores, method), kind
-        )
-        for method in methods
-        if drawn(method)
-      },
-      kind,
-      rule,
-    )
-    for kind in RATIOS
-  ]
   found = [_accuracy(methods, kind, caveat) for kind in RATIOS]
   filters = {'finding': 'mean', 'rule': rule, 'method': ''}
   return tables.Section(
@@ -39,7 +25,7 @@ def localization(metrics: Mapping, caveat: str) -> tables.Section | None:
     'Localization',
     [tables.group([*found, _other_scores(methods)], filters)],
     text=_text(scores.get('map_size', {}), scores.get('count', {})),
-    figures=curves,
+    figures=curves({'': metrics}, rule),
   )
 
 
@@ -60,36 +46,44 @@ def _text(sizes, count):
   return text
 
 
-def drawn(method: str) -> bool:
-  """Whether a method has a curve: all of the controls would hide the others."""
-  return not wording.is_control(method) or method in ('random', 'mean_box')
+def curves(
+  runs: Mapping[str, Mapping], rule: str
+) -> list[plots.Drawing | None]:
+  """Accuracy over T(IoU) and over T(IoBB).
 
+  The curves are those of every run's methods, and two controls of the first:
+  all of the controls would hide the methods.
 
-def thresholds(scores: Mapping, kind: str) -> list[tuple[float, Mapping]]:
-  """[(T, estimate)] of 'iou@T' or 'iobb@T', by T."""
-  return [
-    (float(score.partition('@')[2]), scores[score])
-    for score in _accuracies(scores, kind)
-  ]
+  Args:
+    runs: name -> its metrics.json.
+    rule: the threshold rule, for the caption.
+  """
+  drawings = []
+  for kind, ratio in RATIOS.items():
+    series = {}
+    for i, (run, metrics) in enumerate(runs.items()):
+      scores = metrics.get('localization', {})
+      for method in scores.get('methods', {}):
+        of_method = main_result.mean_scores(scores, method)
+        points = [
+          (float(score.partition('@')[2]), of_method[score])
+          for score in _accuracies(of_method, kind)
+        ]
+        name = wording.method_name(method)
+        if points and not wording.is_control(method):
+          series[f'{run}, {name}' if len(runs) > 1 else name] = points
+        elif points and not i and method in ('random', 'mean_box'):
+          series[name] = points
+    caption = f'Mean accuracy over T({ratio}), threshold rule {rule}'
+    axes = f'T({ratio})', 'accuracy'
+    drawings.append(plots.drawing(caption, series, *axes, ylim=(0, 1)))
+  return drawings
 
 
 def _accuracies(scores, kind):
+  """'iou@T' or 'iobb@T' of the scores, by T."""
   names = [score for score in scores if score.startswith(f'{kind}@')]
   return sorted(names, key=lambda score: float(score.partition('@')[2]))
-
-
-def accuracy_curve(
-  curves: Mapping[str, Sequence], kind: str, rule: str
-) -> plots.Drawing | None:
-  """Accuracy over T; `curves`: name -> what `thresholds` returns."""
-  ratio = RATIOS[kind]
-  return plots.drawing(
-    f'Mean accuracy over T({ratio}), threshold rule {rule}',
-    {name: points for name, points in curves.items() if points},
-    f'T({ratio})',
-    'accuracy',
-    ylim=(0, 1),
-  )
 
 
 def keys(method: str, finding: str, rule: str) -> dict[str, tables.Cell | str]:
