@@ -149,14 +149,13 @@ def _localized(localization):
       ', with an average number of false positives (AFP) of '
       f'{wording.number(afp, 2)}'
     )
-  controls = [
-    f'{wording.number(value)} for the {wording.method_name(control)}'
-    for control in ('random', method + wording.MOVED, 'mean_box')
-    if (
-      value := wording.value_of(mean_scores(localization, control).get(score))
-    )
-    is not None
-  ]
+  controls = []
+  for control in ('random', method + wording.MOVED, 'mean_box'):
+    value = wording.value_of(mean_scores(localization, control).get(score))
+    if value is not None:
+      article = 'the ' if control in wording.CONTROLS else ''
+      name = article + wording.method_name(control)
+      controls.append(f'{wording.number(value)} for {name}')
   if controls:
     text += f'. The accuracy of the controls is {wording.listed(controls)}'
   if score.startswith('iou@'):

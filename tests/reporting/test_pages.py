@@ -1,6 +1,5 @@
 """Pages as text: complete, self-contained, escaped, small, and never broken."""
 
-import base64
 import json
 import re
 from html import parser
@@ -9,15 +8,11 @@ import numpy as np
 import pytest
 
 from cxr.reporting import (
-  gallery,
   main_result,
   pages,
-  part_comparison,
-  published,
-  tables,
   wording,
 )
-from input_pipeline.findings import BOXED, FINDINGS
+from input_pipeline.findings import BOXED
 from tests import made_workdir
 
 HOSTILE = '"><script>alert(1)</script>&\'=1+1{{ 7*7 }}.png'
@@ -187,9 +182,6 @@ def test_subgroups_and_reliance(tmp_path):
   assert 'subgroups' in page.ids and 'reliance' in page.ids
 
 
-# Published figures.
-
-
 def test_raised_flags_are_warnings_and_all_flags_are_rows(page):
   assert (
     'Attack check "black box wins" (0.25, limit 0.05; pgd-100 at epsilon '
@@ -210,36 +202,12 @@ def test_any_measure_has_its_rows(page):
   assert 'Alignment is how well film x and gradient g agree' in page.text
 
 
-def test_wangs_means():
-  # Their own tables' macro averages.
-  for score, mean in {
-    'iobb@0.1': 0.6811,
-    'iobb@0.25': 0.5457,
-    'iobb@0.5': 0.4078,
-    'iobb@0.75': 0.2752,
-    'iobb@0.9': 0.2085,
-  }.items():
-    assert published.WANG_LOCALIZATION['mean'][score] == pytest.approx(
-      mean, abs=1e-4
-    )
-  of_findings = [published.WANG_AUROC[f] for f in FINDINGS]
-  assert np.mean(of_findings) == pytest.approx(
-    published.WANG_AUROC['mean'], abs=1e-4
-  )
-
-
 def test_published_rows_need_nihs_films(tmp_path, page):
   assert 'Wang et al.' not in page.text
   nih = _Page(pages.write(made_workdir.write(tmp_path, source='nih')))
   published_rows = [r for r in nih.rows if r.get('class') == 'published']
   assert len(published_rows) == 2 * (1 + len(BOXED))
   assert 'published for another test set' in nih.text
-
-
-def test_caveat_knows_the_official_list():
-  assert 'same official test list' in published.caveat(25596, 984)
-  for images, boxes in ((1987, 984), (25596, 700), (None, 984)):
-    assert 'another test set' in published.caveat(images, boxes)
 
 
 # Comparison.
@@ -269,21 +237,6 @@ def test_comparison_answers_first(compared):
   assert '(AFP) is 1.30 against 1.30. The accuracy of a random map' in page.text
   assert 'AFP 1.30 against 1.30' in page.text
   assert 'AFP at T(IoU) 0.3' in page.text
-
-
-def test_comparison_tells_what_the_logits_rest_on():
-  entry = {
-    'runs': [made_workdir.estimate(0.25), made_workdir.estimate(0.75)],
-    'difference': made_workdir.estimate(0.5) | {'p': 0.01, 'p_holm': None},
-  }
-  comparison = {
-    'runs': ['a', 'b'],
-    'measures': {'lesion_share': {'': {'': {'mean': entry}}}},
-  }
-  (row,) = part_comparison.headline(comparison).rows
-  texts = [cell.text for cell in row.cells.values()]
-  assert texts[0].startswith("the lesion's share")
-  assert texts[1:4] == ['0.250', '0.750', '+0.500']
 
 
 def test_comparison_has_the_figure(compared):
@@ -491,95 +444,3 @@ def test_200_films_stay_below_15_mb(tmp_path):
   path = pages.write_explain(tmp_path / 'e.html', cases)
   assert tmp_path.joinpath('e.html').stat().st_size < 15e6
   assert path == str(tmp_path / 'e.html')
-
-
-def test_a_map_survives_the_page():
-  rng = np.random.default_rng(0)
-  heatmap = rng.normal(size=(9, 7)).astype(np.float32)
-  page = gallery.gallery(
-    [
-      {
-        'name': 'a',
-        'image': np.zeros((18, 14), np.uint8),
-        'finding': 'Mass',
-        'maps': {'cam': heatmap},
-      }
-    ]
-  )
-  packed = page['data']['cases'][0]['maps']['cam']
-  cells = np.frombuffer(base64.b64decode(packed['data']), 'u1')
-  step = (packed['high'] - packed['low']) / 255
-  restored = packed['low'] + step * cells.reshape(packed['shape'])
-  np.testing.assert_allclose(restored, heatmap, atol=step / 2 + 1e-6)
-
-
-@pytest.mark.parametrize(
-  'heatmap', [np.zeros((3, 3)), np.full((3, 3), np.nan), np.zeros((0, 0))]
-)
-def test_degenerate_maps_are_packed(heatmap):
-  case = {
-    'name': 'a',
-    'image': np.zeros((6, 6), np.uint8),
-    'finding': 'Mass',
-    'maps': {'cam': heatmap},
-  }
-  packed = gallery.gallery([case])['data']['cases'][0]['maps']['cam']
-  assert packed['low'] == packed['high'] == 0
-
-
-# Text of figures.
-
-
-@pytest.mark.parametrize(
-  ('estimate', 'text'),
-  [
-    ({'value': 0.8123, 'low': 0.79, 'high': 0.831}, '0.812 (0.790 to 0.831)'),
-    ({'value': 0.5, 'low': None, 'high': None}, '0.500'),
-    ({'value': None}, '–'),
-    ({'value': float('nan')}, '–'),
-    (None, '–'),
-  ],
-)
-def test_with_interval(estimate, text):
-  assert wording.with_interval(estimate) == text
-
-
-def test_p_text():
-  assert wording.p_text(0.0004) == '< 0.001'
-  assert wording.p_text(0.0123) == '0.012'
-  assert wording.p_text(None) == '–'
-
-
-def test_copied_text_is_no_formula():
-  assert tables.text_cell('=1+1').copied == ("'=1+1",)
-  assert tables.text_cell('a\tb\n').copied == ('a b',)
-
-
-def test_filters_hide_rows_before_the_script():
-  always = tables.text_cell('all of them', choice='*')
-  rows = [{'finding': value} for value in ('mean', 'Mass', always)]
-  table = tables.table('t', 'T', rows)
-  (chosen,) = tables.group([table], {'finding': 'mean'}).filters
-  assert [chosen.hides(row) for row in table.rows] == [False, True, False]
-  assert chosen.choices == ('mean', 'Mass', '')
-
-
-def test_a_filter_of_one_choice_is_left_out():
-  table = tables.table('t', 'T', [{'finding': 'mean'}, {'finding': 'mean'}])
-  assert not tables.group([table], {'finding': 'Mass'}).filters
-  assert tables.group([None], {'finding': 'Mass'}) is None
-
-
-def test_a_table_is_the_same_in_markdown():
-  estimate = {'value': 0.5, 'low': 0.4, 'high': 0.6}
-  undefined = {'value': None, 'why': 'no film'}
-  text = tables.markdown(
-    [{'a': '<x> | y', 'b': estimate}, {'a': 1234, 'b': undefined}]
-  )
-  assert text.splitlines() == [
-    '| a | b |',
-    '| --- | --- |',
-    '| &lt;x> \\| y | 0.500 (0.400 to 0.600) |',
-    '| 1,234 | – (no film) |',
-  ]
-  assert tables.markdown([]) == ''
