@@ -1,4 +1,4 @@
-"""The range of every config field, checked once, at the border."""
+"""The rule of every config field; a config is checked before it is used."""
 
 import difflib
 import math
@@ -35,7 +35,7 @@ def _between(low, high):
 
 
 def _whole(low, high=None):
-  """Whole numbers; the largest is what an array's index can hold."""
+  """A whole number; without `high` it is at most what an array index holds."""
   text = f'at least {low}' if high is None else f'from {low} to {high}'
   high = 2**31 - 1 if high is None else high
   return (
@@ -73,7 +73,7 @@ def _several(rule, at_least=1):
 _SWITCH = lambda x: type(x) is bool, 'True or False'
 _TEXT = lambda x: isinstance(x, str) and '\0' not in x, 'text'
 _PATH = lambda x: isinstance(x, str) and x and '\0' not in x, 'a path'
-# It is the name of a folder below runs/.
+# A name becomes a folder below runs/.
 _NAME = (
   lambda x: isinstance(x, str) and re.fullmatch(r'\w[\w.+-]{0,99}', x),
   'letters, digits, _, -, + and dots, a letter or digit first',
@@ -236,7 +236,7 @@ def validate(config: ConfigDict) -> None:
     value = fields[name]
     if not check(value):
       raise ValueError(f'config.{name} ({value!r}) must be {text}.')
-  # Now and not after the films are prepared: what no network has, it refuses.
+  # It refuses what no network has; now, and not after the films are prepared.
   model = architectures.make_model(config.model, num_findings=len(FINDINGS))
   if by_name.DENSE_CAM in (
     *config.evaluate.methods,

@@ -1,4 +1,4 @@
-"""The config's films: where they lie, their splits, and how a batch is read."""
+"""The films of a config: their folder, their splits, and batches of them."""
 
 import contextlib
 import hashlib
@@ -21,7 +21,12 @@ from input_pipeline.phantom import write
 
 
 def folder(config: ConfigDict) -> str:
-  """The folder in NIH's layout; a phantom is drawn where it is absent."""
+  """The folder of the films, in NIH's layout; a phantom is drawn if absent.
+
+  Raises:
+    ValueError: config.data.dir is empty, and the films are not drawn ones.
+    FileNotFoundError: there is no such folder.
+  """
   source = config.data.source
   path = config.data.dir
   if source == 'phantom':
@@ -51,11 +56,12 @@ def folder(config: ConfigDict) -> str:
 
 
 def load(config: ConfigDict) -> Mapping[str, pipeline.Split]:
-  """Every split of the config's films; decoded and stored on first use.
+  """Loads every split of the films; they are decoded and stored at first use.
 
   Raises:
-    FileNotFoundError, ValueError: one sentence on what is wrong; train,
-      validation or test has no film.
+    FileNotFoundError: there is no such folder, or a table is absent.
+    ValueError: a table cannot be understood, or train, validation or test has
+      no film.
   """
   splits = pipeline.load(
     folder(config),
@@ -83,21 +89,23 @@ def load(config: ConfigDict) -> Mapping[str, pipeline.Split]:
   return splits
 
 
-def check_same_films(workdir: str, splits: Mapping[str, pipeline.Split]):
-  """Raises ValueError where the workdir's run has learned from other films.
+def check_same_films(
+  workdir: str, splits: Mapping[str, pipeline.Split]
+) -> None:
+  """Raises ValueError where the workdir's run was trained on other films.
 
-  The config's data.dir is free, since a folder may move; its films are not.
+  The folder of the films may have moved, so config.data.dir is not compared.
   """
   path = os.path.join(workdir, 'data.json')
   if not os.path.exists(path):
     return
   stored = files.read_json(path)['splits']
   for name in ('train', 'validation'):
-    there, here = stored.get(name, {}), splits[name]
-    if there.get('content_sha256', here.content) != here.content:
+    old, new = stored.get(name, {}), splits[name]
+    if old.get('content_sha256', new.content) != new.content:
       raise ValueError(
-        f'{workdir} holds a run on other {name} films ({there["images"]} '
-        f'there, {len(here.label)} here); choose another --workdir or the '
+        f'{workdir} holds a run on other {name} films ({old["images"]} '
+        f'there, {len(new.label)} here); choose another --workdir or the '
         'config.data.dir that it was trained on.'
       )
 
@@ -117,7 +125,8 @@ def write_summary(
 
 
 def share() -> dict[str, int]:
-  """Which part of every batch this process reads."""
+  """Says which part of each batch this process reads: arguments of the
+  pipeline's batches."""
   return {
     'process_index': jax.process_index(),
     'process_count': jax.process_count(),
@@ -125,31 +134,38 @@ def share() -> dict[str, int]:
 
 
 def to_unit(image):
-  """uint8 -> float32 in [0, 1]; floats are in [0, 1] already."""
+  """An image as float32 in [0, 1]: uint8 is divided by 255, floats stay."""
   if image.dtype == jnp.uint8:
     return image.astype(jnp.float32) / 255
   return image
 
 
-def on_device(split: pipeline.Split, mesh) -> dict:
-  """The whole split over the devices' memory, for `take`."""
-  # The last rows are repeated so that the devices' shares are equal.
+def on_device(
+  split: pipeline.Split, mesh: jax.sharding.Mesh
+) -> dict[str, jax.Array]:
+  """Lays the films and labels of a split over the devices' memory; see
+  `take`."""
+  # The last film is repeated so that the devices' shares are equal.
   n = len(split.label)
-  rows = list(range(n)) + [n - 1] * (-n % mesh.size)
-  sharding_ = sharding.over_data(mesh)
+  index = list(range(n)) + [n - 1] * (-n % mesh.size)
 
   def put(array):
     return jax.make_array_from_callback(
-      (len(rows), *array.shape[1:]),
-      sharding_,
-      lambda where: array[rows[where[0]]],
+      (len(index), *array.shape[1:]),
+      sharding.over_data(mesh),
+      lambda slices: array[index[slices[0]]],
     )
 
   return {'image': put(split.image), 'label': put(split.label)}
 
 
 def take(batch: dict, films: dict) -> dict:
-  """Films by index, inside the step; batches that hold films pass through."""
+  """The batch with its films: those of batch['index'] out of `films`.
+
+  Args:
+    batch: has 'index', or 'image' and 'label' already.
+    films: of `on_device`; {} where the batch has its films.
+  """
   if not films:
     return batch
   index = batch['index']
@@ -157,9 +173,17 @@ def take(batch: dict, films: dict) -> dict:
 
 
 def train_batches(
-  config: ConfigDict, split: pipeline.Split, mesh, *, start_step: int
-) -> Iterator[dict]:
-  """Endless global batches from `start_step` on, the same in every cache."""
+  config: ConfigDict,
+  split: pipeline.Split,
+  mesh: jax.sharding.Mesh,
+  *,
+  start_step: int,
+) -> Iterator[dict[str, jax.Array]]:
+  """Yields the training batches from `start_step` on, without end.
+
+  They lie over the devices, and are the same whatever config.data.cache is;
+  with 'device' they hold indices, for `take`.
+  """
   options = {
     'batch_size': config.train.batch_size,
     'seed': config.seed,

@@ -1,7 +1,7 @@
-"""Files that are there whole or not at all, and cells that no spreadsheet runs.
+"""Finding, reading and writing files.
 
-Every file of a run is written beside its place and then renamed, so a killed
-process leaves the old file or the new one.
+A file is written under another name and then renamed, so that a killed process
+leaves the old file or the new one, and never half of it.
 """
 
 import contextlib
@@ -38,9 +38,11 @@ def find(path: str) -> str:
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike, suffix: str = '') -> Iterator[str]:
-  """Yields a path to write to, which takes the place of `path` at the end.
+  """Yields a path to write to; at the end that file is renamed to `path`.
 
-  `suffix`: for writers that append one where it is missing, as np.save does.
+  Args:
+    path: of the file to write.
+    suffix: for writers that append it where it is missing, as np.save does.
   """
   # Always the same name: what a killed process left is written over.
   temporary = f'{os.fspath(path)}.tmp{suffix}'
@@ -53,7 +55,7 @@ def replacing(path: str | os.PathLike, suffix: str = '') -> Iterator[str]:
 
 
 def replace_file(path: str, write) -> None:
-  """Calls write(file) on a new text file that takes path's place."""
+  """Calls write(file) on a new text file, which is then renamed to `path`."""
   with (
     replacing(path) as temporary,
     open(temporary, 'w', newline='', encoding='utf-8') as f,
@@ -85,9 +87,9 @@ def read_json(path: str):
 
 
 def read_json_lines(path: str) -> list[dict]:
-  """The records of a file of JSON lines, up to one that a kill cut short.
+  """Reads a file of JSON lines, up to a line that a killed process cut short.
 
-  [] where the file is absent.
+  An absent file has none.
   """
   records = []
   if os.path.exists(path):
@@ -124,7 +126,7 @@ def sha256(path: str | os.PathLike) -> str:
 
 
 def escape_cell(text: str) -> str:
-  """Text for a csv cell that no spreadsheet takes for a formula.
+  """Makes text safe for a csv cell: no spreadsheet takes it for a formula.
 
   >>> escape_cell('=SUM(A1)')
   "'=SUM(A1)"

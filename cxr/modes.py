@@ -18,10 +18,10 @@ from input_pipeline import memory
 
 
 class Request(NamedTuple):
-  """The command line."""
+  """What the command line asks for."""
 
   config: ConfigDict
-  overrides: dict  # the --config.x=y flags, by dotted name
+  overrides: dict  # of the --config.x=y flags, by dotted name
   workdir: str
   workdirs: tuple[str, ...]
   images: str
@@ -45,27 +45,27 @@ def run(mode: str, request: Request) -> None:
   )
 
 
-# Bytes that a run comes to hold, cache of films and training step apart: the
-# libraries, what they compile and an evaluation; measured on the phantom.
+# Bytes that a run needs beside the cached films and the training step: for the
+# libraries, what they compile, and an evaluation. Measured on the phantom.
 _RUN_BYTES = 1_500_000_000
 
 
 def _train(request: Request) -> None:
-  """Trains, then evaluates and reports: one command, all results."""
+  """Trains, evaluates and reports."""
   with _trained(request) as workdir:
     evaluate.evaluate(request.config, workdir)
   _done(workdir, 'report.html')
 
 
 def _fit(request: Request) -> None:
-  """Trains only: for choices, which the test films must not have seen."""
+  """Trains only, for choices that must be made before test films are seen."""
   with _trained(request) as workdir:
     _done(workdir, 'checkpoints')
 
 
 @contextlib.contextmanager
 def _trained(request: Request) -> Iterator[str]:
-  """The workdir, locked, with a training that came to its end."""
+  """Trains to the end; yields the workdir, which stays locked meanwhile."""
   config = request.config
   configuration.validate(config)
   _warn(config)
@@ -118,12 +118,11 @@ def _export(request: Request) -> None:
 
 
 def _stored(request: Request) -> tuple[ConfigDict, str]:
-  """The workdir's own config under the command line's overrides.
+  """The config stored in the workdir, with the overrides of the command line.
 
   Raises:
     FileNotFoundError: there is no run.
-    ValueError: an override is of what made the weights; they would be taken
-      for another run's.
+    ValueError: an override is of a field that the weights were made with.
   """
   workdir = request.workdir or os.path.join('runs', request.config.name)
   config = run_files.read_config(workdir)
@@ -136,7 +135,7 @@ def _stored(request: Request) -> tuple[ConfigDict, str]:
         f'config.{name} ({value!r} here) is {stored[name]!r} in {workdir}, '
         'whose weights were made with it; train another run.'
       )
-  # Fields that are younger than the run.
+  # Fields that did not exist when the run was made.
   for name, value in run_files.flat(request.config).items():
     if not f'{name}.'.startswith(tuple(f'{other}.' for other in stored)):
       logging.info('%s has no config.%s: %r.', workdir, name, value)
@@ -171,7 +170,7 @@ def _check_memory() -> None:
 
 @contextlib.contextmanager
 def _locked(workdir: str) -> Iterator[None]:
-  """The workdir belongs to this process while it is at work there."""
+  """Keeps other processes out of the workdir; process 0 locks for its job."""
   if jax.process_index():
     yield
     return

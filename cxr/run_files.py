@@ -1,17 +1,20 @@
 """The small files of a workdir: config, lock, and the JSON of an evaluation.
 
-A workdir holds one run. What reads figures alone (compare, study) imports this
-and neither JAX nor Orbax; the weights are read by `inference` and `checkpoint`.
+A workdir holds one run. Reports, comparisons and studies need these files
+alone, so neither JAX nor Orbax is imported here; `inference` reads the weights.
 """
 
 import fcntl
 import os
+from collections.abc import Mapping
+from typing import TextIO
 
 from ml_collections import ConfigDict
 
 from cxr import files
 
-# Fields that may differ between two starts in one workdir: they move no weight.
+# Fields that no weight depends on: they may differ between two starts in one
+# workdir.
 FREE_FIELDS = (
   'evaluate.',
   'explain.',
@@ -24,7 +27,7 @@ FREE_FIELDS = (
 
 
 def check_config(workdir: str, config: ConfigDict) -> None:
-  """Raises ValueError where the workdir holds another run's config."""
+  """Raises ValueError where the workdir holds a run of another config."""
   if not os.path.exists(os.path.join(workdir, 'config.json')):
     return
   old, new = flat(read_config(workdir)), flat(config)
@@ -41,7 +44,7 @@ def check_config(workdir: str, config: ConfigDict) -> None:
 
 
 def write_config(workdir: str, config: ConfigDict) -> None:
-  """Stores the config; `check_config` first, it may be another run's."""
+  """Stores the config in the workdir; call `check_config` before."""
   os.makedirs(workdir, exist_ok=True)
   files.write_json(
     os.path.join(workdir, 'config.json'), config.to_dict(), indent=2
@@ -49,7 +52,12 @@ def write_config(workdir: str, config: ConfigDict) -> None:
 
 
 def read_config(workdir: str) -> ConfigDict:
-  """The config stored in a workdir. Raises FileNotFoundError, ValueError."""
+  """The config that is stored in a workdir.
+
+  Raises:
+    FileNotFoundError: there is none.
+    ValueError: its file is damaged.
+  """
   path = os.path.join(workdir, 'config.json')
   if not os.path.exists(path):
     raise FileNotFoundError(
@@ -62,17 +70,23 @@ def read_config(workdir: str) -> ConfigDict:
 
 
 def _tuples(value):
-  """JSON has no tuples; a config has no lists."""
+  """Lists become tuples: JSON has no tuples, and a config has no lists."""
   if isinstance(value, dict):
     return {k: _tuples(v) for k, v in value.items()}
   return tuple(value) if isinstance(value, list) else value
 
 
-def flat(config: ConfigDict, prefix: str = '') -> dict[str, object]:
-  """The fields by dotted name: {'data.source': 'nih', …}."""
+def flat(
+  config: ConfigDict | Mapping[str, object], prefix: str = ''
+) -> dict[str, object]:
+  """The fields of a config, or of the JSON of one, by dotted name.
+
+  >>> flat({'data': {'source': 'nih'}, 'seed': 0})
+  {'data.source': 'nih', 'seed': 0}
+  """
   fields = {}
   for name, value in config.items():
-    if isinstance(value, ConfigDict):
+    if isinstance(value, ConfigDict | Mapping):
       fields |= flat(value, f'{prefix}{name}.')
     else:
       fields[prefix + name] = value
@@ -110,8 +124,19 @@ def read(workdir: str, name: str, *fields: str) -> dict:
 
 
 def read_calibration(workdir: str, step: int, batch_stats: str) -> dict | None:
-  """The workdir's calibration.json; None where it is absent or was fitted with
-  other weights or statistics. Raises ValueError where it is damaged."""
+  """The workdir's calibration.json.
+
+  Args:
+    workdir: of the run.
+    step: of the checkpoint that it should belong to.
+    batch_stats: the statistics that it should belong to.
+
+  Returns:
+    None where it is absent or was fitted with other weights or statistics.
+
+  Raises:
+    ValueError: it is damaged.
+  """
   path = os.path.join(workdir, 'calibration.json')
   if not os.path.exists(path):
     return None
@@ -125,8 +150,12 @@ def read_calibration(workdir: str, step: int, batch_stats: str) -> dict | None:
   return stored if fitted_with == (step, batch_stats) else None
 
 
-def lock(workdir: str):
-  """Holds the workdir for this process; raises ValueError where it is held."""
+def lock(workdir: str) -> TextIO:
+  """Locks the workdir for this process, until the file returned is closed.
+
+  Raises:
+    ValueError: another process holds it.
+  """
   os.makedirs(workdir, exist_ok=True)
   handle = open(os.path.join(workdir, 'lock'), 'w')
   try:

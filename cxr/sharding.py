@@ -1,4 +1,7 @@
-"""The device mesh: one axis, 'data'. Nothing else knows how many devices."""
+"""Devices and processes: a mesh with one axis, 'data', and arrays on it.
+
+No other module asks how many devices there are.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +13,16 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 def join_processes(
   coordinator: str | None, num_processes: int | None, process_id: int | None
 ) -> None:
-  """Joins the processes of one job; what is None JAX finds out on a cluster.
+  """Joins the processes of one job.
+
+  Args:
+    coordinator: HOST:PORT of process 0. This and the rest may be None on a
+      cluster that JAX knows.
+    num_processes: of the job.
+    process_id: of this process, from 0.
 
   Raises:
-    ValueError: no cluster tells what is None, or the values do not fit.
+    ValueError: JAX cannot find out what is None, or the values do not fit.
   """
   try:
     jax.distributed.initialize(coordinator, num_processes, process_id)
@@ -34,13 +43,13 @@ def join_processes(
 
 
 def wait_for_all(name: str) -> None:
-  """Until every process is here; `name` is the place, the same for all."""
+  """Waits until every process calls this with the same `name`."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(name)
 
 
 def make_mesh(num_devices: int | None = None) -> jax.sharding.Mesh:
-  """All devices of all processes (or the first `num_devices`) in a row."""
+  """A mesh of all devices of all processes, or of the first `num_devices`."""
   devices = jax.devices()[:num_devices]
   # Auto axes: the default, Explicit, refuses `split` and `vmap` under jit.
   return jax.make_mesh(
@@ -48,32 +57,40 @@ def make_mesh(num_devices: int | None = None) -> jax.sharding.Mesh:
   )
 
 
-def replicated(mesh) -> NamedSharding:
+def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
+  """Every device has the whole array."""
   return NamedSharding(mesh, PartitionSpec())
 
 
-def over_data(mesh) -> NamedSharding:
+def over_data(mesh: jax.sharding.Mesh) -> NamedSharding:
+  """Each device has its share of the leading axis."""
   return NamedSharding(mesh, PartitionSpec('data'))
 
 
-def check_batch(mesh, batch_size: int, *, field: str, accumulate: int = 1):
-  """Raises ValueError where a batch cannot be laid evenly over the mesh.
+def check_batch(
+  mesh: jax.sharding.Mesh, batch_size: int, *, field: str, accumulate: int = 1
+) -> None:
+  """Raises ValueError where a batch has no equal share for every device.
 
-  `accumulate`: passes that the batch is split into, each of them laid so.
+  Args:
+    mesh: the devices.
+    batch_size: films.
+    field: the config's name for it, for the message.
+    accumulate: passes that the batch is split into; each is shared out.
   """
-  ways = mesh.size * accumulate
-  if batch_size % ways:
+  parts = mesh.size * accumulate
+  if batch_size % parts:
     over = f'the device count ({mesh.size})'
     if accumulate > 1:
       over += f' times accumulate ({accumulate})'
     raise ValueError(
       f'{field} ({batch_size}) must be divisible by {over}; '
-      f'try {max(1, batch_size // ways) * ways}.'
+      f'try {max(1, batch_size // parts) * parts}.'
     )
 
 
-def shard(mesh, batch: dict) -> dict:
-  """This process's share of a batch -> global arrays over 'data'."""
+def shard(mesh: jax.sharding.Mesh, batch: dict) -> dict[str, jax.Array]:
+  """Lays a batch over the devices; `batch` is this process's share of it."""
   sharding = over_data(mesh)
   return {
     name: jax.make_array_from_process_local_data(sharding, np.asarray(value))
@@ -81,8 +98,8 @@ def shard(mesh, batch: dict) -> dict:
   }
 
 
-def replicate(mesh, tree):
-  """Arrays that every process has alike -> the same on every device."""
+def replicate(mesh: jax.sharding.Mesh, tree):
+  """Lays arrays, the same in every process, whole on every device."""
   # By way of the host: from device to device would cross processes.
   return jax.tree.map(
     lambda x: jax.make_array_from_process_local_data(
@@ -92,13 +109,13 @@ def replicate(mesh, tree):
   )
 
 
-def round_up(mesh, batch_size: int) -> int:
-  """The next size that the mesh divides: evaluation pads, so it may."""
+def round_up(mesh: jax.sharding.Mesh, batch_size: int) -> int:
+  """The next batch size that the mesh divides, for batches that are padded."""
   return -(-batch_size // mesh.size) * mesh.size
 
 
 def to_host(array) -> np.ndarray:
-  """A global array, whole, on every process."""
+  """A global array as a whole, in every process."""
   if jax.process_count() == 1:
     return np.asarray(array)
   return multihost_utils.process_allgather(array, tiled=True)

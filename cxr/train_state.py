@@ -1,28 +1,46 @@
-"""TrainState: the arrays that training changes, and nothing else."""
+"""The training state: every array that training changes, and nothing else."""
 
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from flax import linen as nn
+from jaxtyping import Array, Float
 
 
 class TrainState(flax.struct.PyTreeNode):
-  """What a checkpoint holds. Optional parts are None: an empty tree."""
+  """What a checkpoint holds. A part that a run does not have is None."""
 
-  step: jax.Array  # int32, updates made so far
+  step: jax.Array  # int32, batches learned so far
   params: Any
-  batch_stats: Any  # of clean films; of all films where they are not apart
+  batch_stats: Any  # of clean films, or of all where these are not kept apart
   opt_state: optax.OptState
   adversarial_batch_stats: Any = None
   average: Any = None  # exponential moving average of params
 
 
 def create(
-  model, tx, key, image, *, separate_batch_stats=False, average=False
+  model: nn.Module,
+  tx: optax.GradientTransformation,
+  key: jax.Array,
+  image: Float[Array | np.ndarray, 'b h w 1'],
+  *,
+  separate_batch_stats: bool = False,
+  average: bool = False,
 ) -> TrainState:
-  """Initial state; `image` 'b h w 1' gives the shapes only."""
+  """The state before the first step, with random weights.
+
+  Args:
+    model: a Flax module.
+    tx: the optimizer.
+    key: of the weights.
+    image: 'b h w 1'; its shape alone is used.
+    separate_batch_stats: keep BatchNorm's statistics of adversarial films too.
+    average: keep an average of the weights.
+  """
   variables = model.init(key, image)
   batch_stats = variables.get('batch_stats', {})
   return TrainState(
@@ -39,7 +57,17 @@ def create(
 
 
 def variables(state: TrainState, *, batch_stats: str = 'clean') -> dict:
-  """What the model is applied with: averaged weights where they are kept."""
+  """The variables that the model is applied with.
+
+  The weights are the averaged ones where the state keeps them.
+
+  Args:
+    state: of the training.
+    batch_stats: 'clean' or 'adversarial', the films whose statistics are used.
+
+  Raises:
+    ValueError: the state does not keep those of adversarial films.
+  """
   if batch_stats == 'adversarial' and state.adversarial_batch_stats is None:
     raise ValueError(
       "evaluate.batch_stats ('adversarial') needs a model trained with "

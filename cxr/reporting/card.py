@@ -101,7 +101,7 @@ def _splits(data):
 
 
 def _left_out(data):
-  counts = part_origin.flatten(data.get('left_out', {}))
+  counts = run_files.flat(data.get('left_out', {}))
   return ', '.join(
     f'{wording.spelled(reason)} {n:,}'
     for reason, n in counts.items()

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import markupsafe
 
+from cxr import run_files
 from cxr.reporting import (
   gallery,
   main_result,
@@ -297,7 +298,7 @@ def measures(comparison: Mapping) -> tables.Section | None:
 
 def configuration(configs: Mapping[str, Mapping]) -> tables.Section | None:
   """The fields in which the runs differ."""
-  flat = [part_origin.flatten(config) for config in configs.values()]
+  flat = [run_files.flat(config) for config in configs.values()]
   rows = []
   for field in dict.fromkeys(field for values in flat for field in values):
     texts = [

@@ -7,6 +7,7 @@ the run has no such file.
 import json
 from collections.abc import Mapping, Sequence
 
+from cxr import run_files
 from cxr.reporting import plots, tables, wording
 
 
@@ -77,7 +78,7 @@ def data(stored: Mapping) -> tables.Section | None:
       for finding in findings
     ],
   )
-  reasons = flatten(stored.get('left_out', {})).items()
+  reasons = run_files.flat(stored.get('left_out', {})).items()
   left_out = tables.table(
     'left-out',
     'Films left out',
@@ -96,7 +97,7 @@ def configuration(config: Mapping, versions: Mapping) -> tables.Section | None:
   """Every field of config.json, and the versions of the packages."""
   fields = lambda values: [
     {'field': key, 'value': setting(value)}
-    for key, value in flatten(values).items()
+    for key, value in run_files.flat(values).items()
   ]
   found = [
     tables.table('config', 'config.json', fields(config)),
@@ -120,25 +121,14 @@ def evaluated(config: Mapping, metrics: Mapping) -> dict:
   own = (metrics.get('evaluation') or {}).get('config')
   if not own:
     return dict(config)
-  trained = flatten(config)
+  trained = run_files.flat(config)
   others = {
     field: value
-    for field, value in flatten(own).items()
+    for field, value in run_files.flat(own).items()
     if field == 'seed' or field.startswith('data.')
     if trained.get(field) != value
   }
   return dict(config) | {'evaluate': own['evaluate'] | others}
-
-
-def flatten(tree: Mapping, prefix: str = '') -> dict[str, object]:
-  """{'a': {'b': 1}} -> {'a.b': 1}."""
-  flat = {}
-  for key, value in tree.items():
-    if isinstance(value, Mapping):
-      flat |= flatten(value, f'{prefix}{key}.')
-    else:
-      flat[f'{prefix}{key}'] = value
-  return flat
 
 
 def setting(value) -> str:

@@ -1,4 +1,4 @@
-"""Augmentation on the device: one image 'h w 1' in [0, 1], one key; vmap it.
+"""Augmentation of one image 'h w 1' in [0, 1], on the device; vmap it.
 
 augment = jax.vmap(make_augment(rotation=5.0, translation=0.05))
 image = augment(jax.random.split(key, len(image)), image)
@@ -25,20 +25,20 @@ def make_augment(
 ) -> Callable[[Key[Array, ''], Image], Image]:
   """Returns augment(key, image 'h w 1') -> 'h w 1' in [0, 1].
 
-  Every range is the half width of a uniform draw about no change, and 0 leaves
-  its part out; with all of them 0 the image is returned as it is.
+  Each amount is drawn uniformly between minus and plus its argument; where the
+  argument is 0 that part is left out.
 
   Args:
     rotation: degrees about the centre.
     translation: share of the side, down and across independently.
     scale: the size is multiplied by 1 + a draw.
-    flip: mirror left and right half of the time. Off by default, since it puts
-      the heart on the wrong side.
-    brightness: added to the pixels.
-    contrast: the distance to the image's mean is multiplied by 1 + a draw.
+    flip: mirror half of the images, left to right. Off by default, since it
+      puts the heart on the wrong side.
+    brightness: a draw is added to the pixels.
+    contrast: the pixels' distance to their mean is multiplied by 1 + a draw.
     gamma: the pixels are raised to the power exp(draw).
 
-  Rotation, translation, scale and flip are one bilinear warp, outside of the
+  Rotation, translation, scale and flip are one bilinear warp; outside of the
   image its edge pixels are repeated.
 
   Raises:
@@ -79,7 +79,7 @@ def _random_warp(key, image, rotation, translation, scale, flip):
   mirror = 1.0
   if flip:
     mirror = jnp.where(jax.random.bernoulli(flip_key), -1.0, 1.0)
-  # From the place in the result to the place in the image.
+  # From a position in the result to one in the image.
   cos, sin = jnp.cos(angle) / zoom, jnp.sin(angle) / zoom
   matrix = jnp.array([[cos, sin], [-sin * mirror, cos * mirror]])
   height, width, _ = image.shape
@@ -88,17 +88,19 @@ def _random_warp(key, image, rotation, translation, scale, flip):
 
 
 def warp(
-  image: Image, matrix: Float[Array, '2 2'], offset: Float[Array, '2']
+  image: Image, matrix: Float[Array, '2 2'], offset: Float[Array, ' 2']
 ) -> Image:
-  """The image at matrix @ (place - centre) + centre + offset, bilinear.
+  """Warps an image by bilinear interpolation.
 
-  Places are (row, column) in pixels; outside, the edge pixels are repeated.
+  The pixel at position p of the result is the image at matrix @ (p - centre) +
+  centre + offset. Positions are (row, column) in pixels; outside of the image
+  its edge pixels are repeated.
   """
   height, width, _ = image.shape
   middle_row, middle_column = (height - 1) / 2, (width - 1) / 2
   row = (jnp.arange(height, dtype=image.dtype) - middle_row)[:, None]
   column = (jnp.arange(width, dtype=image.dtype) - middle_column)[None]
-  # Written out: a matrix product may round places to TF32 on a GPU.
+  # Written out: a matrix product may round positions to TF32 on a GPU.
   rows = matrix[0, 0] * row + matrix[0, 1] * column + middle_row
   columns = matrix[1, 0] * row + matrix[1, 1] * column + middle_column
   # 0.03 ms an image of 64 px and 0.3 ms of 224 px under vmap on a CPU core or

@@ -1,21 +1,20 @@
-"""One update: augment, maximize over the film, minimize over the weights.
+"""One step of training: augment, attack the films, update the weights.
 
   min_params E max_{|delta| <= epsilon} loss(params, film + delta, label)
 
-`make_train_step` closes over what never changes and returns
-`(state, key, batch) -> (state, metrics)`, to be jitted by the caller. A batch
-is {'image': uint8 'b h w 1', 'label': float32 'b k'}, labels NaN where
-unknown. Films are attacked on running BatchNorm statistics and learned on the
-batch's. `make_free_step` is the same for 'free' training.
+`make_train_step` returns `(state, key, batch) -> (state, metrics)`, which the
+caller jits. A batch is {'image': uint8 'b h w 1', 'label': float32 'b k'}; an
+unknown label is NaN. The attack sees BatchNorm's running statistics, the
+update those of the batch. `make_free_step` is the same for 'free' training.
 
-With `accumulate` above 1 a batch is learned in so many passes, each attacked
-and differentiated by itself, for one update: the memory of activations is that
-of one pass. Draws and the loss's weights are those of the whole batch, and the
-loss and its gradient are the means over the passes, so that without BatchNorm
-the update is that of one pass up to rounding. With it, each pass is normalised
-by its own films, and the running statistics become the mean of what each pass
-would have made of them: their means are the whole batch's, their variances are
-those within passes.
+Gradient accumulation: with `accumulate` above 1 a batch is split into so many
+passes for one update, so that the activations of one pass are in memory at a
+time. Random draws and the loss's weights are those of the whole batch, and the
+gradient is the mean over the passes, so that without BatchNorm the update is
+that of the whole batch up to rounding. BatchNorm normalises each pass by the
+films of that pass; the running statistics become the mean over the passes, so
+their means are those of the whole batch and their variances those within
+passes.
 """
 
 import functools
@@ -31,13 +30,13 @@ from cxr import losses, train_state
 
 
 def unweighted(label: Float[Array | np.ndarray, 'b k']) -> dict:
-  """A `weigh` that weighs nothing."""
+  """A `weigh` that gives every film and finding the same weight."""
   del label
   return {}
 
 
 def radius(epsilon: float, warmup_steps: int, step) -> Float[Array, '']:
-  """epsilon, reached linearly from 0 in `warmup_steps` updates."""
+  """epsilon at a step: it rises linearly from 0 over `warmup_steps`."""
   if not warmup_steps:
     return jnp.float32(epsilon)
   return epsilon * jnp.minimum(1.0, (step + 1) / warmup_steps)
@@ -62,16 +61,16 @@ def make_train_step(
   Args:
     model: a Flax module; see cxr/models/architectures.py.
     tx: the optimizer.
-    attack: from attacks.make_attack; None trains on the films as they are.
-    objective: from losses.make_objective.
-    augment: (key, image 'h w 1') -> 'h w 1', one film in [0, 1].
-    epsilon: the attack's radius in [0, 1] pixels, after the warm-up.
-    warmup_steps: updates in which the radius rises from 0.
-    target_is_logits: the attack moves the film away from the clean logits, as
-      in TRADES, not from the label.
-    ema: decay of the averaged weights, where the state keeps them.
+    attack: of pgd.make_attack; None trains on the films as they are.
+    objective: of losses.make_objective.
+    augment: (key, image 'h w 1') -> 'h w 1', for one film in [0, 1].
+    epsilon: the attack's radius after the warm-up, for pixels in [0, 1].
+    warmup_steps: updates over which the radius rises from 0.
+    target_is_logits: the attack moves away from the clean logits, as in
+      TRADES, and not from the label.
+    ema: decay of the averaged weights, where the state keeps these.
     weigh: (label 'b k' of the whole batch) -> keywords of the objective.
-    accumulate: passes a batch is split into; must divide it.
+    accumulate: passes that a batch is split into; must divide its size.
   """
 
   def adversary(state, keys, image, label):
@@ -136,7 +135,7 @@ def make_free_step(
   weigh: Callable = unweighted,
   accumulate: int = 1,
 ) -> Callable:
-  """As `make_train_step`, each gradient serving weights and films alike.
+  """As `make_train_step`, but one gradient updates weights and films.
 
   A batch is replayed `replays` times; every replay updates the weights and
   moves the perturbation by epsilon along the gradient's sign. Unlike the
@@ -189,10 +188,16 @@ def make_free_step(
 
 
 def _in_passes(function, num_passes: int, *arrays):
-  """(the mean, the joined) of `function` over parts of the leading axis.
+  """Calls `function` on each part of the arrays and joins what it returns.
 
-  `function(*parts)` returns two trees: one to be averaged, one of arrays with
-  the parts' leading axis.
+  Args:
+    function: (*parts) -> two trees, the first to be averaged over the parts,
+      the second to be joined along the leading axis.
+    num_passes: parts of the leading axis.
+    *arrays: that are split.
+
+  Returns:
+    The averaged tree and the joined tree.
   """
   if num_passes == 1:
     return function(*arrays)
@@ -226,11 +231,11 @@ def _in_passes(function, num_passes: int, *arrays):
 
 
 def _after(earlier, arrays):
-  """The arrays, not to be had before `earlier` is computed.
+  """The same arrays, made to wait until `earlier` is computed.
 
   Else XLA's CPU schedule runs the passes side by side and holds the
-  activations of all; `optimization_barrier` does not keep it from that. What
-  is not finite in `earlier` spreads: the update is lost by then.
+  activations of all; `optimization_barrier` does not keep it from that. A
+  value in `earlier` that is not finite spreads; the update is lost anyway.
   """
   zero = 0 * sum(jnp.sum(x.ravel()[:1]) for x in jax.tree.leaves(earlier))
   return jax.tree.map(
@@ -246,7 +251,7 @@ def _films(augment, key, batch):
 
 
 def _forward(model, params, state):
-  """image -> (logits, the new statistics (clean, adversarial))."""
+  """Returns image -> (logits, new statistics of (clean, adversarial) films)."""
 
   def apply(batch_stats, image):
     (logits, _), updated = model.apply(

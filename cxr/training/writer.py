@@ -1,4 +1,4 @@
-"""Scalars -> JSON lines, TensorBoard events and a progress bar."""
+"""Writes the scalars of a training: JSON lines, TensorBoard events, a bar."""
 
 import json
 import os
@@ -14,14 +14,21 @@ from cxr import files
 
 
 def truncate(path: str, step: int) -> None:
-  """Drops the lines after `step`: a continued run writes them again."""
+  """Drops the lines after `step`, which a continued run writes again."""
   kept = [r for r in files.read_json_lines(path) if r['step'] <= step]
   lines = [json.dumps(record) + '\n' for record in kept]
   files.replace_file(path, lambda f: f.writelines(lines))
 
 
 class Writer:
-  """Open files and a bar; the one object of the plumbing with a life span."""
+  """The open files of a training and its progress bar.
+
+  Args:
+    workdir: gets train.jsonl and a file of TensorBoard events.
+    step: that the training starts at; what was logged after it is dropped.
+    num_steps: of the whole training.
+    enabled: False writes nothing, for all processes but the first.
+  """
 
   def __init__(self, workdir: str, *, step: int, num_steps: int, enabled=True):
     self._enabled = enabled
@@ -49,15 +56,16 @@ class Writer:
       disable=not sys.stderr.isatty(),
     )
 
-  def advance(self, steps: int = 1):
+  def advance(self, steps: int = 1) -> None:
+    """Moves the bar."""
     if self._enabled:
       self._bar.update(steps)
 
-  def scalars(self, step: int, values: dict[str, float]):
+  def scalars(self, step: int, values: dict[str, float]) -> None:
+    """Writes the scalars of a step; in JSON what is not finite is null."""
     if not self._enabled:
       return
     record = {'step': step} | {k: round(v, 6) for k, v in values.items()}
-    # Not JSON: a NaN or an infinity is written as null.
     record = {
       k: v if abs(v) < float('inf') else None for k, v in record.items()
     }
