@@ -19,9 +19,8 @@ import pytest
 from jax import export
 from PIL import Image
 
-import main as main_module
 from configs import baseline, robust
-from cxr import inference, modes, run_files
+from cxr import inference, jax_setup, modes, run_files
 from cxr.evaluation import evaluate
 from cxr.training import loop, signals, train
 from input_pipeline.findings import FINDINGS
@@ -436,7 +435,7 @@ def main(*arguments, cwd=ROOT):
 
 
 @pytest.mark.skipif(
-  not main_module.has_onednn(), reason='jaxlib here is not one with oneDNN'
+  not jax_setup.has_onednn(), reason='jaxlib here is not one with oneDNN'
 )
 def test_with_onednn_a_run_is_the_same_but_for_rounding(
   runs, data_dir, tmp_path, monkeypatch

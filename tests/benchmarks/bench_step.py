@@ -32,7 +32,7 @@ import types
 import numpy as np
 from absl import app, flags
 
-import main as main_module
+from cxr import jax_setup
 
 _ARCH = flags.DEFINE_enum(
   'arch', 'resnet18', ['resnet18', 'resnet50'], 'Network.'
@@ -187,8 +187,7 @@ def _torch_step(o):
 def _work(pipe, o):
   """Builds a step, then does as many as it is asked for, and says how long."""
   # As the program does; PyTorch gains by the first, too.
-  main_module.keep_freed_memory()
-  main_module.set_up_xla(os.environ, onednn=o.mode == 'onednn')
+  jax_setup.set_up_cpu(os.environ, onednn=o.mode == 'onednn')
   try:
     run, on_device = (_jax_step if o.mode in _OURS else _torch_step)(o)
     start = time.perf_counter()
@@ -265,7 +264,7 @@ def _name(steps):
 
 
 def _print_speed():
-  modes = ['jax'] + ['onednn'] * main_module.has_onednn()
+  modes = ['jax'] + ['onednn'] * jax_setup.has_onednn()
   if importlib.util.find_spec('torch'):
     modes += _TORCH.value
   for steps in [None] * _FORWARD.value + _STEPS.value:
