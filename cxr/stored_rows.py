@@ -286,35 +286,49 @@ class Boxes(NamedTuple):
     return np.split(self.box, np.cumsum(self.count))[:-1]
 
 
-def make_boxes(rows: Sequence[Mapping]) -> Boxes:
-  """The table of rows with the keys split, image, patient, finding, method and
-  rule, and those of `scoring.score_map`."""
+def from_scored(
+  scored: scoring.Scored,
+  image: np.ndarray,
+  patient: Int[np.ndarray, ' n'],
+  *,
+  finding: str,
+  method: str,
+  rule: str,
+  split: str = 'test',
+) -> Boxes:
+  """The table of one finding's maps, which `scoring.score_finding` scored.
 
-  def column(dtype, name):
-    return np.array([row[name] for row in rows], dtype)
-
-  predicted = [np.asarray(row['boxes'], np.float64) for row in rows]
-  truth = [
-    np.full(4, np.nan) if row['truth'] is None else row['truth'] for row in rows
-  ]
-  score = [[row[name] for name in scoring.SCORES] for row in rows]
+  `image` and `patient` are of the maps' films, in the same order.
+  """
+  text = lambda value: np.full(len(image), value)
   return Boxes(
-    split=column(np.str_, 'split'),
-    image=column(np.str_, 'image'),
-    patient=column(np.int64, 'patient'),
-    finding=column(np.str_, 'finding'),
-    method=column(np.str_, 'method'),
-    rule=column(np.str_, 'rule'),
-    truth=np.array(truth, np.float64).reshape(-1, 4),
-    count=np.array([len(boxes) for boxes in predicted], np.int64),
-    box=np.concatenate([np.zeros((0, 4)), *predicted]),
-    score=np.array(score, np.float64).reshape(-1, len(scoring.SCORES)),
+    split=text(split),
+    image=image.astype(np.str_),
+    patient=patient.astype(np.int64),
+    finding=text(finding),
+    method=text(method),
+    rule=text(rule),
+    **scored._asdict(),
+  )
+
+
+def no_boxes() -> Boxes:
+  """The table without a row."""
+  nobody = np.zeros(0, np.int64)
+  nothing = scoring.Scored(
+    truth=np.zeros((0, 4)),
+    count=nobody,
+    box=np.zeros((0, 4)),
+    score=np.zeros((0, len(scoring.SCORES))),
+  )
+  return from_scored(
+    nothing, nobody.astype(np.str_), nobody, finding='', method='', rule=''
   )
 
 
 def concatenate_boxes(tables: Sequence[Boxes]) -> Boxes:
   """The rows of all tables, one table after the other."""
-  columns = zip(*(tables or [make_boxes([])]), strict=True)
+  columns = zip(*(tables or [no_boxes()]), strict=True)
   return Boxes(*map(np.concatenate, columns))
 
 

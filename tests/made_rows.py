@@ -30,7 +30,7 @@ def predictions(seed=0, n=60, data_seed=0, skill=1.0):
 
 
 def row(image, finding, truth, boxes, *, patient=None, method='cam', **scores):
-  """A row of boxes.csv as localization.score_map makes it."""
+  """A row of boxes.csv; each score that is not given is .5."""
   boxes = np.array(boxes, float).reshape(-1, 4)
   row = dict.fromkeys(scoring.SCORES, float('nan'))
   if truth is not None:
@@ -69,12 +69,36 @@ def hand_counted():
   ]
 
 
+def make_boxes(rows):
+  """The table of such rows."""
+
+  def column(dtype, name):
+    return np.array([row[name] for row in rows], dtype)
+
+  truth = [[np.nan] * 4 if r['truth'] is None else r['truth'] for r in rows]
+  boxes = [np.asarray(r['boxes'], float) for r in rows]
+  score = [[r[name] for name in scoring.SCORES] for r in rows]
+  return stored_rows.Boxes(
+    split=column(np.str_, 'split'),
+    image=column(np.str_, 'image'),
+    patient=column(np.int64, 'patient'),
+    finding=column(np.str_, 'finding'),
+    method=column(np.str_, 'method'),
+    rule=column(np.str_, 'rule'),
+    truth=np.array(truth, float).reshape(-1, 4),
+    count=np.array([len(b) for b in boxes], np.int64),
+    box=np.concatenate([np.zeros((0, 4)), *boxes]),
+    score=np.array(score, float).reshape(-1, len(scoring.SCORES)),
+  )
+
+
 def written(tmp_path, rows, name='run', blocks=None):
+  """A workdir with boxes.csv of `rows` (a list or a table) and predictions."""
   folder = tmp_path / name
   folder.mkdir(exist_ok=True)
-  stored_rows.write_boxes(
-    str(folder / 'boxes.csv'), stored_rows.make_boxes(rows)
-  )
+  if isinstance(rows, list):
+    rows = make_boxes(rows)
+  stored_rows.write_boxes(str(folder / 'boxes.csv'), rows)
   stored_rows.write_predictions(
     str(folder / 'predictions.csv'),
     {stored_rows.Condition('test'): predictions()}

@@ -37,7 +37,7 @@ def test_examples_are_right(name):
   assert not doctest.testmod(module, extraglobs=known).failed
 
 
-@pytest.mark.parametrize('name', modules('statistics'))
+@pytest.mark.parametrize('name', modules('localization', 'statistics'))
 def test_public_functions_have_examples(name):
   tree = ast.parse(inspect.getsource(importlib.import_module(name)))
   without = [

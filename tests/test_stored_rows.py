@@ -45,7 +45,7 @@ def test_boxes_come_back_even_thousands_in_a_cell(tmp_path):
   rng = np.random.default_rng(0)
   rows = made_rows.hand_counted()
   rows[3]['boxes'] = rng.random((5000, 4))
-  stored_rows.write_boxes(path, stored_rows.make_boxes(rows))
+  stored_rows.write_boxes(path, made_rows.make_boxes(rows))
   back = stored_rows.read_boxes(path)
   assert back.finding.tolist() == [row['finding'] for row in rows]
   assert back.patient.tolist() == [1, 2, 3, 1, 2, 3]

@@ -6,7 +6,6 @@ of a finding can only earn false positives, and they count.
 
 import functools
 import os
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
@@ -19,7 +18,7 @@ from cxr import data, files, heatmaps, sharding, stored_rows
 from cxr.evaluation.parts import Parts, is_whole
 from cxr.exporting import boxes_and_masks
 from cxr.inference import Subject
-from cxr.localization import controls, overlap, scoring, thresholds
+from cxr.localization import controls, scoring, thresholds
 from cxr.reporting import wording
 from input_pipeline import workers
 from input_pipeline.findings import BOXED
@@ -52,7 +51,7 @@ def localize(
   films = data.boxed_films(subject.test)
   if not len(films.row):
     logging.warning('No test film has a box: localization is left out.')
-    return stored_rows.make_boxes([]), {}
+    return stored_rows.no_boxes(), {}
   grids = heatmaps.map_sizes(subject)
   rules = subject.config.evaluate.rules
   # They score maps while the device makes the next ones.
@@ -192,39 +191,22 @@ def score(
   by_rule = scoring.score_finding(
     maps, films.truth[:, finding], films.patient, rules=tuple(rules)
   )
-  return stored_rows.make_boxes(
+  return stored_rows.concatenate_boxes(
     [
-      {
-        'split': 'test',
-        'image': str(name),
-        'patient': int(patient),
-        'finding': BOXED[finding],
-        'method': method,
-        'rule': rule,
-        **row,
-      }
-      for rule, rows in by_rule.items()
-      for name, patient, row in zip(
-        films.name, films.patient, rows, strict=True
+      stored_rows.from_scored(
+        scored,
+        films.name,
+        films.patient,
+        finding=BOXED[finding],
+        method=method,
+        rule=rule,
       )
+      for rule, scored in by_rule.items()
     ]
   )
 
 
 # Controls.
-
-
-def film_noise(
-  image: str, finding: int, *, grid, size, seed: int
-) -> Float[np.ndarray, 'h w']:
-  """The random map of a film: the same whichever films are scored."""
-  return controls.random_map(
-    _seed_of(image, finding, seed), grid=grid, size=size
-  )
-
-
-def _seed_of(image: str, finding: int, seed: int) -> tuple[int, ...]:
-  return seed, finding, zlib.crc32(image.encode())
 
 
 def moved_maps(
@@ -237,8 +219,8 @@ def moved_maps(
   """A finding's maps, each moved at random: the control of where they point."""
   return np.stack(
     [
-      controls.moved_map(_seed_of(str(image), finding, seed), heatmap)
-      for image, heatmap in zip(films.name, maps, strict=True)
+      controls.moved_map(controls.film_seed(image, finding, seed), heatmap)
+      for image, heatmap in zip(films.name.tolist(), maps, strict=True)
     ]
   )
 
@@ -253,16 +235,13 @@ def control_maps(
   if name == 'random':
     return np.stack(
       [
-        film_noise(str(image), finding, grid=grid, size=size, seed=seed)
-        for image in films.name
+        controls.random_map(
+          controls.film_seed(image, finding, seed), grid=grid, size=size
+        )
+        for image in films.name.tolist()
       ]
     )
   if name == 'centre':
     return np.broadcast_to(controls.centre_map(size), (len(films.name), *size))
   boxes = controls.mean_boxes(films.truth[:, finding], films.patient)
-  return np.stack(
-    [
-      np.zeros(size) if np.isnan(box).any() else overlap.box_cover(box, size)
-      for box in boxes
-    ]
-  )
+  return np.stack([controls.box_map(box, size) for box in boxes])

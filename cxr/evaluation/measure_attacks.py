@@ -295,12 +295,12 @@ def _scores(
   scores = {name: np.full(len(film), np.nan) for name in ('iou', 'pointing')}
   for k in np.unique(finding):
     pair = np.flatnonzero(finding == k)
-    rows = scoring.score_finding(
+    scored = scoring.score_finding(
       maps[pair],
       films.truth[film[pair], k],
       films.patient[film[pair]],
       rules=(rule,),
     )[rule]
     for name, value in scores.items():
-      value[pair] = [row[name] for row in rows]
+      value[pair] = scored.column(name)
   return scores

@@ -17,9 +17,9 @@ from jaxtyping import Bool, Float, Int
 
 from cxr import heatmaps, sharding
 from cxr.attribution import sanity
-from cxr.evaluation import localize
 from cxr.evaluation.measures import Measure
 from cxr.inference import Subject
+from cxr.localization import controls
 from input_pipeline.findings import BOXED
 
 # Controls: a map that is the same everywhere, and noise.
@@ -230,8 +230,10 @@ def faithfulness(subject: Subject, methods: Sequence[str]) -> list[Measure]:
       names = subject.test.image_name[film].tolist()
       return np.float32(
         [
-          localize.film_noise(
-            name, k, grid=grid, size=image.shape[1:3], seed=subject.config.seed
+          controls.random_map(
+            controls.film_seed(name, k, subject.config.seed),
+            grid=grid,
+            size=image.shape[1:3],
           )
           for name, k in zip(names, finding.tolist(), strict=True)
         ]

@@ -1,78 +1,130 @@
-"""What a heat map, or its boxes, score against a true box."""
+"""What a heat map, and the boxes made of it, score against a true box.
+
+Contract. Heat maps and boxes are as in `regions` and `overlap`. `truth` is the
+finding's box on the film, NaN where it has none; where it may have several
+('*t 4'), a map is scored against their union, and `match_boxes` counts each.
+Every score lies in [0, 1], and odd maps and boxes have a defined score; none is
+dropped:
+
+* a constant map has no box: IoU, IoBB, IoR and mask IoU are 0; its AUROC is
+  1/2, its pointing game the share of the film that the true box takes up;
+* an all-negative map has energy 0;
+* a true box of zero area is never hit: every score is 0, and AUROC is NaN, as
+  it is where the box holds every pixel;
+* on a film without a true box every score is NaN; its predicted boxes are kept,
+  since they count as false positives.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from cxr.localization import overlap, regions, thresholds
 
-
-def mask_overlap(
-  mask: Bool[np.ndarray, 'h w'], box: Float[np.ndarray, '4']
-) -> tuple[float, float]:
-  """(IoR, mask IoU), by exact area: |mask ∩ box| over |mask|, over |union|."""
-  inside = overlap.sum_in_box(mask, box)
-  pixels = float(np.count_nonzero(mask))
-  union = pixels + float(overlap.area(box)) * mask.size - inside
-  return inside / pixels if pixels else 0.0, inside / union if union else 0.0
+BOX_SCORES = ('iou', 'iobb', 'ior', 'mask_iou')
+MAP_SCORES = ('pointing', 'energy', 'map_auroc')
+SCORES = BOX_SCORES + MAP_SCORES
 
 
-def ior(mask: Bool[np.ndarray, 'h w'], box: Float[np.ndarray, '4']) -> float:
-  """|mask ∩ box| / |mask|; 0 for an empty mask."""
-  return mask_overlap(mask, box)[0]
+class Scored(NamedTuple):
+  """What n maps of one finding score under one rule, by column.
+
+  The predicted boxes of all maps stand in one array, map after map; `count`
+  says how many of them are each map's.
+  """
+
+  truth: Float[np.ndarray, 'n 4']  # NaN where the film has no true box
+  count: Int[np.ndarray, ' n']
+  box: Float[np.ndarray, 'b 4']
+  score: Float[np.ndarray, 'n s']  # in the order of SCORES
+
+  def column(self, name: str) -> Float[np.ndarray, ' n']:
+    """One of SCORES of every map."""
+    return self.score[:, SCORES.index(name)]
 
 
-def mask_iou(
-  mask: Bool[np.ndarray, 'h w'], box: Float[np.ndarray, '4']
-) -> float:
-  """|mask ∩ box| / |mask ∪ box|; 0 if both are empty."""
-  return mask_overlap(mask, box)[1]
+def _boxes(truth) -> Float[np.ndarray, 't 4']:
+  """The true boxes that have an area, one a row."""
+  truth = np.asarray(truth, np.float64).reshape(-1, 4)
+  return truth[overlap.area(truth) > 0]
+
+
+def _inside(boxes, shape) -> Bool[np.ndarray, 'h w']:
+  """The pixels whose centres lie in some box."""
+  mask = np.zeros(shape, bool)
+  for box in boxes:
+    mask |= overlap.box_mask(box, shape)
+  return mask
+
+
+def _sum_inside(values, truth) -> float:
+  """The sum of the values over the union of the true boxes, by exact area."""
+  pieces = overlap.disjoint(_boxes(truth))
+  return sum((overlap.sum_in_box(values, piece) for piece in pieces), 0.0)
+
+
+# Scores of a map itself.
 
 
 def pointing(
   heatmap: Float[np.ndarray, 'h w'],
-  box: Float[np.ndarray, '4'],
+  truth: Float[np.ndarray, '*t 4'],
   *,
   tolerance: float = 0.0,
 ) -> float:
-  """Pointing game (Zhang et al. 2018): is the map's highest pixel in the box?
+  """The pointing game (Zhang et al. 2018): is the highest pixel in a true box?
 
-  Pixels that tie for the highest count in equal shares, the expectation of
-  a random choice among them. The box is grown by `tolerance`, in shares of
-  the film's sides, in every direction.
+  Pixels that tie for the highest count in equal shares, as if one of them were
+  chosen at random. Boxes are grown on every side by `tolerance`, in shares of
+  the film's sides.
+
+  Examples:
+    >>> heatmap, left = np.array([[1.0, 5, 2, 5]]), np.array([0, 0, 1, 0.5])
+    >>> pointing(heatmap, left), pointing(heatmap, left, tolerance=0.5)
+    (0.5, 1.0)
   """
   heatmap = regions.clean(heatmap)
-  if overlap.area(box) <= 0:
-    return 0.0
-  grown = np.asarray(box, np.float64) + tolerance * np.array([-1, -1, 1, 1])
+  grown = _boxes(truth) + tolerance * np.array([-1, -1, 1, 1])
   peak = heatmap == heatmap.max()
-  return float(np.mean(overlap.box_mask(grown, heatmap.shape)[peak]))
+  return float(np.mean(_inside(grown, heatmap.shape)[peak]))
 
 
 def energy(
-  heatmap: Float[np.ndarray, 'h w'], box: Float[np.ndarray, '4']
+  heatmap: Float[np.ndarray, 'h w'], truth: Float[np.ndarray, '*t 4']
 ) -> float:
-  """The share of the positive attribution that lies in the box (energy-based
-  pointing game, Wang H. et al. 2020); 0 for a map with none."""
+  """The share of the positive values that lies in the true boxes.
+
+  This is the energy-based pointing game (Wang H. et al. 2020, Score-CAM); 0 for
+  a map without a positive value.
+
+  Examples:
+    >>> energy(np.array([[3.0, -9.0, 1.0, 0.0]]), np.array([0, 0, 1, 0.5]))
+    0.75
+  """
   positive = np.maximum(regions.clean(heatmap), 0.0)
   peak = positive.max()
   if peak == 0:
     return 0.0
   positive = positive / peak  # Sums of tiny values would underflow.
-  return overlap.sum_in_box(positive, box) / float(positive.sum())
+  return _sum_inside(positive, truth) / float(positive.sum())
 
 
 def map_auroc(
-  heatmap: Float[np.ndarray, 'h w'], box: Float[np.ndarray, '4']
+  heatmap: Float[np.ndarray, 'h w'], truth: Float[np.ndarray, '*t 4']
 ) -> float:
-  """AUROC of the pixels' values for being in the box; ties count half.
+  """The AUROC of the pixels' values for being in a true box; ties count half.
 
-  NaN where the box holds no pixel or all pixels.
+  NaN where the boxes hold no pixel or all pixels.
+
+  Examples:
+    >>> map_auroc(np.array([[3.0, 1.0, 2.0, 0.0]]), np.array([0, 0, 1, 0.5]))
+    0.75
   """
   heatmap = regions.clean(heatmap)
-  inside = heatmap[overlap.box_mask(box, heatmap.shape)]
+  inside = heatmap[_inside(_boxes(truth), heatmap.shape)]
   positives, negatives = inside.size, heatmap.size - inside.size
   if not positives or not negatives:
     return math.nan
@@ -86,61 +138,112 @@ def map_auroc(
   )
 
 
-BOX_SCORES = ('iou', 'iobb', 'ior', 'mask_iou')
-
-
-MAP_SCORES = ('pointing', 'energy', 'map_auroc')
-
-
-SCORES = BOX_SCORES + MAP_SCORES
-
-
 def map_scores(
-  heatmap: Float[np.ndarray, 'h w'], truth: Float[np.ndarray, '4'] | None
-) -> dict[str, float]:
-  """The scores that need no level; NaN for a film without a box."""
-  if truth is None:
-    return dict.fromkeys(MAP_SCORES, math.nan)
+  heatmap: Float[np.ndarray, 'h w'], truth: Float[np.ndarray, '*t 4']
+) -> Float[np.ndarray, ' s']:
+  """MAP_SCORES, which need no level; NaN without a true box.
+
+  Examples:
+    >>> left = np.array([0, 0, 1, 0.5])
+    >>> map_scores(np.array([[3.0, -9.0, 1.0, 0.0]]), left).tolist()
+    [1.0, 0.75, 0.5]
+  """
+  if not overlap.has_box(truth).any():
+    return np.full(len(MAP_SCORES), np.nan)
   heatmap = regions.clean(heatmap)
-  return {
-    'pointing': pointing(heatmap, truth),
-    'energy': energy(heatmap, truth),
-    'map_auroc': map_auroc(heatmap, truth),
-  }
+  scores = (score(heatmap, truth) for score in (pointing, energy, map_auroc))
+  return np.fromiter(scores, np.float64)
 
 
-def score_map(
-  heatmap: Float[np.ndarray, 'h w'],
-  truth: Float[np.ndarray, '4'] | None,
-  boxes: Float[np.ndarray, 'n 4'],
-  *,
-  level: float,
-  of_map: dict[str, float] | None = None,
-) -> dict:
-  """The columns truth, boxes and SCORES of boxes.csv for one film and finding.
+# Scores of a map cut at a level.
+
+
+def mask_scores(
+  mask: Bool[np.ndarray, 'h w'], truth: Float[np.ndarray, '*t 4']
+) -> tuple[float, float]:
+  """IoR and mask IoU of the pixels above a level, by exact area.
+
+  Intersection over region is the share of the mask that lies in the true boxes;
+  mask IoU is the intersection of mask and boxes over their union (Saporta et
+  al. 2022 count it by pixels). 0 for an empty mask.
+
+  Returns:
+    (IoR, mask IoU).
+
+  Examples:
+    >>> mask = np.array([[False, True, True, True]])
+    >>> mask_scores(mask, np.array([0, 0.5, 1, 1])) == (2 / 3, 2 / 3)
+    True
+  """
+  inside = _sum_inside(mask, truth)
+  pixels = float(np.count_nonzero(mask))
+  true_area = float(overlap.area(overlap.disjoint(_boxes(truth))).sum())
+  union = pixels + true_area * mask.size - inside
+  return inside / pixels if pixels else 0.0, inside / union if union else 0.0
+
+
+def match_boxes(
+  predicted: Float[np.ndarray, 'b 4'],
+  truth: Float[np.ndarray, 't 4'],
+  overlap_of: Callable = overlap.iou,
+) -> tuple[Float[np.ndarray, ' t'], Float[np.ndarray, ' b']]:
+  """Matches a film's predicted boxes with its true boxes of a finding.
+
+  With T a threshold, a true box is found if its match is above T, each once; a
+  predicted box is a false positive if its own match is not.
 
   Args:
-    heatmap: the signed map.
-    truth: the finding's box, None where the film has none.
-    boxes: predicted, of all the rule's levels.
-    level: the one whose mask gives IoR and mask IoU (a rule's lowest).
-    of_map: `map_scores` of this map, if known: they are the same for each rule.
+    predicted: the film's predicted boxes.
+    truth: its true boxes; rows of NaN are none.
+    overlap_of: `overlap.iou` or `overlap.iobb`.
 
-  iou and iobb are those of the best predicted box, 0 where there is none.
+  Returns:
+    (the best overlap of each true box with a predicted box, the best overlap
+    of each predicted box with a true box), 0 where there is none to overlap.
+
+  Examples:
+    >>> left, right = [0, 0, 1, 0.5], [0, 0.5, 1, 1]
+    >>> quarter = [0, 0, 0.5, 0.5]
+    >>> predicted = np.array([left, quarter], float)
+    >>> of_truth, of_predicted = match_boxes(
+    ...   predicted, np.array([left, right], float)
+    ... )
+    >>> of_truth.tolist(), of_predicted.tolist()
+    ([1.0, 0.0], [1.0, 0.5])
   """
-  boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
-  row = {'truth': truth, 'boxes': boxes}
-  if truth is None:
-    row |= dict.fromkeys(BOX_SCORES, math.nan)
-  else:
-    ior_, mask_iou_ = mask_overlap(regions.clean(heatmap) > level, truth)
-    row |= {
-      'iou': float(overlap.iou(boxes, truth).max(initial=0.0)),
-      'iobb': float(overlap.iobb(boxes, truth).max(initial=0.0)),
-      'ior': ior_,
-      'mask_iou': mask_iou_,
-    }
-  return row | (map_scores(heatmap, truth) if of_map is None else of_map)
+  truth = np.nan_to_num(truth)  # a box of no area overlaps nothing
+  table = overlap_of(predicted[:, None], truth[None])
+  return table.max(axis=0, initial=0.0), table.max(axis=1, initial=0.0)
+
+
+def box_scores(
+  mask: Bool[np.ndarray, 'h w'],
+  boxes: Float[np.ndarray, 'b 4'],
+  truth: Float[np.ndarray, '4'],
+) -> Float[np.ndarray, ' s']:
+  """BOX_SCORES of a map cut into boxes; NaN without a true box.
+
+  Args:
+    mask: the pixels above the rule's lowest level.
+    boxes: predicted, of all levels of the rule.
+    truth: the true box.
+
+  Returns:
+    IoU and IoBB of the best predicted box (0 where there is none), IoR and
+    mask IoU of the mask.
+
+  Examples:
+    >>> mask, truth = np.array([[False, True]]), np.array([0, 0.5, 1, 1])
+    >>> box_scores(mask, np.array([[0.0, 0, 1, 1]]), truth).tolist()
+    [0.5, 0.5, 1.0, 1.0]
+  """
+  if not overlap.has_box(truth):
+    return np.full(len(BOX_SCORES), np.nan)
+  best = [
+    float(of_boxes(boxes, truth).max(initial=0.0))
+    for of_boxes in (overlap.iou, overlap.iobb)
+  ]
+  return np.array([*best, *mask_scores(mask, truth)])
 
 
 def score_finding(
@@ -150,31 +253,50 @@ def score_finding(
   *,
   rules: Sequence[str] = ('wang',),
   seed: int = 0,
-) -> dict[str, list[dict]]:
-  """Rule -> a `score_map` row per film, for all films of one finding."""
-  truths = [
-    box if boxed else None
-    for box, boxed in zip(truth, overlap.has_box(truth), strict=True)
-  ]
-  of_maps = [map_scores(*pair) for pair in zip(heatmaps, truths, strict=True)]
-  table = None
+) -> dict[str, Scored]:
+  """Scores the maps of all films of one finding under each rule.
+
+  Args:
+    heatmaps: the finding's map of each film.
+    truth: its true box, NaN where the film has none.
+    patient: each film's patient; cross-fitted rules keep his films together.
+    rules: names in `thresholds.RULES` or `thresholds.CROSS_FITTED_RULES`.
+    seed: of the folds of cross-fitted rules.
+
+  Examples:
+    >>> heatmaps, truth = np.array([[[0.0, 1.0]]]), np.array([[0, 0.5, 1, 1]])
+    >>> scored = score_finding(heatmaps, truth, np.array([7]))['wang']
+    >>> scored.count.tolist(), scored.column('iou').tolist()
+    ([2], [1.0])
+  """
+  of_maps = [map_scores(*pair) for pair in zip(heatmaps, truth, strict=True)]
+  iou_table = None
   if set(rules) & set(thresholds.CROSS_FITTED_RULES):
-    table = thresholds.make_iou_table(heatmaps, truth)
-  rows = {}
+    iou_table = thresholds.make_iou_table(heatmaps, truth)
+  scored = {}
   for rule in rules:
     levels = thresholds.finding_levels(
-      rule, heatmaps, truth, patient, iou_table=table, seed=seed
+      rule, heatmaps, truth, patient, iou_table=iou_table, seed=seed
     )
-    rows[rule] = [
-      score_map(
-        heatmap,
-        box,
-        regions.levels_to_boxes(heatmap, of_rule),
-        level=min(of_rule),
-        of_map=of_map,
-      )
-      for heatmap, box, of_rule, of_map in zip(
-        heatmaps, truths, levels, of_maps, strict=True
+    boxes = [
+      regions.levels_to_boxes(*pair)
+      for pair in zip(heatmaps, levels, strict=True)
+    ]
+    of_boxes = [
+      box_scores(regions.clean(heatmap) > min(of_map), *boxes_and_truth)
+      for heatmap, of_map, *boxes_and_truth in zip(
+        heatmaps, levels, boxes, truth, strict=True
       )
     ]
-  return rows
+    scored[rule] = Scored(
+      truth=np.asarray(truth, np.float64),
+      count=np.array([len(b) for b in boxes], np.int64),
+      box=np.concatenate([np.zeros((0, 4)), *boxes]),
+      score=np.hstack(
+        [
+          np.reshape(of_boxes, (-1, len(BOX_SCORES))),
+          np.reshape(of_maps, (-1, len(MAP_SCORES))),
+        ]
+      ),
+    )
+  return scored

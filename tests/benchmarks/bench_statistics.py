@@ -143,42 +143,36 @@ def _bootstrap(films, patients):
 
 def _box_rows(films):
   rng = np.random.default_rng(0)
-  nothing = dict.fromkeys(scoring.SCORES, float('nan'))
-  something = dict.fromkeys(scoring.SCORES, 0.5)
-  rows = []
-  for i in range(films):
-    own = i % len(BOXED)
-    for k, finding in enumerate(BOXED):
-      for method in (
-        'cam',
-        'gradient',
-        'random',
-        'mean_box',
-        'centre',
-        'other',
-      ):
-        truth = np.array([0.1, 0.1, 0.4, 0.4]) if k == own else None
-        rows.append(
-          {
-            'split': 'test',
-            'image': f'{i:08d}_000.png',
-            'patient': i,
-            'finding': finding,
-            'method': method,
-            'rule': 'wang',
-            'truth': truth,
-            'boxes': np.sort(rng.random((3, 2, 2)), axis=1).reshape(3, 4),
-          }
-          | (nothing if truth is None else something)
+  image = np.array([f'{i:08d}_000.png' for i in range(films)])
+  tables = []
+  for k, finding in enumerate(BOXED):
+    boxed = np.arange(films) % len(BOXED) == k
+    for method in ('cam', 'gradient', 'random', 'mean_box', 'centre', 'other'):
+      scored = scoring.Scored(
+        truth=np.where(boxed[:, None], [0.1, 0.1, 0.4, 0.4], np.nan),
+        count=np.full(films, 3),
+        box=np.sort(rng.random((3 * films, 2, 2)), axis=1).reshape(-1, 4),
+        score=np.where(boxed[:, None], [0.5] * len(scoring.SCORES), np.nan),
+      )
+      tables.append(
+        stored_rows.from_scored(
+          scored,
+          image,
+          np.arange(films),
+          finding=finding,
+          method=method,
+          rule='wang',
         )
+      )
+  rows = stored_rows.concatenate_boxes(tables)
   with tempfile.TemporaryDirectory() as folder:
     path = os.path.join(folder, 'boxes.csv')
     _timed(
-      f'boxes.csv written, {len(rows)} rows',
+      f'boxes.csv written, {len(rows.count)} rows',
       lambda: stored_rows.write_boxes(path, rows),
     )
     read = _timed('boxes.csv read', lambda: stored_rows.read_boxes(path))
-  one = read.rows(np.flatnonzero(read.method == 'cam'))
+  one = read.where(method='cam')
   _timed(
     'localization figures of one method and rule',
     lambda: box_figures.rule_figures(one),

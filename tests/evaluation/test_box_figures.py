@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cxr import stored_rows
 from cxr.evaluation import box_figures, summary
 from cxr.localization import overlap, scoring
 from tests import made_rows
@@ -57,19 +58,18 @@ def test_from_made_maps_to_the_hand_count(tmp_path):
     'Mass': [LEFT, LEFT, LEFT],
     'Nodule': [[np.nan] * 4, [np.nan] * 4, RIGHT],
   }
-  rows = []
+  films = np.array(['f0', 'f1', 'f2']), np.arange(3)
+  tables = []
   for finding, heatmaps in maps.items():
     scored = scoring.score_finding(
       heatmaps, np.array(truth[finding], float), np.arange(3)
     )['wang']
-    for i, row in enumerate(scored):
-      rows.append(
-        row
-        | {
-          'split': 'test', 'image': f'f{i}', 'patient': i, 'method': 'cam',
-          'finding': finding, 'rule': 'wang',
-        }
-      )  # fmt: skip
+    tables.append(
+      stored_rows.from_scored(
+        scored, *films, finding=finding, method='cam', rule='wang'
+      )
+    )
+  rows = stored_rows.concatenate_boxes(tables)
   figures = summary.summarize(made_rows.written(tmp_path, rows), **FAST)[
     'localization'
   ]['methods']['cam']['wang']

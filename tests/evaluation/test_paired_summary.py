@@ -109,7 +109,7 @@ def test_runs_on_other_films_or_boxes_are_refused(tmp_path):
     paired_summary.compare([first, second], **FAST)
   first, second = _runs(tmp_path)
   stored_rows.write_boxes(
-    second + '/boxes.csv', stored_rows.make_boxes(made_rows.hand_counted())
+    second + '/boxes.csv', made_rows.make_boxes(made_rows.hand_counted())
   )
   with pytest.raises(ValueError, match='other true boxes'):
     paired_summary.compare([first, second], **FAST)

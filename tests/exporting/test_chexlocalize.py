@@ -101,7 +101,7 @@ def test_their_scores_of_a_box_s_mask_are_ours():
   truth = overlap.box_mask(box, heatmap.shape)
   mask = heatmap > 0
   assert chexlocalize.iou(truth, mask) == pytest.approx(
-    scoring.mask_iou(mask, box)
+    scoring.mask_scores(mask, box)[1]
   )
   assert chexlocalize.hit(truth, heatmap) == scoring.pointing(heatmap, box)
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from cxr.localization import overlap, regions, scoring, thresholds
+from cxr.localization import overlap, scoring, thresholds
 
 BOX = np.array([0.25, 0.25, 0.75, 0.75])
 
@@ -27,9 +27,8 @@ DEGENERATE = {
 def test_mask_scores_by_hand():
   mask = np.zeros((4, 4), bool)
   mask[0:2, 0:2] = True  # 4 pixels, the box has 4, one shared
-  assert scoring.ior(mask, BOX) == pytest.approx(1 / 4)
-  assert scoring.mask_iou(mask, BOX) == pytest.approx(1 / 7)
-  assert scoring.ior(np.zeros((4, 4), bool), BOX) == 0
+  assert scoring.mask_scores(mask, BOX) == pytest.approx((1 / 4, 1 / 7))
+  assert scoring.mask_scores(np.zeros((4, 4), bool), BOX) == (0, 0)
 
 
 def test_pointing_game_ties_and_tolerance():
@@ -70,39 +69,104 @@ def test_degenerate_maps_have_defined_rows(name, rule):
   heatmap = DEGENERATE[name]
   truth = np.stack([BOX, np.full(4, np.nan), [0.5, 0.5, 0.5, 0.5]])
   with np.errstate(all='raise', under='ignore'):
-    rows = scoring.score_finding(
+    scored = scoring.score_finding(
       [heatmap] * 3, truth, np.arange(3), rules=[rule]
     )[rule]
-  boxed, without, point = rows
+  np.testing.assert_array_equal(scored.truth, truth)
+  assert len(scored.box) == scored.count.sum()
   for score in scoring.SCORES:
+    boxed, without, point = scored.column(score)
     # One pixel is all in the box: nothing outside to rank it against.
     undefined = name == 'one_pixel' and score == 'map_auroc'
-    assert undefined == math.isnan(boxed[score])
-    assert undefined or 0 <= boxed[score] <= 1
-    assert math.isnan(without[score])
-    if score != 'map_auroc':
-      assert point[score] == 0
-  assert math.isnan(point['map_auroc'])
+    assert undefined == math.isnan(boxed)
+    assert undefined or 0 <= boxed <= 1
+    assert math.isnan(without)
+    assert math.isnan(point) if score == 'map_auroc' else point == 0
   if name in ('constant', 'zero', 'nan', 'infinite', 'empty', 'one_pixel'):
-    assert len(boxed['boxes']) == len(without['boxes']) == 0
-    assert boxed['map_auroc'] == 0.5 or name == 'one_pixel'
+    assert not scored.count.any()
+    assert scored.column('map_auroc')[0] == 0.5 or name == 'one_pixel'
   if name in ('constant', 'empty'):
-    assert boxed['pointing'] == pytest.approx(0.25)
+    assert scored.column('pointing')[0] == pytest.approx(0.25)
   if name == 'all_negative':
-    assert boxed['energy'] == 0
-    assert len(without['boxes'])
+    assert scored.column('energy')[0] == 0
+    assert scored.count[1]
 
 
-def test_a_row_scores_the_best_box():
+def test_a_map_scores_its_best_box():
   heatmap = np.zeros((4, 4))
   heatmap[1:3, 1:3], heatmap[0, 0] = 2.0, 1.0
-  levels = (0.5, 1.5)
-  boxes = regions.levels_to_boxes(heatmap, levels)
-  row = scoring.score_map(heatmap, BOX, boxes, level=levels[0])
-  assert row['iou'] == row['iobb'] == 1.0
-  assert row['ior'] == pytest.approx(4 / 5)
-  assert row['mask_iou'] == pytest.approx(4 / 5)
-  assert row['energy'] == pytest.approx(8 / 9)
-  assert row['pointing'] == 1.0
-  assert row['map_auroc'] == 1.0
-  assert set(row) == {'truth', 'boxes', *scoring.SCORES}
+  # Wang's levels are .47 and 1.41: a box around all, one around the centre.
+  scored = scoring.score_finding([heatmap], BOX[None], np.zeros(1, int))['wang']
+  assert scored.count.tolist() == [2]
+  np.testing.assert_array_equal(scored.box, [[0, 0, 0.75, 0.75], BOX])
+  for name, value in {
+    'iou': 1, 'iobb': 1, 'ior': 4 / 5, 'mask_iou': 4 / 5,
+    'pointing': 1, 'energy': 8 / 9, 'map_auroc': 1,
+  }.items():  # fmt: skip
+    assert scored.column(name)[0] == pytest.approx(value)
+
+
+def test_no_film_has_no_row():
+  scored = scoring.score_finding([], np.zeros((0, 4)), np.zeros(0, int))['wang']
+  assert scored.score.shape == (0, len(scoring.SCORES))
+  assert scored.box.shape == (0, 4)
+
+
+# Several true boxes of a finding on a film.
+
+CORNER, RIGHT = [0.0, 0, 0.5, 0.5], [0.0, 0.5, 1, 1]
+
+
+def test_each_true_box_is_found_once_and_a_box_on_none_is_false():
+  nothing = [np.nan] * 4
+  truth = np.array([CORNER, RIGHT, nothing])
+  # Twice on the corner, once on neither: half of LEFT lies on CORNER.
+  predicted = np.array([CORNER, CORNER, [0.5, 0, 1, 0.5], [0, 0, 1, 0.5]])
+  of_truth, of_predicted = scoring.match_boxes(predicted, truth)
+  assert of_truth.tolist() == [1, 0, 0]
+  assert of_predicted.tolist() == [1, 1, 0, 0.5]
+  # The right box touches nothing; what covers it whole has IoBB 1/2.
+  everything = np.array([[0.0, 0, 1, 1]])
+  of_truth, of_predicted = scoring.match_boxes(everything, truth, overlap.iobb)
+  assert of_truth.tolist() == [0.25, 0.5, 0]
+  assert of_predicted.tolist() == [0.5]
+  none = np.zeros((0, 4))
+  of_truth, of_predicted = scoring.match_boxes(none, truth)
+  assert of_truth.tolist() == [0, 0, 0] and not len(of_predicted)
+  of_truth, of_predicted = scoring.match_boxes(everything, none)
+  assert not len(of_truth) and of_predicted.tolist() == [0]
+
+
+def test_a_map_is_scored_against_the_union_of_the_true_boxes():
+  truth = np.array([CORNER, RIGHT, [0, 0.25, 0.5, 0.75], [np.nan] * 4])
+  heatmap = np.array([[0.0, 1, 0, 2], [0, 0, 0, 0], [4, 4, 1, 0], [0, 0, 0, 0]])
+  # The union is the film without its lower left quarter: 12 of 16 pixels.
+  assert scoring.energy(heatmap, truth) == pytest.approx(4 / 12)
+  assert scoring.pointing(heatmap, truth) == 0  # both peaks: lower left
+  tied = heatmap + [9, 0, 0, 9] - [[0, 0, 0, 2], [0] * 4, [4, 0, 0, 0], [0] * 4]
+  assert scoring.pointing(tied, truth) == 6 / 8  # the two outer columns
+  inside = np.ones((4, 4), bool)
+  inside[2:, :2] = False
+  from sklearn import metrics
+
+  assert scoring.map_auroc(heatmap, truth) == pytest.approx(
+    metrics.roc_auc_score(inside.ravel(), heatmap.ravel())
+  )
+  # Mask: 6 pixels, 4 of them inside; union 12 + 2.
+  assert scoring.mask_scores(heatmap > 0, truth) == pytest.approx(
+    (3 / 5, 3 / 14)
+  )
+  assert np.isnan(scoring.map_scores(heatmap, truth[3:])).all()
+
+
+def test_one_true_box_is_the_union_of_itself():
+  rng = np.random.default_rng(0)
+  for _ in range(5):
+    heatmap, corner = rng.normal(size=(9, 7)), rng.random(2) / 2
+    box = np.concatenate([corner, corner + rng.random(2) / 2])
+    np.testing.assert_array_equal(
+      scoring.map_scores(heatmap, box), scoring.map_scores(heatmap, box[None])
+    )
+    assert scoring.energy(heatmap, box) == overlap.sum_in_box(
+      np.maximum(heatmap, 0) / heatmap.max(), box
+    ) / np.sum(np.maximum(heatmap, 0) / heatmap.max())
