@@ -11,6 +11,7 @@ import numpy as np
 from cxr import stored_rows
 from cxr.localization import controls, scoring
 from input_pipeline.findings import BOXED, FINDINGS
+from tests import made_rows
 
 METHODS = ('cam', 'cam_random_weights', 'gradient', 'random', 'mean_box')
 # Control -> how well it does.
@@ -335,7 +336,7 @@ def write(
       for method in METHODS
     ]
     stored_rows.write_boxes(
-      os.path.join(workdir, 'boxes.csv'), stored_rows.make_boxes(rows)
+      os.path.join(workdir, 'boxes.csv'), made_rows.make_boxes(rows)
     )
   return str(workdir)
 
