@@ -63,7 +63,7 @@ def test_boxes_come_back_even_thousands_in_a_cell(tmp_path):
 
 def test_boxes_are_read_from_the_arrays_beside_the_csv(tmp_path, monkeypatch):
   path = str(tmp_path / 'boxes.csv')
-  table = stored_rows.make_boxes(made_rows.hand_counted())
+  table = made_rows.make_boxes(made_rows.hand_counted())
   stored_rows.write_boxes(path, table)
 
   def equal(back):
@@ -90,14 +90,14 @@ def test_boxes_are_read_from_the_arrays_beside_the_csv(tmp_path, monkeypatch):
 
 
 def test_a_table_of_boxes_by_row():
-  table = stored_rows.make_boxes(made_rows.hand_counted())
+  table = made_rows.make_boxes(made_rows.hand_counted())
   assert [len(b) for b in table.boxes_of_rows()] == [2, 2, 1, 2, 0, 0]
   mass = table.where(finding='Mass', image='f2')
   np.testing.assert_array_equal(mass.box, [made_rows.QUARTER, made_rows.RIGHT])
   both = stored_rows.concatenate_boxes([mass, table.where(image='f3')])
   assert both.count.tolist() == [2, 1, 0]
   np.testing.assert_array_equal(both.box[-1], LEFT)
-  empty = stored_rows.make_boxes([])
+  empty = stored_rows.no_boxes()
   assert len(stored_rows.concatenate_boxes([]).image) == 0
   assert len(empty.boxes_of_rows()) == len(empty.where(rule='x').image) == 0
 

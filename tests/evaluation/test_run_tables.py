@@ -32,7 +32,7 @@ def written(tmp_path, *, recorded):
     )
   ]  # fmt: skip
   measures.write(f'{workdir}/measures.csv', measured)
-  boxes = stored_rows.make_boxes(rows)
+  boxes = made_rows.make_boxes(rows)
   counts = run_tables.row_counts(blocks, boxes, measured)
   assert counts == {
     'predictions.csv': 180, 'boxes.csv': 12, 'measures.csv': 120
