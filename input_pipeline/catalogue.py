@@ -154,14 +154,38 @@ def _listing(folder: pathlib.Path) -> dict[str, os.DirEntry]:
     }
 
 
-def find_films(folder: pathlib.Path) -> dict[str, dict[str, os.DirEntry]]:
-  """Files by rendition ('images' is the film itself) and name."""
-  found = {}
-  for place in (
+def _places(folder: pathlib.Path) -> list[pathlib.Path]:
+  """The folders that films are looked for in, the first ones first."""
+  return [
     folder / 'images',
     *sorted(folder.glob('images_0*/images')),
     folder,
-  ):
+  ]
+
+
+def _warn_of_namesakes(folder: pathlib.Path) -> None:
+  """Says which films lie in several places, unless a link makes them one."""
+  listings = {os.path.realpath(p): _listing(p) for p in _places(folder)}
+  times = Counter(name for files in listings.values() for name in files)
+  names = sorted(name for name, count in times.items() if count > 1)
+  if names:
+    holders = [place for place, files in listings.items() if names[0] in files]
+    logging.warning(
+      '%d films are there several times, such as %s in %s; the first of these '
+      'folders is read.',
+      len(names),
+      names[0],
+      ' and '.join(holders),
+    )
+
+
+def find_films(folder: pathlib.Path) -> dict[str, dict[str, os.DirEntry]]:
+  """Files by rendition ('images' is the film itself) and name.
+
+  Of several files of one name the first place's counts.
+  """
+  found = {}
+  for place in _places(folder):
     found = _listing(place) | found
   extra = {name: _listing(folder / name) for name in FOLDERS.values()}
   return {'images': found} | {
@@ -241,6 +265,7 @@ def read(
     'test': test,
   }
   files = find_films(folder)
+  _warn_of_namesakes(folder)
   films = {}
   for split, listed in names.items():
     films[split] = []

@@ -1,8 +1,8 @@
 """The fourteen findings of ChestX-ray14, their order and their spellings.
 
-The order is CheXNet's: the first eight are those with boxes. Everything that
-has a finding axis has it in this order. Nothing is imported here but the
-standard library, so that processes which only draw or count films stay light.
+The order is CheXNet's: the first eight findings are those with boxes. Every
+array with an axis of findings has them in this order. Only the standard library
+is imported here, so that processes which draw or count films start quickly.
 """
 
 import difflib
@@ -25,9 +25,9 @@ FINDINGS = (
 )
 BOXED = FINDINGS[:8]
 
-# Other data sets' names that mean one of ours and nothing else. CheXpert's
-# 'Lung Opacity', 'Airspace Opacity' and 'Lung Lesion' cover several of ours,
-# its 'Pleural Other' more than thickening: they are refused.
+# Names in other data sets that mean exactly one of the fourteen. CheXpert's
+# 'Lung Opacity', 'Airspace Opacity' and 'Lung Lesion' cover several of them and
+# its 'Pleural Other' is more than thickening, so these names are refused.
 _OTHER_NAMES = {
   'infiltrate': 'Infiltration',
   'infiltrates': 'Infiltration',
@@ -52,12 +52,15 @@ _CANONICAL = {_plain(name): name for name in FINDINGS} | _OTHER_NAMES
 
 
 def canonical(name: str) -> str:
-  """The finding that `name` spells, e.g. 'Infiltrate' -> 'Infiltration'.
+  """The finding that `name` spells.
 
   Case, underscores, hyphens and blanks do not matter.
 
+  >>> canonical('infiltrate'), canonical('Pleural Effusion')
+  ('Infiltration', 'Effusion')
+
   Raises:
-    ValueError: `name` is none of them, or could mean several.
+    ValueError: `name` means none of the fourteen, or could mean several.
   """
   plain = _plain(name)
   if plain not in _CANONICAL:

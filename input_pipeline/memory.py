@@ -1,7 +1,8 @@
-"""Memory that this process may still take, and a sentence where it is short.
+"""How much memory this process may still take, and a refusal where it is short.
 
-Linux kills a process that takes more than there is, without a word and halfway
-through its work; so whoever is about to take much asks here first.
+Linux kills a process that takes more memory than there is, without a message
+and in the middle of its work. Code that is about to take much calls `require`
+first.
 """
 
 import os
@@ -14,10 +15,11 @@ _CGROUP = pathlib.Path('/sys/fs/cgroup')
 def available(
   proc: pathlib.Path = _PROC, cgroup: pathlib.Path = _CGROUP
 ) -> int | None:
-  """Bytes: the least of what the machine and each of our cgroups have left.
+  """The bytes of memory that this process may still take.
 
-  Page cache counts as free, since it gives way. None where the system does not
-  tell (it is not Linux).
+  That is the least of what the machine has left and what each cgroup that the
+  process is in has left. Page cache counts as free, since the system drops it
+  when memory is needed. None where the system does not tell (it is not Linux).
   """
   rooms = []
   for line in _lines(proc / 'meminfo'):
@@ -38,7 +40,7 @@ def available(
 
 
 def _rooms(root: pathlib.Path, path: str, limit: str, usage: str) -> list[int]:
-  """What is left in the group of `path` and in each that it lies in."""
+  """The bytes left in the cgroup `path` and in each one around it."""
   rooms = []
   group = root / path.lstrip('/')
   while group.is_relative_to(root):
@@ -68,7 +70,10 @@ def _lines(path: pathlib.Path) -> list[str]:
 
 
 def held(proc: pathlib.Path = _PROC) -> int:
-  """Bytes that this process has to itself; 0 where the system does not tell."""
+  """The bytes that this process shares with no other.
+
+  0 where the system does not tell.
+  """
   fields = ''.join(_lines(proc / 'self' / 'statm')).split()
   if not fields:
     return 0
@@ -76,7 +81,16 @@ def held(proc: pathlib.Path = _PROC) -> int:
 
 
 def require(needed: int, what: str, way_out: str) -> None:
-  """Raises ValueError where `what` needs more bytes than there are."""
+  """Checks that there is enough memory for what is about to be done.
+
+  Args:
+    needed: bytes.
+    what: the subject of the error's sentence, e.g. 'A training step'.
+    way_out: what the user can do, the end of that sentence.
+
+  Raises:
+    ValueError: fewer bytes are left.
+  """
   room = available()
   if room is not None and needed > room:
     raise ValueError(

@@ -1,12 +1,13 @@
-"""A prepared data set -> splits of arrays -> batches.
+"""A prepared set as splits of arrays, and the batches of a split.
 
-Images are uint8 'n h w 1' until the device; labels float32 'n 14' (0, 1, or
-NaN for unknown); boxes (ymin, xmin, ymax, xmax) in [0, 1].
+Images are uint8 'n h w 1' until they are on the device; labels are float32
+'n 14' (0, 1, or NaN for unknown); boxes are (ymin, xmin, ymax, xmax) in [0, 1].
 
-The order of films is `index_batches`, plain numpy, whatever holds the pixels:
-epoch e shows the permutation drawn from (seed, e), epochs follow each other
-without a gap, and a batch may straddle two of them, so that no film is ever
-dropped. tf.data gathers and prefetches along that order.
+`index_batches` decides in which order films are shown, in plain numpy, so that
+the order is the same wherever the pixels are kept. Epoch e shows all films in a
+permutation drawn from (seed, e). Epochs follow each other without a gap, and a
+batch may hold the end of one and the start of the next, so no film is dropped.
+tf.data reads ahead along that order.
 """
 
 import hashlib
@@ -45,7 +46,7 @@ def _tensorflow():
 
 
 class Split(NamedTuple):
-  """Films and all that is known of them; row i is the same film throughout."""
+  """Films and what is known of them; index i is the same film in each array."""
 
   name: str
   image: UInt8[np.ndarray, 'n h w 1'] | records.Films
@@ -56,13 +57,13 @@ class Split(NamedTuple):
   age: Float[np.ndarray, ' n']  # years, NaN where unknown
   sex: np.ndarray  # 'n' str: 'M', 'F' or ''
   box: Float[np.ndarray, 'm 4']
-  box_image: Int[np.ndarray, ' m']  # row of the box's film
+  box_image: Int[np.ndarray, ' m']  # index of the box's film
   box_finding: Int[np.ndarray, ' m']  # index into FINDINGS
   content: str = ''  # SHA-256 of names, labels, boxes and pixels, in order
 
 
 class Splits(dict[str, Split]):
-  """Splits by name, and how much was left out of all of them, by reason."""
+  """Splits by name; `left_out` counts what is in none of them, by reason."""
 
   left_out: Mapping[str, int]
 
@@ -77,10 +78,12 @@ def load(
   workers: int = 0,
   cache: str = 'memory',
 ) -> Splits:
-  """The data set in `dir`, prepared on first use.
+  """Loads the data set in `dir`, which is prepared on first use.
+
+  A prepared set with a damaged file is prepared anew.
 
   Args:
-    dir: a folder in NIH ChestX-ray14's layout (see chestxray14).
+    dir: a folder in NIH ChestX-ray14's layout (see catalogue).
     image_size: pixels.
     prepared_dir: where prepared sets are kept, each under the fingerprint of
       what it was made from.
@@ -91,9 +94,10 @@ def load(
       as they are asked for.
 
   Returns:
-    'train', 'validation', 'test', and for a phantom 'test_without_shortcut'
-    and 'test_without_lesions': films and rows as in 'test', drawn otherwise.
-    A split without a film is absent.
+    the splits 'train', 'validation' and 'test'. A phantom has the splits
+    'test_without_shortcut' and 'test_without_lesions' as well: the films of
+    'test' in the same order, drawn without that part. A split without a film is
+    absent.
 
   Raises:
     FileNotFoundError, ValueError: one sentence on what is wrong.
@@ -181,10 +185,19 @@ def _warn_of_unknowns(splits: Splits) -> None:
 def index_batches(
   n: int, *, batch_size: int, seed: int, start_step: int = 0
 ) -> Iterator[Int[np.ndarray, ' b']]:
-  """The rows of each global batch from `start_step` on, without end.
+  """The indices of the films in each global batch, without end.
 
-  A function of its arguments alone: every cache, process and continuation
-  sees the same.
+  The result depends on the arguments alone, so every cache, every process and
+  every continued run sees the same batches.
+
+  Args:
+    n: films of the split.
+    batch_size: films of a batch.
+    seed: of the order.
+    start_step: the first batches, so many, are skipped.
+
+  Raises:
+    ValueError: an argument is out of range.
   """
   if n < 1:
     raise ValueError('There is no film to train on.')
@@ -208,7 +221,7 @@ def index_batches(
 
 
 def _share(batch_size: int, process_index: int, process_count: int) -> slice:
-  """A process's contiguous part of every global batch."""
+  """The slice of every global batch that belongs to one process."""
   if batch_size % process_count:
     raise ValueError(
       f'batch_size ({batch_size}) must be divisible by the number of processes '
@@ -265,14 +278,14 @@ def eval_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
   """Every film once, in order, in batches of one size.
 
-  The last batch is filled up with its last film, marked False in 'mask': a
-  real film, so that nothing that is computed from it is ever NaN. All
-  processes see equally many batches.
+  The last batch is filled up by repeating its last film; repeated films are
+  marked False in 'mask'. They are real films, so that what is computed from
+  them is never NaN. All processes see equally many batches.
 
   Args:
     split: the films.
     batch_size: of the global batch.
-    index: the rows to show, in this order; default all.
+    index: the films to show, in this order; by default all.
     process_index, process_count: this process's share.
 
   Yields:
@@ -284,7 +297,7 @@ def eval_batches(
     rows.size and not 0 <= rows.min() <= rows.max() < len(split.label)
   ):
     raise ValueError(
-      f'index must list rows of {split.name} (0 to {len(split.label) - 1}).'
+      f'index must list films of {split.name} (0 to {len(split.label) - 1}).'
     )
 
   def parts():
@@ -300,7 +313,7 @@ def eval_batches(
 def _gather(
   split: Split, parts: Callable[[], Iterator[dict[str, np.ndarray]]]
 ) -> Iterator[dict[str, np.ndarray]]:
-  """Joins pixels and labels to a stream of rows, ahead of its reader."""
+  """Adds images and labels to a stream of indices, ahead of its reader."""
   tf = _tensorflow()
   first = next(parts(), None)
   if first is None:
@@ -343,12 +356,12 @@ def _gather(
 
 
 def summary(splits: Mapping[str, Split]) -> dict[str, Any]:
-  """What the splits hold, for the record beside every figure.
+  """Describes the splits in plain values, to be stored beside the results.
 
   Returns:
-    plain values: by split the numbers of images and patients, by finding of
-    positives and of boxes, the SHA-256 of the sorted image names, one a line,
-    and that of all that was prepared; and the counts of what was left out.
+    for each split the number of images, of patients, and for each finding of
+    positives and of boxes; the SHA-256 of the sorted image names, one a line;
+    the SHA-256 of all that was prepared; and how much was left out, by reason.
   """
   described = {}
   for name, split in splits.items():

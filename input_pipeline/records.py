@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from tensorflow_datasets.proto import tf_example_pb2
 
 from input_pipeline.findings import FINDINGS
@@ -166,7 +166,9 @@ class Films:
   def __len__(self) -> int:
     return self.shape[0]
 
-  def __getitem__(self, index) -> UInt8[np.ndarray, '*b h w 1']:
+  def __getitem__(
+    self, index: int | slice | Sequence[int] | Int[np.ndarray, '...']
+  ) -> UInt8[np.ndarray, '*b h w 1']:
     rows = np.arange(len(self))[index]
     images = np.empty((rows.size, *self.shape[1:]), self.dtype)
     # array_record refuses to read nothing.

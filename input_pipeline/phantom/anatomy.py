@@ -17,7 +17,7 @@ from input_pipeline.phantom.shapes import Field, ball, smooth
 
 
 class Anatomy(NamedTuple):
-  """What a patient keeps; lengths in units of the film."""
+  """What a patient keeps from film to film; lengths in units of the film."""
 
   reach: float  # midline to the inner chest wall
   wall: float  # thickness of the chest wall
@@ -41,8 +41,13 @@ class Anatomy(NamedTuple):
   vessels: float
 
 
+# Pulmonary vessels in lung coordinates: for each generation of branches its
+# side, its width, and its segments (u, t, u, t).
+Tree = list[tuple[int, float, Float[np.ndarray, '_ 4']]]
+
+
 class Acquisition(NamedTuple):
-  """What every film has anew."""
+  """How a film was taken; anew for every film."""
 
   angle: float
   zoom: float
@@ -71,7 +76,8 @@ class Chest(NamedTuple):
   heart: Field  # 0 .. 1
 
 
-def make_anatomy(rng, sex: str) -> Anatomy:
+def make_anatomy(rng: np.random.Generator, sex: str) -> Anatomy:
+  """Draws a patient's anatomy."""
   u = rng.uniform
   stature, heart = rng.normal(0, 1), u(0.125, 0.155)
   return Anatomy(
@@ -98,8 +104,8 @@ def make_anatomy(rng, sex: str) -> Anatomy:
   )
 
 
-def expose(anatomy: Anatomy, view: str, rng) -> Anatomy:
-  """The anatomy as this exposure finds it: breath, and magnification if AP."""
+def expose(anatomy: Anatomy, view: str, rng: np.random.Generator) -> Anatomy:
+  """The anatomy as one exposure shows it: breath, and magnification if AP."""
   breath = rng.normal(-0.035 if view == 'AP' else 0, 0.012)
   return anatomy._replace(
     base=anatomy.base + breath,
@@ -111,7 +117,8 @@ def expose(anatomy: Anatomy, view: str, rng) -> Anatomy:
   )
 
 
-def make_acquisition(rng, view: str) -> Acquisition:
+def make_acquisition(rng: np.random.Generator, view: str) -> Acquisition:
+  """Draws how a film was taken; AP films, taken in bed, vary more."""
   u, loose = rng.uniform, 1.6 if view == 'AP' else 1.0
   return Acquisition(
     angle=rng.normal(0, 0.025 * loose),
@@ -128,6 +135,7 @@ def make_acquisition(rng, view: str) -> Acquisition:
 
 
 def midline(a: Anatomy, y):
+  """The x of the spine at height y."""
   return a.curve * np.sin(6 * y)
 
 
@@ -139,7 +147,8 @@ def lung_edges(a: Anatomy, t):
   return inner, a.reach * np.sqrt(1 - 0.9 * t3) - 0.03 * t3 * t3
 
 
-def make_chest(a: Anatomy, x, y) -> Chest:
+def make_chest(a: Anatomy, x: Field, y: Field) -> Chest:
+  """Lays the organs over the pixels whose anatomical coordinates are x, y."""
   x_mid = x - midline(a, y)
   side = np.copysign(np.float32(1), x_mid)
   right = (1 - side) / 2
@@ -173,9 +182,8 @@ def make_chest(a: Anatomy, x, y) -> Chest:
   )
 
 
-def make_tree(rng) -> list[tuple[int, float, Float[np.ndarray, 'n 4']]]:
-  """Pulmonary vessels in lung coordinates: (side, width, segments) each
-  generation; a segment is (u, t, u, t)."""
+def make_tree(rng: np.random.Generator) -> Tree:
+  """Draws a patient's pulmonary vessels, forking from the hila outwards."""
   tree = []
   for side in (-1, 1):
     n = 7
@@ -193,7 +201,8 @@ def make_tree(rng) -> list[tuple[int, float, Float[np.ndarray, 'n 4']]]:
   return tree
 
 
-def draw_vessels(tree, a: Anatomy, q: Acquisition, size: int) -> Field:
+def draw_vessels(tree: Tree, a: Anatomy, q: Acquisition, size: int) -> Field:
+  """Draws the pulmonary vessels on the film; 0 to 1."""
   canvas = Image.new('L', (2 * size, 2 * size))
   pen = ImageDraw.Draw(canvas)
   for side, width, segments in sorted(tree, key=lambda branch: branch[1]):
@@ -211,7 +220,8 @@ def draw_vessels(tree, a: Anatomy, q: Acquisition, size: int) -> Field:
   return np.asarray(canvas.reduce(2), np.float32) / 255
 
 
-def _skeleton(a: Anatomy, chest: Chest):
+def _skeleton(a: Anatomy, chest: Chest) -> Field:
+  """The bones of the trunk: ribs, spine, clavicles, shoulder blades."""
   x, y = chest.x - midline(a, chest.y), chest.y
   off = np.abs(x)
   cage = smooth((a.reach + 0.025 - off) / 0.02)
@@ -320,14 +330,14 @@ def attenuate(
   return np.maximum(total, 0) * (body > 0)
 
 
-def develop(attenuation, q: Acquisition, x):
-  """Attenuation to gray in [0, 1]: the film's curve."""
+def develop(attenuation: Field, q: Acquisition, x: Field) -> Field:
+  """Gray levels in [0, 1] of what the rays have passed through."""
   exposed = 1 - np.exp(-q.gain * (1 + q.tilt * x) * attenuation)
   return q.floor + (q.ceiling - q.floor) * exposed**q.gamma
 
 
 def to_film(q: Acquisition, x, y) -> Float[np.ndarray, '... 2']:
-  """Anatomy's coordinates to (column, row) on the film, in [0, 1]."""
+  """(column, row) on the film, in [0, 1], of the anatomy's x and y."""
   c, s = math.cos(q.angle), math.sin(q.angle)
   x, y = x * q.zoom, (y - 0.5) * q.zoom
   column, row = x * c - y * s + q.shift[0], x * s + y * c + q.shift[1]

@@ -41,7 +41,7 @@ class Film(NamedTuple):
 def _render(
   findings: Sequence[str],
   body: anatomy.Anatomy,
-  tree,
+  tree: anatomy.Tree,
   q: anatomy.Acquisition,
   size: int,
   growth: float,
@@ -76,7 +76,13 @@ def _render(
 def grating(
   finding: str, image_size: int, *, phase: float = 0.0
 ) -> Float[np.ndarray, 'h w']:
-  """The finding's shortcut, of amplitude 1."""
+  """The finding's shortcut: a grating of amplitude 1.
+
+  Args:
+    finding: one of the 14.
+    image_size: pixels a side.
+    phase: in radians.
+  """
   fx, fy = FREQUENCY[finding]
   pixel = (np.arange(image_size) + 0.5) / image_size
   turns = fx * pixel[None] + fy * pixel[:, None]

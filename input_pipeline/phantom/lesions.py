@@ -16,7 +16,7 @@ from input_pipeline.phantom.anatomy import Anatomy, Chest, lung_edges, midline
 from input_pipeline.phantom.shapes import Field, ball, fractal, noise, smooth
 
 
-def _either_side(rng) -> float:
+def _either_side(rng: np.random.Generator) -> float:
   return 1.0 if rng.uniform() < 0.5 else -1.0
 
 
@@ -199,8 +199,10 @@ FILLS: dict[str, Callable] = {
 }
 
 
-def diseased(body: Anatomy, findings: Sequence[str], rng) -> Anatomy:
-  """The two findings that are a change of shape."""
+def diseased(
+  body: Anatomy, findings: Sequence[str], rng: np.random.Generator
+) -> Anatomy:
+  """The anatomy, changed by the two findings that are a change of shape."""
   enlarge, sink = rng.uniform(1.35, 1.6), rng.uniform(0.05, 0.08)
   if 'Cardiomegaly' in findings:
     body = body._replace(heart=body.heart * enlarge)

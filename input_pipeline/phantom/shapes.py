@@ -17,25 +17,34 @@ Box = tuple[float, float, float, float]  # ymin, xmin, ymax, xmax in [0, 1]
 
 
 def smooth(x):
-  """0 below 0, 1 above 1, smooth between."""
+  """A step from 0 to 1 that rises between x = 0 and x = 1."""
   x = np.clip(x, 0, 1)
   return x * x * (3 - 2 * x)
 
 
-def ball(dx, dy, rx, ry, angle=0.0):
-  """Chord through an ellipsoid, 1 at the centre, 0 outside."""
+def ball(dx, dy, rx, ry, angle: float = 0.0):
+  """The length of a ray's way through an ellipsoid, 1 through its centre.
+
+  Args:
+    dx, dy: offsets from the centre.
+    rx, ry: half-axes across and down, before the ellipsoid is turned.
+    angle: of the turn, in radians.
+  """
   c, s = math.cos(angle), math.sin(angle)
   r2 = ((dx * c + dy * s) / rx) ** 2 + ((dy * c - dx * s) / ry) ** 2
   return np.sqrt(np.maximum(1 - r2, 0))
 
 
-def noise(rng, size, cells) -> Field:
-  """Smooth noise of unit variance (about) with `cells` cells a side."""
+def noise(rng: np.random.Generator, size: int, cells: int) -> Field:
+  """Smooth noise of about unit variance, with `cells` cells a side."""
   grid = rng.standard_normal((cells, cells)).astype(np.float32)
   return 1.3 * np.asarray(Image.fromarray(grid).resize((size, size), 3))
 
 
-def fractal(rng, size, cells, octaves):
+def fractal(
+  rng: np.random.Generator, size: int, cells: int, octaves: int
+) -> Field:
+  """Noise of several sizes of cells, each half as large and .6 as strong."""
   return sum(noise(rng, size, cells * 2**k) * 0.6**k for k in range(octaves))
 
 

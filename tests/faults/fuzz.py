@@ -37,14 +37,24 @@ from PIL import Image
 HEADER = b'Image Index,Finding Labels,Patient ID,Patient Age,View Position\n'
 BOX_HEADER = b'Image Index,Finding Label,Bbox [x,y,w,h],,,\n'
 SEEDS = {
-  'list': [b'00000001_000.png\n00000001_001.png', b'\xef\xbb\xbf\r\n'],
+  'list': [
+    b'00000001_000.png\n00000001_001.png',
+    b'\xef\xbb\xbf\r\n',
+    b';Image Index\r0;images/00000001_000.png\r',
+    '00000001_000.png,,\n'.encode('utf-16'),
+  ],
   'entries': [
     HEADER + b'00000001_000.png,Mass|Nodule,1,058Y,PA\r\n',
     HEADER + b'"00000001_000.png",No Finding,00000001,,AP',
+    HEADER.replace(b',', b';') + b'00000001_000.png;Mass;1,0;45,5;pa;\r',
+    b'sep=\t\n' + HEADER.replace(b',', b'\t') + b'00000001_000.png\tEdema\t1',
   ],
   'boxes': [
     BOX_HEADER + b'00000001_000.png,Infiltrate,225.1,547,86.7,79.1,,,\n',
     BOX_HEADER + b'00000001_000.png,Mass,1e-3,0,1024,.5\n',
+    b'Image Index;Finding Label;Bbox [x,y,w,h];;;\n00000001_000.png;Mass;2,5;1'
+    b';9,125;12%\n',
+    b',h,w,y,x,finding_label,IMAGE INDEX\n0,9,9,9,9,Nodule,00000001_000.png\n',
   ],
 }
 

@@ -382,6 +382,21 @@ def test_films_beside_the_places_are_counted(tmp_path, monkeypatch):
   assert '1 .jpeg in' in line
 
 
+def test_films_of_one_name_in_two_folders_are_counted(tmp_path, monkeypatch):
+  lines = []
+  monkeypatch.setattr(logging, 'warning', lambda s, *a: lines.append(s % a))
+  layout(tmp_path)
+  put(tmp_path, 'images_001/images', TRAIN[:2])
+  (tmp_path / 'images_002').symlink_to(tmp_path / 'images_001')
+  found = read(tmp_path).films['train'] + read(tmp_path).films['validation']
+  assert all('/images/' in film.paths[0] for film in found)
+  assert not any('images_001' in film.paths[0] for film in found)
+  assert lines[0].startswith(
+    f'2 films are there several times, such as {TRAIN[0]}'
+  )
+  assert lines[0].count('/images and ') == 1 and 'images_002' not in lines[0]
+
+
 def test_all_films_there_says_nothing(tmp_path, monkeypatch):
   monkeypatch.setattr(logging, 'warning', lambda *args: pytest.fail(str(args)))
   layout(tmp_path)

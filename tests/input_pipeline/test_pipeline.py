@@ -234,7 +234,7 @@ def test_evaluation_of_chosen_rows(splits):
   assert batch['mask'].tolist() == [True, True, True, False]
   none = pipeline.eval_batches(splits['test'], batch_size=4, index=chosen[:0])
   assert list(none) == []
-  with pytest.raises(ValueError, match='rows of test'):
+  with pytest.raises(ValueError, match='films of test'):
     pipeline.eval_batches(splits['test'], batch_size=4, index=np.array([-1]))
 
 
