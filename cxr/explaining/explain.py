@@ -41,6 +41,7 @@ from cxr.exporting import coco
 from cxr.reporting import pages
 from cxr.statistics import calibration
 from input_pipeline.findings import FINDINGS
+from input_pipeline.workers import cores
 
 _FILM_COLUMNS = (
   'image',
@@ -167,7 +168,7 @@ def explain_films(
     paths,
     lambda path: _read(path, size=interpreter.size, fit=interpreter.fit),
     ahead=2 * interpreter.batch_size,
-    workers=workers or min(4, os.cpu_count() or 1),
+    workers=workers or min(4, cores()),
   )
   with (
     _table(output_dir, 'predictions.csv') as film_rows,
