@@ -14,6 +14,10 @@ spread comes from three or five training seeds. These intervals mend that:
   between 0 and 1 and reaches further towards 1/2.
 
 `tests/benchmarks/bench_coverage.py` measures how often each interval covers.
+With 60 and 300 patients the percentile interval of an AUROC, an accuracy or a
+ratio covered in 85 to 95 % of 1,000 studies, Student's in 94 to 98 %. Over
+three seeds that scatter more than patients do, the pigeonhole bootstrap covered
+in 87 to 94 %, Student's in 94 to 96 %; over five, in 90 to 95 % and in 95 %.
 """
 
 from collections.abc import Sequence
