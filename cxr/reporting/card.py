@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from cxr import run_files
 from cxr.reporting import (
   main_result,
+  part_classification,
   part_origin,
   rendering,
   tables,
@@ -46,9 +47,13 @@ def _context(config, data, metrics) -> dict:
     'epsilon': f'{config["attack"]["epsilon"]:g}/255',
     'nih': data['name'] == 'nih',
     'answer': ' '.join(main_result.answer(metrics)),
-    'splits': _splits(data),
+    'splits': tables.markdown(part_origin.split_rows(data)),
     'left_out': _left_out(data),
-    'classification': _classification(metrics),
+    'classification': tables.markdown(
+      part_classification.ranking_rows(
+        metrics.get('classification', {}).get('test', {})
+      )
+    ),
     'reliance': _means(
       'films drawn without the cause',
       'change of mean AUROC',
@@ -85,21 +90,6 @@ def _context(config, data, metrics) -> dict:
   }
 
 
-def _splits(data):
-  return tables.markdown(
-    [
-      {
-        'split': wording.spelled(name),
-        'films': split['images'],
-        'patients': split['patients'],
-        'boxes': sum(split.get('boxes', {}).values()),
-        'SHA-256 of the sorted names': split['sha256'],
-      }
-      for name, split in part_origin.splits(data).items()
-    ]
-  )
-
-
 def _left_out(data):
   counts = run_files.flat(data.get('left_out', {}))
   return ', '.join(
@@ -109,32 +99,10 @@ def _left_out(data):
   )
 
 
-def _classification(metrics):
-  scores = metrics.get('classification', {}).get('test', {})
-  precision = scores.get('average_precision', {})
-  return tables.markdown(
-    [
-      {
-        'finding': finding,
-        'AUROC': auroc,
-        'average precision': precision.get(finding) or {},
-        'films': auroc['images'],
-        'patients': auroc['patients'],
-      }
-      for finding, auroc in scores.get('auroc', {}).items()
-    ]
-  )
-
-
 def _means(first: str, second: str, estimates: Mapping[str, Mapping | None]):
   return tables.markdown(
     [
-      {
-        first: name,
-        second: estimate,
-        'films': estimate['images'],
-        'patients': estimate['patients'],
-      }
+      {first: name, second: estimate, **tables.counts(estimate)}
       for name, estimate in estimates.items()
       if estimate
     ]

@@ -43,25 +43,33 @@ def classification(
 
 
 def _split(split, scores, positives, caveat):
-  precision, rows = scores.get('average_precision', {}), []
-  for finding, auroc in scores.get('auroc', {}).items():
-    rows.append(
-      {
-        'finding': finding,
-        'positive films': positives.get(finding),
-        'AUROC': auroc,
-        'average precision': precision.get(finding) or {},
-        'films': auroc.get('images'),
-        'patients': auroc.get('patients'),
-      }
-    )
+  rows = []
+  for row in ranking_rows(scores):
+    finding = row['finding']
+    # The count of positive films stands second.
+    row = {'finding': finding, 'positive films': positives.get(finding)} | row
     if caveat:
       wang = published.WANG_AUROC.get(finding)
-      rows[-1]['AUROC, Wang et al.'] = tables.number_cell(wang, 4)
+      row['AUROC, Wang et al.'] = tables.number_cell(wang, 4)
+    rows.append(row)
   caption = f'AUROC and average precision, {wording.spelled(split)} films'
   return tables.table(
     f'auroc-{split}', caption, rows, *([caveat] if caveat else [])
   )
+
+
+def ranking_rows(scores: Mapping) -> list[dict]:
+  """AUROC and average precision of each finding of a split."""
+  precision = scores.get('average_precision', {})
+  return [
+    {
+      'finding': finding,
+      'AUROC': auroc,
+      'average precision': precision.get(finding) or {},
+      **tables.counts(auroc),
+    }
+    for finding, auroc in scores.get('auroc', {}).items()
+  ]
 
 
 def _by_name(id, caption, first, by_name):

@@ -7,7 +7,6 @@ where there are three runs or more}.
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import markupsafe
 
@@ -39,119 +38,98 @@ def _leaf(tree, *path: str | None):
 # The first screen: does a run localize better, by how much, and at what price?
 
 
-class _Result(NamedTuple):
-  """A mean over findings that stands for the comparison."""
+def _results(comparison) -> dict[str, Mapping]:
+  """What stands for the comparison: label -> entry, means over findings.
 
-  label: str
-  entry: Mapping
-  afp: Mapping = {}  # the entry of its false positives, empty if not counted
-  random: wording.Estimate = None  # of a random map
-  localizes: bool = False
-
-  def against(self, i: int) -> str:
-    """'0.410 against 0.320': of the later run i and of the first."""
-    return self._against(self.entry, i, 3)
-
-  def afp_against(self, i: int) -> str:
-    return self._against(self.afp, i, 2) if self.afp else ''
-
-  def _against(self, entry, i, digits):
-    values = [wording.value_of(entry['runs'][k]) for k in (i + 1, 0)]
-    return ' against '.join(wording.number(v, digits) for v in values)
-
-  def difference(self, i: int) -> str:
-    """'+0.031 (+0.010 to +0.052; p = 0.004)'."""
-    difference = _differences(self.entry)[i]
-    p = wording.p_text(difference.get('p'))
-    p = p if p.startswith('<') else f'= {p}'
-    p = '' if difference.get('p') is None else f'p {p}'
-    return wording.with_interval(difference, p, sign=True)
-
-
-def _results(comparison) -> list[_Result]:
-  """Accuracy, AUROC, and AUROC at the largest epsilon that the runs share."""
+  Accuracy and the false positives it costs, AUROC, and AUROC at the largest
+  epsilon that the runs share.
+  """
   localization = comparison.get('localization', {})
-  method = main_result.main_method(localization)
-  found = []
-  if method:
-    rule = main_result.main_rule(localization)
-    scores = localization[method].get(rule, {})
-    score = main_result.main_score(scores)
-    control = _leaf(localization, 'random', rule, score, 'mean')
-    found.append(
-      _Result(
-        f'accuracy of {method} at {wording.score_name(score or "")}',
-        _leaf(scores, score, 'mean'),
-        _leaf(scores, f'afp_{score}', 'mean'),
-        control['runs'][0] if control else None,
-        localizes=True,
-      )
-    )
   classification = comparison.get('classification', {})
+  method = main_result.main_method(localization)
+  scores = _leaf(localization, method, main_result.main_rule(localization))
+  score = main_result.main_score(scores) or ''
   split = main_result.main_split(classification)
-  entry = _leaf(classification, split, 'auroc', 'mean')
-  found.append(_Result('mean AUROC on clean films', entry))
-  found.append(_attacked(comparison))
-  return [result for result in found if result and result.entry]
+  attack = main_result.attacked(comparison.get('robustness', ())) or {}
+  at = f'of {method} at {wording.score_name(score)}'
+  found = {
+    f'accuracy {at}': _leaf(scores, score, 'mean'),
+    f'AFP {at}': _leaf(scores, f'afp_{score}', 'mean'),
+    'mean AUROC on clean films': _leaf(classification, split, 'auroc', 'mean'),
+  }
+  if attack:
+    condition = main_result.condition(attack)
+    found[f'mean AUROC under {condition}'] = _leaf(attack, 'auroc', 'mean')
+  return {label: entry for label, entry in found.items() if entry}
 
 
-def _attacked(comparison) -> _Result | None:
-  attack = main_result.attacked(comparison.get('robustness', ()))
-  entry = _leaf(attack or {}, 'auroc', 'mean')
-  if not entry:
-    return None
-  return _Result(f'mean AUROC under {main_result.condition(attack)}', entry)
+def _against(entry, i):
+  """'0.410 against 0.320': of the later run i and of the first."""
+  values = [wording.value_of(entry['runs'][k]) for k in (i + 1, 0)]
+  return ' against '.join(map(wording.number, values))
 
 
 def answer(comparison: Mapping) -> list[str]:
   """Whether each later run localizes better than the first; its cost."""
+  results = _results(comparison).items()
   first, *others = comparison['runs']
-  results = _results(comparison)
+  paragraphs = []
+  for i, other in enumerate(others):
+    sentences = []
+    for label, entry in results:
+      difference = _differences(entry)[i]
+      name = label.replace('AFP', 'average number of false positives (AFP)')
+      text = f'the {name} is {_against(entry, i)}, a difference of '
+      text += f'{_changed(difference)}.'
+      if label.startswith('accuracy'):
+        text = f'{_verdict(difference, other, first)}: {text}'
+        text += _random(comparison)
+      else:
+        text = wording.capital(text)
+      sentences.append(text)
+    paragraphs.append(' '.join(sentences))
   if not results:
     return ['These runs have no results in common to compare.']
-  return [
-    ' '.join(_sentence(result, i, first, other) for result in results)
-    for i, other in enumerate(others)
-  ]
+  return paragraphs
 
 
-def _sentence(result, i, first, other):
-  text = (
-    f'{result.label} is {result.against(i)}, a difference of '
-    f'{result.difference(i)}'
-  )
-  if not result.localizes:
-    return f'The {text}.'
-  difference = _differences(result.entry)[i]
+def _verdict(difference, other, first):
   low, high = difference.get('low'), difference.get('high')
   if low is not None and (low > 0 or high < 0):
-    word = 'better' if low > 0 else 'worse'
-    opening = f'{other} localizes {word} than {first}'
-  else:
-    opening = f'It is open whether {other} localizes better than {first}'
-  text = f'{opening}: the {text}'
-  if result.afp:
-    text += (
-      ', and the average number of false positives (AFP) is '
-      f'{result.afp_against(i)}'
-    )
-  if wording.value_of(result.random) is not None:
-    random = wording.number(wording.value_of(result.random))
-    text += f'. The accuracy of a random map is {random}'
-  return f'{text}.'
+    return f'{other} localizes {"better" if low > 0 else "worse"} than {first}'
+  return f'It is open whether {other} localizes better than {first}'
+
+
+def _random(comparison):
+  """What a random map reaches in the first run."""
+  localization = comparison['localization']
+  rule = main_result.main_rule(localization)
+  scores = _leaf(localization, 'random', rule)
+  runs = _leaf(scores, main_result.main_score(scores), 'mean', 'runs')
+  value = wording.value_of(runs[0]) if runs else None
+  if value is None:
+    return ''
+  return f' The accuracy of a random map is {wording.number(value)}.'
+
+
+def _changed(difference):
+  """'+0.031 (+0.010 to +0.052; p = 0.004)'."""
+  p = difference.get('p')
+  text = wording.p_text(p) if p is None or p < 0.001 else f'= {p:.3f}'
+  more = [] if p is None else [f'p {text}']
+  return wording.with_interval(difference, *more, sign=True)
 
 
 def tiles(comparison: Mapping) -> list[main_result.Tile]:
   first, *others = comparison['runs']
   return [
     main_result.tile(
-      f'{wording.capital(result.label)}: {other} less {first}',
-      _differences(result.entry)[i],
-      result.against(i),
-      f'AFP {result.afp_against(i)}' if result.afp else '',
+      f'{wording.capital(label)}: {other} less {first}',
+      _differences(entry)[i],
+      _against(entry, i),
       sign=True,
     )
-    for result in _results(comparison)
+    for label, entry in _results(comparison).items()
     for i, other in enumerate(others)
   ]
 
@@ -173,8 +151,9 @@ def headline(comparison: Mapping) -> tables.Table | None:
   for split, scores in main_result.shown_splits(classification).items():
     label = f'mean AUROC, {wording.spelled(split)}'
     entries[label] = _leaf(scores, 'auroc', 'mean')
-  if attacked := _attacked(comparison):
-    entries[attacked.label] = attacked.entry
+  for label, entry in _results(comparison).items():
+    if label.startswith('mean AUROC under'):
+      entries[label] = entry
   # Of phantoms alone.
   entries["the lesion's share of its and the shortcut's effect"] = _leaf(
     comparison, 'measures', 'lesion_share', '', '', 'mean'

@@ -62,12 +62,7 @@ MEANINGS = {
 def measures(metrics: Mapping) -> tables.Section | None:
   """A row for each measure, method, condition and finding of a run."""
   rows = [
-    keys
-    | {
-      'mean': estimate,
-      'films': estimate.get('images'),
-      'patients': estimate.get('patients'),
-    }
+    keys | {'mean': estimate} | tables.counts(estimate)
     for keys, estimate in entries(metrics)
   ]
   caption = 'Measures of a film, mean over films'

@@ -38,28 +38,38 @@ def splits(data: Mapping) -> dict[str, Mapping]:
   }
 
 
+def _boxes(split):
+  """Finding -> its boxes; an older version wrote their sum."""
+  boxes = split.get('boxes')
+  return boxes if isinstance(boxes, Mapping) else {}
+
+
+def split_rows(stored: Mapping) -> list[dict]:
+  """The size of every split, and what tells its films from others."""
+  return [
+    {
+      'split': wording.spelled(name),
+      'films': split.get('images'),
+      'patients': split.get('patients'),
+      'boxes': sum(_boxes(split).values()),
+      'SHA-256 of the sorted names': split.get('sha256', ''),
+    }
+    for name, split in splits(stored).items()
+  ]
+
+
 def data(stored: Mapping) -> tables.Section | None:
   """How many films, findings and boxes every split has."""
   counts = splits(stored)
-  boxes = {
-    name: split['boxes'] if isinstance(split.get('boxes'), Mapping) else {}
-    for name, split in counts.items()
-  }
+  rows = split_rows(stored)
+  hash_column = list(rows[0])[-1] if rows else ''
+  for row in rows:
+    digest = row[hash_column]
+    row[hash_column] = tables.text_cell(f'{digest[:16]}…', copied=digest)
   table = tables.table(
     'splits',
     'Films, patients and boxes',
-    [
-      {
-        'split': wording.spelled(name),
-        'films': split.get('images'),
-        'patients': split.get('patients'),
-        'boxes': sum(boxes[name].values()),
-        'SHA-256 of the sorted names': tables.text_cell(
-          f'{split.get("sha256", "")[:16]}…', copied=split.get('sha256', '')
-        ),
-      }
-      for name, split in counts.items()
-    ],
+    rows,
     'The hash is cut here; the button "Copy" copies all of it.',
   )
   positives = {s: split.get('positives', {}) for s, split in counts.items()}
@@ -73,7 +83,7 @@ def data(stored: Mapping) -> tables.Section | None:
       {
         'finding': finding,
         **{wording.spelled(s): positives[s].get(finding) for s in counts},
-        'boxes, test': boxes.get('test', {}).get(finding),
+        'boxes, test': _boxes(counts.get('test', {})).get(finding),
       }
       for finding in findings
     ],

@@ -131,6 +131,15 @@ def estimate_cell(
   )
 
 
+def counts(estimate: wording.Estimate) -> dict[str, int | None]:
+  """The columns that say what an estimate rests on."""
+  estimate = estimate or {}
+  return {
+    'films': estimate.get('images'),
+    'patients': estimate.get('patients'),
+  }
+
+
 def cell(value: Cell | Mapping | str | float | None) -> Cell:
   """A cell of a text, of an estimate or of a number."""
   if isinstance(value, Cell):

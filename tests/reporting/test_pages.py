@@ -234,8 +234,8 @@ def test_comparison_answers_first(compared):
     in page.text
   )
   assert 'p = 0.012' in page.text
-  assert '(AFP) is 1.30 against 1.30. The accuracy of a random map' in page.text
-  assert 'AFP 1.30 against 1.30' in page.text
+  assert 'The accuracy of a random map is 0.' in page.text
+  assert '(AFP) of cam at T(IoU) 0.3 is 1.300 against 1.300' in page.text
   assert 'AFP at T(IoU) 0.3' in page.text
 
 
