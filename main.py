@@ -13,8 +13,6 @@ import sys
 
 # TensorFlow and XLA greet at length; a user's first lines should be ours.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-# A notebook exports its own, which a process without it cannot import.
-os.environ['MPLBACKEND'] = 'agg'
 
 from absl import app, flags, logging
 
@@ -123,6 +121,8 @@ def run(argv) -> int:
 
 
 if __name__ == '__main__':
+  # A notebook exports its own, which this process may be unable to import.
+  os.environ['MPLBACKEND'] = 'agg'
   command_line.last_streams()
   command_line.plain_logging()
   app.run(run, flags_parser=command_line.parse_flags)

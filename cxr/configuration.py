@@ -4,6 +4,7 @@ import difflib
 import math
 import os
 import re
+from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
@@ -186,9 +187,9 @@ def _rules():
 _PATHS = ('data.dir', 'data.prepared_dir', 'model.init_from')
 
 
-def expand_paths(fields: dict[str, object]) -> dict[str, object]:
+def expand_paths(fields: Mapping[str, object]) -> dict[str, object]:
   """The fields by dotted name; in paths '~' becomes the home folder."""
-  return fields | {
+  return dict(fields) | {
     name: os.path.expanduser(fields[name])
     for name in _PATHS
     if isinstance(fields.get(name), str)

@@ -2,13 +2,14 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 from absl import logging
 from ml_collections import ConfigDict
 
+from configs import default
 from cxr import configuration, files, run_files
 from cxr.evaluation import compare, evaluate, study
 from cxr.explaining import explain
@@ -18,24 +19,29 @@ from input_pipeline import memory
 
 
 class Request(NamedTuple):
-  """What the command line asks for."""
+  """What the command line asks for; a notebook names what it needs."""
 
-  config: ConfigDict
-  overrides: dict  # of the --config.x=y flags, by dotted name
-  workdir: str
-  workdirs: tuple[str, ...]
-  images: str
-  output: str
+  config: ConfigDict | None = None  # None: configs/default.py
+  overrides: Mapping[str, Any] = {}  # of --config.x=y, by dotted name
+  workdir: str = ''
+  workdirs: tuple[str, ...] = ()
+  images: str = ''
+  output: str = ''
 
 
 def run(mode: str, request: Request) -> None:
-  """Does what a mode of `MODES` is for; '~' in paths is the home folder."""
+  """Does what a mode of `MODES` is for; '~' in paths is the home folder.
+
+  modes.run('evaluate', modes.Request(workdir='runs/robust'))
+  """
   home = os.path.expanduser
-  request.config.update_from_flattened_dict(
-    configuration.expand_paths(run_files.flat(request.config))
+  config = request.config or default.get_config()
+  config.update_from_flattened_dict(
+    configuration.expand_paths(run_files.flat(config))
   )
   MODES[mode](
     request._replace(
+      config=config,
       overrides=configuration.expand_paths(request.overrides),
       workdir=home(request.workdir),
       workdirs=tuple(map(home, request.workdirs)),

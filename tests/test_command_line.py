@@ -181,13 +181,26 @@ def test_a_reader_that_has_gone_ends_nothing(tmp_path):
   assert done.returncode == 0 and path.read_text() == 'done'
 
 
-def test_a_notebooks_backend_is_not_asked_for():
-  code = 'import main; from matplotlib import figure; print(figure.Figure())'
+def test_a_notebooks_backend_is_not_asked_for(tmp_path):
+  """--mode=report imports Matplotlib, which would refuse this name."""
   done = subprocess.run(
-    [sys.executable, '-c', code],
+    [sys.executable, 'main.py', '--mode=report', f'--workdir={tmp_path}'],
     cwd=ROOT,
     env=os.environ | {'MPLBACKEND': 'module://no_such.backend_inline'},
     capture_output=True,
     text=True,
   )
-  assert done.returncode == 0, done.stderr
+  assert done.returncode == 2
+  assert done.stderr.strip().splitlines()[-1].startswith('Error: No run in ')
+
+
+def test_a_notebook_keeps_its_backend():
+  code = 'import os, main; print(os.environ["MPLBACKEND"])'
+  done = subprocess.run(
+    [sys.executable, '-c', code],
+    cwd=ROOT,
+    env=os.environ | {'MPLBACKEND': 'inline'},
+    capture_output=True,
+    text=True,
+  )
+  assert done.stdout == 'inline\n'

@@ -166,6 +166,13 @@ def test_paths_of_a_request_are_expanded(monkeypatch):
   )
 
 
+def test_a_notebook_names_what_it_needs(tmp_path):
+  with pytest.raises(ValueError, match='needs two runs or more'):
+    modes.run('compare', modes.Request(workdirs=('~/a',)))
+  with pytest.raises(FileNotFoundError, match=f'No run in {tmp_path}'):
+    modes.run('evaluate', modes.Request(workdir=str(tmp_path)))
+
+
 def test_a_run_finds_its_films_from_another_folder(tmp_path, monkeypatch):
   """Those that lie in the project's folder, under the path that it stored."""
   monkeypatch.chdir(tmp_path)

@@ -28,6 +28,8 @@ def modules(*rooms):
   [
     *modules('attacks', 'attribution', 'localization', 'statistics'),
     'cxr.files',
+    'cxr.run_files',
+    'cxr.command_line',
   ],
 )
 def test_examples_are_right(name):

@@ -83,7 +83,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     prog='python -m input_pipeline.phantom',
     description='Write a phantom of NIH ChestX-ray14.',
   )
-  parser.add_argument('--dir', required=True, help='folder to make')
+  parser.add_argument(
+    '--dir', required=True, type=os.path.expanduser, help='folder to make'
+  )
   parser.add_argument('--num_films', type=int, default=5000)
   parser.add_argument('--image_size', type=int, default=64, help='pixels')
   parser.add_argument('--seed', type=int, default=0)
@@ -92,7 +94,11 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   parser.add_argument('--shortcut_prevalence', type=float, default=0.95)
   parser.add_argument('--workers', type=int, default=0, help='0: all cores')
-  parser.add_argument('--contact_sheet', help='also draw a sample of it, PNG')
+  parser.add_argument(
+    '--contact_sheet',
+    type=os.path.expanduser,
+    help='also draw a sample of it, PNG',
+  )
   options = vars(parser.parse_args(argv))
   sheet = options.pop('contact_sheet')
   try:
