@@ -23,7 +23,7 @@ TRAIN_LIST = 'train_val_list.txt'
 TEST_LIST = 'test_list.txt'
 FILM_NAME = re.compile(r'[0-9]{8}_[0-9]{3}\.png')
 
-_BOX_UNITS = 1024
+BOX_UNITS = 1024  # side of the films in BBox_List_2017.csv
 _MAX_AGE = 120
 # In years. 'A' is the year of several languages.
 _AGE_UNITS = {'': 1, 'y': 1, 'a': 1, 'm': 12, 'w': 52.18, 'd': 365.25}
@@ -293,7 +293,7 @@ def read_boxes(
       )
       continue
     numbers = ', '.join(row[c] for c in 'xywh')
-    x, y, w, h = (tables.number(row[c]) / _BOX_UNITS for c in 'xywh')
+    x, y, w, h = (tables.number(row[c]) / BOX_UNITS for c in 'xywh')
     corners = y, x, y + h, x + w
     box = Box(finding, tuple(min(v, 1.0) for v in corners))
     if not all(map(math.isfinite, corners)):

@@ -1,4 +1,4 @@
-"""A user's films -> probabilities, maps and boxes: files, pictures, one page.
+"""--mode=explain: a user's films -> probabilities, maps, boxes and one page.
 
   predictions.csv    a row per film, the unreadable ones with their reason
   boxes.csv          a row per box, in the film's own pixels, half-open
@@ -12,10 +12,10 @@ run's calibration.json makes of them: the calibrated probability, and whether
 the finding is called (1) or not (0) at its operating point. They are empty
 where the run has none.
 
-Films are read ahead by threads and go through the device in batches of one
-size, so that a folder of any length needs the memory of a few batches (plus
-its boxes). Films are called by their path below the folder given, and nothing
-else about them is written than what stands in `radiograph.Radiograph`.
+Films are read ahead by threads, so that a folder of any length needs the memory
+of a few batches (plus its boxes). A film is called by its path below the folder
+given, and nothing else about it is written than what stands in
+`radiograph.Radiograph`.
 """
 
 import collections
@@ -33,6 +33,7 @@ from typing import NamedTuple
 import numpy as np
 import tqdm
 from absl import logging
+from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from cxr import files, inference, run_files
@@ -188,8 +189,8 @@ def explain_films(
       unit='film',
       disable=not sys.stderr.isatty(),
     )
-    for number, (path, film, values, found) in enumerate(bar, start=1):
-      name = _name(path, root)
+    for number, said in enumerate(bar, start=1):
+      film, name = said.film, _name(said.path, root)
       if isinstance(film, radiograph.RadiographError):
         errors[name] = str(film)
         blank = [''] * (
@@ -199,16 +200,18 @@ def explain_films(
         continue
       sizes[name] = (film.height, film.width)
       overlay = _overlay_name(number, name)
-      film_rows.writerow(_film_row(name, film, overlay, values))
-      for one, method, pixels in _film_boxes(film, found):
-        box_rows.writerow(_box_row(name, one, method, interpreter.rule, pixels))
+      film_rows.writerow(_film_row(name, said, overlay))
+      for finding, method, pixels in _film_boxes(said):
+        box_rows.writerow(
+          _box_row(name, finding, method, interpreter.rule, pixels)
+        )
         box = pixels / np.tile(sizes[name], 2)
         predicted[method].append(
-          (name, one['finding'], box, one['probability'])
+          (name, finding['finding'], box, finding['probability'])
         )
       image = np.round(film.image[..., 0] * 255).astype(np.uint8)
       # Four times as quick as the default, for a file a seventh larger.
-      overlays.draw(image, found).save(
+      overlays.draw(image, said.findings).save(
         os.path.join(output_dir, 'overlays', overlay), compress_level=1
       )
       if len(cases) < page_films:
@@ -217,7 +220,7 @@ def explain_films(
             'name': name,
             'image': image,
             'warnings': list(film.warnings),
-            'findings': found,
+            'findings': said.findings,
           }
         )
   path = lambda kind: os.path.join(output_dir, f'coco_{kind}.json')
@@ -227,20 +230,22 @@ def explain_films(
   return Explained(cases, len(sizes), errors)
 
 
-def _film_boxes(film, found) -> Iterator[tuple]:
+def _film_boxes(
+  said: interpret.Interpreted,
+) -> Iterator[tuple[dict, str, Float[np.ndarray, '4']]]:
   """(finding, method, box in the film's pixels) of every box."""
-  for one in found:
-    for method, boxes in one['boxes'].items():
+  for finding in said.findings:
+    for method, boxes in finding['boxes'].items():
       for box in boxes:
-        yield one, method, film.to_film_pixels(box)
+        yield finding, method, said.film.to_film_pixels(box)
 
 
-def _film_row(name, film, overlay, values):
-  cell = {
-    'probability': '{:.6f}'.format,
-    'calibrated': '{:.6f}'.format,
-    'called': '{:.0f}'.format,
-  }
+def _film_row(
+  name: str, said: interpret.Interpreted, overlay: str
+) -> list[str | int]:
+  """A row of predictions.csv."""
+  film = said.film
+  decimals = {'probability': 6, 'calibrated': 6, 'called': 0}
   return [
     files.escape_cell(name),
     '',
@@ -251,18 +256,25 @@ def _film_row(name, film, overlay, values):
     '; '.join(film.notes),
     overlay,
     *(
-      '' if np.isnan(v) else cell[kind](v)
+      '' if np.isnan(value) else f'{value:.{decimals[kind]}f}'
       for kind in interpret.KINDS
-      for v in values[kind]
+      for value in said.values[kind]
     ),
   ]
 
 
-def _box_row(name, one, method, rule, pixels):
+def _box_row(
+  name: str,
+  finding: Mapping,
+  method: str,
+  rule: str,
+  pixels: Float[np.ndarray, '4'],
+) -> list[str]:
+  """A row of boxes.csv."""
   return [
     files.escape_cell(name),
-    one['finding'],
-    f'{one["probability"]:.6f}',
+    finding['finding'],
+    f'{finding["probability"]:.6f}',
     method,
     rule,
     *(f'{v:.2f}' for v in pixels),
@@ -272,7 +284,10 @@ def _box_row(name, one, method, rule, pixels):
 # Films, one after the other.
 
 
-def _read(path, *, size, fit):
+def _read(
+  path: str, *, size: int, fit: str
+) -> radiograph.Radiograph | radiograph.RadiographError:
+  """The film, or why it is not read."""
   try:
     return radiograph.read(path, size=size, fit=fit)
   except radiograph.RadiographError as error:
@@ -320,10 +335,12 @@ def _name(path: str, root: str) -> str:
 
 
 def _overlay_name(number: int, name: str) -> str:
+  """A file name of plain characters, in the order of the films."""
   return f'{number:05d}_{_safe(os.path.basename(name))}.png'
 
 
 def _safe(name: str) -> str:
+  """A name without characters that a file system or a shell could mind."""
   return re.sub(r'[^A-Za-z0-9._-]+', '_', name)[:80] or 'film'
 
 
@@ -343,7 +360,8 @@ def _left_out(explained: Explained, skipped: Mapping[str, int]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _table(folder: str, name: str):
+def _table(folder: str, name: str) -> Iterator:
+  """Yields the csv writer of a new table."""
   path = os.path.join(folder, name)
   with open(path, 'w', newline='', encoding='utf-8') as f:
     yield csv.writer(f, lineterminator='\n')

@@ -166,7 +166,14 @@ def interpret(
       yield Interpreted(path, film, of_film, findings)
 
 
-def _finding(interpreter, film, k, values, maps) -> dict:
+def _finding(
+  interpreter: Interpreter,
+  film: radiograph.Radiograph,
+  k: int | np.integer,
+  values: Mapping[str, Float[np.ndarray, ' k']],
+  maps: Mapping[str, Float[np.ndarray, 'h w']],
+) -> dict:
+  """One finding of a film, as `pages.write_explain` takes it."""
   return {
     'finding': interpreter.findings[k],
     **{

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from cxr.localization import regions
@@ -18,11 +19,19 @@ TITLE = 24
 OPACITY = 0.45
 
 
-def draw(image: np.ndarray, found: Sequence[Mapping]) -> Image.Image:
-  """A row per finding: the film, then each map over it with its boxes."""
-  methods = list(found[0]['maps'])
+def draw(
+  image: UInt8[np.ndarray, 'h w'], findings: Sequence[Mapping]
+) -> Image.Image:
+  """A row for each finding: the film, then each map over it with its boxes.
+
+  Args:
+    image: the film, a square.
+    findings: with 'finding', 'probability', 'maps' and 'boxes' (in [0, 1]), as
+      `interpret.Interpreted` has them.
+  """
+  methods = list(findings[0]['maps'])
   side = max(PANEL, len(image))
-  height = len(found) * (TITLE + side) + 2 * TITLE
+  height = len(findings) * (TITLE + side) + 2 * TITLE
   sheet = Image.new('RGB', ((1 + len(methods)) * side, height), 'white')
   pen = ImageDraw.Draw(sheet)
   font = ImageFont.load_default(14)
@@ -31,21 +40,21 @@ def draw(image: np.ndarray, found: Sequence[Mapping]) -> Image.Image:
   )
   film = Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
   film = film.convert('RGB')
-  for row, one in enumerate(found):
+  for row, finding in enumerate(findings):
     top = row * (TITLE + side)
-    title = f'{one["finding"]}  {one["probability"]:.3f}'
+    title = f'{finding["finding"]}  {finding["probability"]:.3f}'
     pen.text((4, top + 4), title, 'black', font)
     sheet.paste(film, (0, top + TITLE))
     for column, method in enumerate(methods, start=1):
       pen.text((column * side + 4, top + 4), method, 'black', font)
-      cells = np.uint8(regions.scale_255(one['maps'][method]))
+      cells = np.uint8(regions.scale_255(finding['maps'][method]))
       cells = Image.fromarray(cells).resize(
         (side, side), Image.Resampling.BILINEAR
       )
       colours = Image.fromarray(lut[np.asarray(cells)])
       corner = column * side, top + TITLE
       sheet.paste(Image.blend(film, colours, OPACITY), corner)
-      for box in one['boxes'][method]:
+      for box in finding['boxes'][method]:
         _draw_dashed(pen, np.asarray(box) * (side - 1), corner)
   bar = Image.fromarray(np.tile(lut, (10, 1, 1))).resize((200, 10))
   sheet.paste(bar, (8, height - TITLE))
@@ -54,7 +63,14 @@ def draw(image: np.ndarray, found: Sequence[Mapping]) -> Image.Image:
   return sheet
 
 
-def _draw_dashed(pen, box, corner, *, dash: int = 6):
+def _draw_dashed(
+  pen: ImageDraw.ImageDraw,
+  box: Float[np.ndarray, '4'],
+  corner: tuple[int, int],
+  *,
+  dash: int = 6,
+) -> None:
+  """A box in pixels from a corner (x, y) of the sheet."""
   ymin, xmin, ymax, xmax = np.round(box).astype(int)
   x, y = corner
   outline = (x + xmin, y + ymin, x + xmax, y + ymax)

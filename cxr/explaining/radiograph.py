@@ -14,7 +14,7 @@ import os
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 from cxr.explaining import dicom, likeness, pictures, views
@@ -91,6 +91,7 @@ def find(path: str) -> tuple[list[str], dict[str, int]]:
 
 
 def _looks_like_film(path: str) -> bool:
+  """Whether a file has a film's ending or begins as a DICOM file does."""
   # A DICOMDIR begins as a film does, and a pipe would be waited for.
   if not os.path.isfile(path) or os.path.basename(path) == 'DICOMDIR':
     return False
@@ -165,8 +166,10 @@ def _decode(path: str) -> dicom.Decoded:
   raise RadiographError('The file is not a PNG, JPEG or DICOM file.')
 
 
-def _fit(film, size: int, fit: str):
-  """The image 'size size', and where in it the film's corner is, and scale."""
+def _fit(
+  film: Float[np.ndarray, 'h w'], size: int, fit: str
+) -> tuple[UInt8[np.ndarray, 'u v'], tuple, tuple]:
+  """The image, where in it the film's corner is (y, x), and its scale."""
   height, width = film.shape
   if fit == 'crop':
     side = min(height, width)
@@ -182,7 +185,9 @@ def _fit(film, size: int, fit: str):
   return image, (float(y), float(x)), (h / height, w / width)
 
 
-def _resize(film, height: int, width: int):
+def _resize(
+  film: Float[np.ndarray, 'h w'], height: int, width: int
+) -> UInt8[np.ndarray, 'u v']:
   """As input_pipeline.preprocess does it: first 8 bits, then the size."""
   picture = Image.fromarray(np.round(film * 255).astype(np.uint8))
   if film.shape != (height, width):

@@ -13,10 +13,9 @@ from scipy import special
 from cxr import data, stored_rows
 from cxr.exporting import chexlocalize, coco
 from cxr.localization import overlap, regions, thresholds
+from input_pipeline import nih_tables
 from input_pipeline.findings import BOXED, FINDINGS
 
-# Side of the films in BBox_List_2017.csv, the phantom's too.
-BOX_UNITS = 1024
 _TRUTH = 'chexlocalize-truth.json'
 
 
@@ -89,7 +88,10 @@ def write_coco(
     logits: of the split's films; a predicted box's score is the probability of
       its finding on its film.
   """
-  images = {str(name): (BOX_UNITS, BOX_UNITS) for name in films.name}
+  images = {
+    str(name): (nih_tables.BOX_UNITS, nih_tables.BOX_UNITS)
+    for name in films.name
+  }
   index_of = dict(zip(images, films.row.tolist(), strict=True))
   true_boxes = [
     (str(films.name[i]), BOXED[k], films.truth[i, k])

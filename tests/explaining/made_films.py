@@ -90,6 +90,28 @@ def film_bytes(film):
   return out.getvalue()
 
 
+LEVELS = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+
+
+def rgb(array, kind='RGB', planar=0):
+  film = dicom(LEVELS, BitsAllocated=8, BitsStored=8)
+  film.SamplesPerPixel, film.PhotometricInterpretation = 3, kind
+  film.PlanarConfiguration = planar
+  film.PixelData = np.ascontiguousarray(array).tobytes()
+  return film
+
+
+def palette(red, green, blue, bits=16, stored='<u2'):
+  film = dicom(LEVELS, BitsAllocated=8, BitsStored=8)
+  film.PhotometricInterpretation = 'PALETTE COLOR'
+  for name, entries in (('Red', red), ('Green', green), ('Blue', blue)):
+    name = f'{name}PaletteColorLookupTable'
+    setattr(film, f'{name}Descriptor', [256, 0, bits])
+    data = np.asarray(entries).astype(stored).tobytes()
+    setattr(film, f'{name}Data', data)
+  return film
+
+
 def _samples():
   values = np.random.default_rng(0).integers(0, 4096, (12, 9))
   pictures = io.BytesIO(), io.BytesIO()
@@ -104,12 +126,23 @@ def _samples():
     ModalityLUTSequence=table(list(range(40)), first=5),
     VOILUTSequence=table(list(range(40)), first=5, bits=8),
   )
+  turned = dicom(
+    values,
+    PatientOrientation=['F', 'R'],
+    ViewPosition='PA',
+    WindowCenter=2000,
+    WindowWidth=4000,
+    VOILUTFunction='SIGMOID',
+  )
   packed = dicom(values, RescaleSlope=1.5, RescaleIntercept=-1)
   packed.compress(uid.RLELossless)
   return [
     film_bytes(film),
     film_bytes(dicom(values, syntax=uid.ImplicitVRLittleEndian)),
     film_bytes(packed),
+    film_bytes(turned)[132:],
+    film_bytes(rgb(np.stack([LEVELS] * 3, -1))),
+    film_bytes(palette(*[np.arange(256) * 257] * 3)),
     *(p.getvalue() for p in pictures),
   ]
 

@@ -16,12 +16,15 @@ from pydicom.sequence import Sequence
 from cxr.explaining import dicom as dicom_reader
 from cxr.explaining import radiograph
 from tests.explaining.made_films import (
+  LEVELS,
   RAMP,
   SECRET,
   dicom,
   film_bytes,
   gray,
   near,
+  palette,
+  rgb,
   save,
 )
 
@@ -469,36 +472,16 @@ class TestSentences:
       radiograph.read(path, size=2)
 
 
-LEVELS = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
-
-
 class TestColour:
-  def rgb(self, array, kind='RGB', planar=0):
-    film = dicom(LEVELS, BitsAllocated=8, BitsStored=8)
-    film.SamplesPerPixel, film.PhotometricInterpretation = 3, kind
-    film.PlanarConfiguration = planar
-    film.PixelData = np.ascontiguousarray(array).tobytes()
-    return film
-
-  def palette(self, red, green, blue, bits=16, stored='<u2'):
-    film = dicom(LEVELS, BitsAllocated=8, BitsStored=8)
-    film.PhotometricInterpretation = 'PALETTE COLOR'
-    for name, entries in (('Red', red), ('Green', green), ('Blue', blue)):
-      name = f'{name}PaletteColorLookupTable'
-      setattr(film, f'{name}Descriptor', [256, 0, bits])
-      data = np.asarray(entries).astype(stored).tobytes()
-      setattr(film, f'{name}Data', data)
-    return film
-
   @pytest.mark.parametrize('planar', [0, 1])
   def test_gray_in_rgb(self, path, planar):
     channels = np.stack([LEVELS] * 3, axis=0 if planar else -1)
-    save(self.rgb(channels, planar=planar), path)
+    save(rgb(channels, planar=planar), path)
     near(gray(path, size=8), LEVELS / 255)
 
   def test_gray_in_ybr(self, path):
     flat = np.full_like(LEVELS, 128)
-    save(self.rgb(np.stack([LEVELS, flat, flat], -1), 'YBR_FULL'), path)
+    save(rgb(np.stack([LEVELS, flat, flat], -1), 'YBR_FULL'), path)
     near(gray(path, size=8), LEVELS / 255)
 
   @pytest.mark.parametrize(
@@ -506,20 +489,20 @@ class TestColour:
   )
   def test_gray_in_a_palette(self, path, bits, scale, stored):
     entries = np.arange(256)[::-1] * scale
-    save(self.palette(*[entries] * 3, bits=bits, stored=stored), path)
+    save(palette(*[entries] * 3, bits=bits, stored=stored), path)
     near(gray(path, size=8), 1 - LEVELS / 255)
 
   def test_colours_are_refused(self, path):
     for film in (
-      self.rgb(np.stack([LEVELS, LEVELS[::-1], LEVELS], -1)),
-      self.palette(*[np.roll(np.arange(256), 80 * i) * 257 for i in range(3)]),
+      rgb(np.stack([LEVELS, LEVELS[::-1], LEVELS], -1)),
+      palette(*[np.roll(np.arange(256), 80 * i) * 257 for i in range(3)]),
     ):
       save(film, path)
       with pytest.raises(radiograph.RadiographError, match='colour'):
         radiograph.read(path, size=8)
 
   def test_a_missing_part_is_named(self, path):
-    film = self.palette(*[np.arange(256)] * 3)
+    film = palette(*[np.arange(256)] * 3)
     del film.GreenPaletteColorLookupTableData
     save(film, path)
     with pytest.raises(radiograph.RadiographError, match='palette'):
