@@ -14,12 +14,13 @@ the reading with a ValueError. What merely is not there or cannot be used is
 left out and counted by reason.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
 import pathlib
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from absl import logging
@@ -115,9 +116,15 @@ def table_paths(folder: pathlib.Path) -> list[pathlib.Path]:
   labels = [folder / name for name in nih_tables.LABEL_FILES]
   label_file = next((path for path in labels if path.is_file()), None)
   if label_file is None:
+    near = [
+      place
+      for place in (folder.absolute().parent, *sorted(folder.iterdir()))
+      if any((place / name).is_file() for name in nih_tables.LABEL_FILES)
+    ]
     raise FileNotFoundError(
       f'{folder} has neither {" nor ".join(nih_tables.LABEL_FILES)}; it must '
-      'be a folder in the layout of NIH ChestX-ray14.'
+      'be a folder in the layout of NIH ChestX-ray14'
+      + (f', as {near[0]} may be.' if near else '.')
     )
   paths = [label_file]
   for name in (
@@ -222,10 +229,28 @@ def _elsewhere(folder: pathlib.Path, found: Mapping[str, os.DirEntry]) -> str:
         counts[place, suffix] += 1
         examples.setdefault((place, suffix), name)
   parts = [
+    f'{str(link)!r} leads to {os.readlink(link)!r}, which is not there'
+    for link in _places(folder)
+    if link.is_symlink() and not link.exists()
+  ]
+  parts += [
     f'{count} {suffix} in {place!r} such as {examples[place, suffix]!r}'
     for (place, suffix), count in counts.most_common(3)
   ]
   return '; '.join(parts)
+
+
+@contextlib.contextmanager
+def _phantoms_way_out(folder: pathlib.Path) -> Iterator[None]:
+  """Adds to a sentence on a table what helps where the program wrote it."""
+  try:
+    yield
+  except (ValueError, FileNotFoundError) as e:
+    if not (folder / 'phantom.json').is_file():
+      raise
+    raise type(e)(
+      f'{e} {folder} is a phantom: remove it and draw it anew.'
+    ) from e
 
 
 def read(
@@ -249,11 +274,12 @@ def read(
     raise ValueError(
       f'validation_fraction ({validation_fraction}) must be in [0, 1).'
     )
-  label_file, box_file, *lists = table_paths(folder)
-  train, test = map(nih_tables.read_list, lists)
-  entries, unread_cells = nih_tables.read_entries(label_file)
-  boxes, left_out = nih_tables.read_boxes(box_file)
-  _check_apart(train, test, boxes.keys())
+  with _phantoms_way_out(folder):
+    label_file, box_file, *lists = table_paths(folder)
+    train, test = map(nih_tables.read_list, lists)
+    entries, unread_cells = nih_tables.read_entries(label_file)
+    boxes, left_out = nih_tables.read_boxes(box_file)
+    _check_apart(train, test, boxes.keys())
 
   hold = functools.partial(
     in_validation, fraction=validation_fraction, seed=seed

@@ -441,3 +441,38 @@ def test_hostile_names_stay_on_one_line(tmp_path):
   with pytest.raises(ValueError, match='instead: 1 .png') as error:
     read(tmp_path)
   assert '\n' not in str(error.value)
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path):
+  layout(tmp_path, films=[])
+  (tmp_path / 'images').symlink_to('/nowhere/films')
+  with pytest.raises(ValueError, match="leads to '/nowhere/films', which is"):
+    read(tmp_path)
+
+
+def test_a_folder_beside_the_right_one(tmp_path):
+  layout(tmp_path / 'nih')
+  for near in (tmp_path, tmp_path / 'nih' / 'images'):
+    with pytest.raises(FileNotFoundError, match=r', as .*/nih may be\.'):
+      read(near)
+
+
+@pytest.mark.parametrize(
+  'name, size',
+  [
+    ('Data_Entry_2017_v2020.csv', len(HEADER) + 20),
+    ('test_list.txt', 20),
+    ('BBox_List_2017.csv', 0),
+  ],
+)
+def test_a_damaged_phantom_can_be_drawn_anew(tmp_path, name, size):
+  layout(tmp_path)
+  (tmp_path / 'phantom.json').write_text('{}')
+  path = tmp_path / name
+  path.write_bytes(path.read_bytes()[:size])
+  with pytest.raises(ValueError, match='is a phantom: remove it') as error:
+    read(tmp_path)
+  assert str(path) in str(error.value) and '\n' not in str(error.value)
+  path.unlink()
+  with pytest.raises(FileNotFoundError, match='is a phantom: remove it'):
+    read(tmp_path)

@@ -221,11 +221,15 @@ def test_boxes_in_every_dress(tmp_path, boxes):
   assert left_out == []
 
 
-def test_boxes_in_percent_are_counted(tmp_path):
+def test_boxes_in_shares_are_counted(tmp_path):
   path = tmp_path / 'boxes.csv'
-  path.write_text(f'{BOX_HEADER}\n{TEST[0]},Mass,22%,1%,8%,7%\n')
+  path.write_text(
+    f'{BOX_HEADER}\n{TEST[0]},Mass,22%,1%,8%,7%\n'
+    f'{TEST[0]},Mass,.22,.01,.08,.07\n'
+  )
   assert nih_tables.read_boxes(path)[1] == [
-    (TEST[0], 'box without four numbers', '22%, 1%, 8%, 7%')
+    (TEST[0], 'box without four numbers', '22%, 1%, 8%, 7%'),
+    (TEST[0], 'box not in pixels of 1024', '.22, .01, .08, .07'),
   ]
 
 
