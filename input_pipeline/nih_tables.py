@@ -300,7 +300,7 @@ def read_boxes(
       left_out.append(LeftOut(name, 'box without four numbers', numbers))
     elif w <= 0 or h <= 0:
       left_out.append(LeftOut(name, 'box of no size', numbers))
-    elif max(x, y, w, h) * _BOX_UNITS <= 1:
+    elif max(x, y, w, h) * BOX_UNITS <= 1:
       # Shares of the film, most likely; as pixels they would be a speck.
       left_out.append(LeftOut(name, 'box not in pixels of 1024', numbers))
     # A thousandth of a pixel for sums that were rounded.
