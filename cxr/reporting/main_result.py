@@ -171,8 +171,8 @@ def _lesion_share(measures):
   if wording.value_of(share) is None:
     return ''
   return (
-    "A lesion and the shortcut beside it both raise a finding's logit; the "
-    f"lesion's share of this rise is {wording.with_interval(share)}."
+    "A lesion and the shortcut beside it both change a finding's logit; the "
+    f"lesion's share of this change is {wording.with_interval(share)}."
   )
 
 
@@ -207,7 +207,7 @@ def tiles(metrics: Mapping) -> list[Tile]:
   classification = metrics.get('classification', {})
   for split, scores in shown_splits(classification).items():
     if 'mean' in scores.get('auroc', {}):
-      label = f'Mean AUROC on {wording.spelled(split)} films'
+      label = f'Mean AUROC on {wording.films(split)}'
       result.append(tile(label, scores['auroc']['mean']))
   entry = attacked(metrics.get('robustness', ()))
   if entry and 'mean' in entry.get('auroc', {}):

@@ -36,7 +36,7 @@ def classification(
   without = 'Change of AUROC where the films are drawn without the cause'
   by_group = 'AUROC by subgroup, test films'
   found += [
-    _by_name('reliance', without, 'films', reliance),
+    _by_name('reliance', without, 'split', reliance),
     _by_name('subgroups', by_group, 'subgroup', subgroups),
   ]
   return tables.Section('classification', 'Classification', found)
@@ -52,7 +52,7 @@ def _split(split, scores, positives, caveat):
       wang = published.WANG_AUROC.get(finding)
       row['AUROC, Wang et al.'] = tables.number_cell(wang, 4)
     rows.append(row)
-  caption = f'AUROC and average precision, {wording.spelled(split)} films'
+  caption = f'AUROC and average precision, {wording.films(split)}'
   return tables.table(
     f'auroc-{split}', caption, rows, *([caveat] if caveat else [])
   )

@@ -49,13 +49,15 @@ def _results(comparison) -> dict[str, Mapping]:
   method = main_result.main_method(localization)
   scores = _leaf(localization, method, main_result.main_rule(localization))
   score = main_result.main_score(scores) or ''
-  split = main_result.main_split(classification)
+  split = main_result.main_split(classification) or ''
   attack = main_result.attacked(comparison.get('robustness', ())) or {}
   at = f'of {method} at {wording.score_name(score)}'
   found = {
     f'accuracy {at}': _leaf(scores, score, 'mean'),
     f'AFP {at}': _leaf(scores, f'afp_{score}', 'mean'),
-    'mean AUROC on clean films': _leaf(classification, split, 'auroc', 'mean'),
+    f'mean AUROC on {wording.films(split)}': _leaf(
+      classification, split, 'auroc', 'mean'
+    ),
   }
   if attack:
     condition = main_result.condition(attack)
@@ -149,7 +151,7 @@ def headline(comparison: Mapping) -> tables.Table | None:
       entries[f'{method}: {label}'] = _leaf(scores, score, 'mean')
   classification = comparison.get('classification', {})
   for split, scores in main_result.shown_splits(classification).items():
-    label = f'mean AUROC, {wording.spelled(split)}'
+    label = f'mean AUROC on {wording.films(split)}'
     entries[label] = _leaf(scores, 'auroc', 'mean')
   for label, entry in _results(comparison).items():
     if label.startswith('mean AUROC under'):
@@ -190,7 +192,7 @@ def _paired(comparison, id, caption, rows, *notes, holm=True):
 
 def _columns(names):
   """Runs as columns; a run whose name another column has is told apart."""
-  taken = {'field', 'result', 'score', 'method', 'finding', 'rule', 'films'}
+  taken = {'field', 'result', 'score', 'method', 'finding', 'rule', 'split'}
   taken |= {'attack', 'measure', 'condition', 'difference', 'p', 'p, Holm'}
   return [f'run {name}' if name in taken else name for name in names]
 
@@ -230,13 +232,13 @@ def localization(
 
 def classification(comparison: Mapping) -> tables.Section | None:
   rows = [
-    ({'finding': finding, 'films': wording.spelled(split)}, entry)
+    ({'finding': finding, 'split': wording.spelled(split)}, entry)
     for split, scores in comparison.get('classification', {}).items()
     for finding, entry in scores.get('auroc', {}).items()
   ]
   caption = 'AUROC of each finding, run beside run'
   table = _paired(comparison, 'classification-scores', caption, rows)
-  groups = [tables.group([table], {'films': 'test'})]
+  groups = [tables.group([table], {'split': 'test'})]
   return tables.Section('classification', 'Classification', groups)
 
 
@@ -250,7 +252,7 @@ def robustness(comparison: Mapping, metrics: Mapping) -> tables.Section | None:
       {
         'finding': finding,
         'attack': attack['attack'],
-        'films': wording.spelled(attack.get('split', 'test')),
+        'split': wording.spelled(attack.get('split', 'test')),
         'epsilon (1/255)': epsilon(attack['epsilon']),
       },
       entry,

@@ -60,7 +60,7 @@ def curves(
   """
   drawings = []
   for kind, ratio in RATIOS.items():
-    series = {}
+    series, controls = {}, {}
     for i, (run, metrics) in enumerate(runs.items()):
       scores = metrics.get('localization', {})
       for method in scores.get('methods', {}):
@@ -73,10 +73,12 @@ def curves(
         if points and not wording.is_control(method):
           series[f'{run}, {name}' if len(runs) > 1 else name] = points
         elif points and not i and method in ('random', 'mean_box'):
-          series[name] = points
+          controls[name] = points
     caption = f'Mean accuracy over T({ratio}), threshold rule {rule}'
     axes = f'T({ratio})', 'accuracy'
-    drawings.append(plots.drawing(caption, series, *axes, ylim=(0, 1)))
+    drawings.append(
+      plots.drawing(caption, series | controls, *axes, ylim=(0, 1))
+    )
   return drawings
 
 

@@ -60,13 +60,13 @@ def _attacks(runs):
       run
       | {
         'attack': entry['attack'],
-        'films': wording.spelled(entry.get('split', 'test')),
+        'split': wording.spelled(entry.get('split', 'test')),
         'norm': entry.get('norm', ''),
         'epsilon (1/255)': tables.number_cell(float(entry['epsilon']), 2),
         'mean AUROC': mean or {},
         'mean average precision': entry.get('average_precision', {}).get('mean')
         or {},
-        'number of films': (mean or {}).get('images'),
+        'films': (mean or {}).get('images'),
         'largest perturbation': tables.number_cell(perturbation, 5),
         'NaN': audit.get('nan'),
         'pixel range': pixels,
@@ -108,12 +108,13 @@ def _checks(runs):
     'attack-checks',
     'Whether the attacks may be believed',
     rows,
-    'What the value of each check is. Randomized output: the largest spread of '
-    'a logit over calls on one film. Zero gradient: the share of films whose '
-    'gradient is zero. Black box wins: the share of films whose loss is higher '
-    'under Square than under PGD. Not converged: how far the mean AUROC falls '
-    'with many more steps. Larger epsilon weaker: the largest rise of the mean '
-    'AUROC with epsilon; its limit is half of the interval.',
+    'The value of "randomized output" is the largest spread of a logit over '
+    'calls on one film. That of "zero gradient" is the share of films whose '
+    'gradient is zero. That of "black box wins" is the share of films whose '
+    'loss is higher under Square than under PGD. That of "not converged" is '
+    'the fall of the mean AUROC with many more steps. That of "larger epsilon '
+    'weaker" is the largest rise of the mean AUROC with epsilon, and its limit '
+    'is half of the interval.',
   )
 
 

@@ -167,7 +167,7 @@ def curves(
   width, plot, below, row = 5.2, 2.8, 0.52, 0.2
   height = below + plot + 0.1 + row * legend_rows
   fig = _figure(width, height)
-  axes = fig.add_axes((0.115, below / height, 0.865, plot / height))
+  axes = fig.add_axes((0.15, below / height, 0.83, plot / height))
   axes.set(xlabel=xlabel, ylabel=ylabel)
   if ylim:
     axes.set_ylim(*ylim)
@@ -194,13 +194,15 @@ def small_multiples(
 
   Args:
     panels: {'title', 'estimates': one per group, each with 'runs', the values
-      of its runs, drawn as small dots, 'control': a dotted line or None}.
+      of its runs, drawn as small dots, 'control': the value of a random map, a
+      dotted line, or None}.
     groups: their names, for the legend.
     columns: panels side by side.
   """
   columns = min(columns, len(panels))
   rows = math.ceil(len(panels) / columns)
-  legend = 0.1 + 0.2 * math.ceil(len(groups) / columns)
+  control = None
+  legend = 0.1 + 0.2 * math.ceil((len(groups) + 1) / columns)
   height = 1.9 * rows + legend
   fig = _figure(2.35 * columns, height)
   grid = fig.add_gridspec(
@@ -222,9 +224,11 @@ def small_multiples(
       _group(axes, k, estimate) for k, estimate in enumerate(panel['estimates'])
     ]
     if panel['control'] is not None:
-      axes.axhline(panel['control'], color=INK, linestyle=':', linewidth=1)
+      control = axes.axhline(panel['control'], color=INK, ls=':', linewidth=1)
     axes.set(xticks=[], xlim=(-0.6, len(groups) - 0.4))
     axes.margins(y=0.15)
+  if control:
+    handles, groups = [*handles, control], [*groups, 'random map']
   _legend(fig, handles, groups, columns)
   return fig
 

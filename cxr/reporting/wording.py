@@ -113,6 +113,12 @@ def score_name(score: str) -> str:
   return f'AFP at {name}' if ratio != kind else name
 
 
+def films(split: str) -> str:
+  """'test_without_shortcut' -> 'test films without shortcut'."""
+  first, _, rest = spelled(split).partition(' ')
+  return f'{first} films {rest}'.strip()
+
+
 def spelled(name: str) -> str:
   """'test_without_shortcut' -> 'test without shortcut'."""
   return name.replace('_', ' ')

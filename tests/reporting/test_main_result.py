@@ -7,7 +7,7 @@ from tests import made_workdir
 def test_first_screen_tells_what_the_logits_rest_on():
   share = {'lesion_share': {'': {'': {'mean': made_workdir.estimate(0.25)}}}}
   (text,) = main_result.answer({'measures': share})
-  assert "the lesion's share of this rise is 0.250 (0.210 to 0.290)" in text
+  assert "the lesion's share of this change is 0.250 (0.210 to 0.290)" in text
   unknown = {'lesion_share': {'': {'': {'mean': made_workdir.undefined()}}}}
   (text,) = main_result.answer({'measures': unknown})
   assert 'share' not in text

@@ -230,7 +230,7 @@ def test_comparison_answers_first(compared):
   _, page = compared
   assert 'robust localizes better than baseline' in page.text
   assert (
-    'mean AUROC on clean films is 0.800 against 0.700, a difference of +0.100'
+    'mean AUROC on test films is 0.800 against 0.700, a difference of +0.100'
     in page.text
   )
   assert 'p = 0.012' in page.text

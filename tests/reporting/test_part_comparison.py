@@ -35,7 +35,7 @@ def test_a_run_may_be_called_as_another_column():
   cells = {name: cell.text for name, cell in table.rows[0].cells.items()}
   assert cells == {
     'finding': 'Mass',
-    'films': 'test',
+    'split': 'test',
     'run finding': '0.250',
     'run p': '0.750',
     'difference': '+0.500',
