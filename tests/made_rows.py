@@ -56,7 +56,7 @@ QUARTER = [0, 0, 0.5, 0.5]  # of LEFT: IoU 1/2, IoBB 1
 
 
 def hand_counted():
-  """Three films, two findings, three boxes; counted in test_box_figures.py."""
+  """Three films, two findings, three boxes: test_box_estimates counts them."""
   return [
     # Mass: hit twice; hit at IoU < .5 with a wrong box beside it; no box.
     row('f1', 'Mass', LEFT, [LEFT, QUARTER], map_auroc=1.0),

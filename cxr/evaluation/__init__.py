@@ -1,1 +1,1 @@
-"""Measures a trained network: rows, figures, comparisons, studies."""
+"""Measures a trained network: rows, estimates, comparisons, studies."""

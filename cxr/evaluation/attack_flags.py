@@ -1,8 +1,8 @@
-"""Whether the attacks of this evaluation may be believed: flags.
+"""Flags: doubts about whether this evaluation's attacks may be believed.
 
-A flag is that of attack_checks with the 'attack', its 'epsilon' in 1/255 and
-the 'images' it was raised on beside it. `run` attacks a few films anew;
-`of_figures` looks at the figures of all.
+A flag is what a function of attacks/checks.py returns, with the 'attack', its
+'epsilon' in 1/255 and the number of 'images' beside it. `run` attacks a few
+films anew; `of_estimates` looks at the AUROCs of all attacked films.
 """
 
 from collections.abc import Mapping, Sequence
@@ -92,7 +92,7 @@ def run(subject: Subject) -> list[dict]:
   return [flag | {'images': len(rows)} for flag in flags]
 
 
-def of_figures(
+def of_estimates(
   clean: Mapping | None, robustness: Sequence[Mapping]
 ) -> list[dict]:
   """larger_epsilon_weaker of every attack, from its mean AUROCs.

@@ -1,8 +1,9 @@
-"""--mode=evaluate: a trained model -> its stored rows, figures and page.
+"""--mode=evaluate: a trained model -> its stored rows, estimates and page.
 
-The device's work is kept part by part (parts.py). From the parts come the
-tables predictions.csv, boxes.csv and measures.csv, and from these every figure:
-metrics.json, calibration.json, the model card and the report.
+The work of the devices is kept part by part (parts.py). The parts are joined in
+three tables, predictions.csv, boxes.csv and measures.csv. All estimates are
+computed from the tables, and written to metrics.json and calibration.json; the
+model card and the report show them. --mode=report starts at the tables.
 """
 
 import importlib.metadata
@@ -103,16 +104,18 @@ def summarize(config: ConfigDict, workdir: str) -> None:
   details = run_files.read(
     workdir, 'evaluation.json', 'step', 'batch_stats', 'audits', 'map_size'
   )
-  figures = summary.summarize(
+  estimates = summary.summarize(
     workdir, num_resamples=config.evaluate.num_resamples, seed=config.seed
   )
-  for entry in figures['robustness']:
+  for entry in estimates['robustness']:
     entry |= details['audits'].get(
       f'{entry["attack"]} {entry["epsilon"]:g}', {}
     )
-  figures['localization']['map_size'] = details['map_size']
-  clean = figures['classification'].get('test', {}).get('auroc', {}).get('mean')
-  flags = attack_flags.of_figures(clean, figures['robustness'])
+  estimates['localization']['map_size'] = details['map_size']
+  clean = (
+    estimates['classification'].get('test', {}).get('auroc', {}).get('mean')
+  )
+  flags = attack_flags.of_estimates(clean, estimates['robustness'])
   # An older evaluation kept its record in the training's data.json.
   described = details.get('data') or run_files.read(
     workdir, 'data.json', 'splits'
@@ -127,18 +130,18 @@ def summarize(config: ConfigDict, workdir: str) -> None:
     },
     'versions': versions(),
     'step': details['step'],
-    'warnings': measure_maps.warnings(figures['measures']),
-    **figures,
+    'warnings': measure_maps.warnings(estimates['measures']),
+    **estimates,
     'attack_checks': details.get('attack_checks', []) + flags,
   }
   files.write_json(os.path.join(workdir, 'metrics.json'), metrics, indent=2)
-  if 'fitted' in figures['calibration']:
+  if 'fitted' in estimates['calibration']:
     files.write_json(
       os.path.join(workdir, 'calibration.json'),
       {
         'step': details['step'],
         'batch_stats': details['batch_stats'],
-        **figures['calibration']['fitted'],
+        **estimates['calibration']['fitted'],
       },
       indent=2,
     )
@@ -147,7 +150,7 @@ def summarize(config: ConfigDict, workdir: str) -> None:
 
 
 def versions() -> dict[str, str]:
-  """Of Python and the libraries that the figures were made with."""
+  """The versions of Python and of the libraries, and the kind of device."""
   packages = 'jax', 'flax', 'optax', 'numpy', 'scipy', 'tensorflow-cpu'
   found = {'python': platform.python_version()}
   for name in packages:

@@ -306,15 +306,15 @@ def spread(
 # What the reader must know.
 
 
-def warnings(figures: Mapping) -> list[str]:
-  """Sentences on maps that are not what they seem; `figures` as
-  `measures.figures` gives them."""
+def warnings(estimates: Mapping) -> list[str]:
+  """Sentences on maps that are not what they seem; `estimates` as
+  `measures.estimates` gives them."""
   sentences = []
-  for method, conditions in figures.get('sameness', {}).items():
+  for method, conditions in estimates.get('sameness', {}).items():
     same = [
       finding
-      for finding, figure in conditions[''].items()
-      if finding != 'mean' and _above(figure, SAME_MAP)
+      for finding, estimate in conditions[''].items()
+      if finding != 'mean' and _above(estimate, SAME_MAP)
     ]
     if same:
       sentences.append(
@@ -322,7 +322,7 @@ def warnings(figures: Mapping) -> list[str]:
         f"other films' mean map above {SAME_MAP:g}) for {', '.join(same)}: it "
         'may show where a finding usually is, not where it is on this film.'
       )
-  for method, conditions in figures.get('completeness_gap', {}).items():
+  for method, conditions in estimates.get('completeness_gap', {}).items():
     gap = conditions['']['mean']
     if _above(gap, GAP):
       sentences.append(
@@ -332,5 +332,5 @@ def warnings(figures: Mapping) -> list[str]:
   return sentences
 
 
-def _above(figure: Mapping, threshold: float) -> bool:
-  return figure['value'] is not None and figure['value'] > threshold
+def _above(estimate: Mapping, threshold: float) -> bool:
+  return estimate['value'] is not None and estimate['value'] > threshold

@@ -3,7 +3,7 @@
 Contract. A row holds one value of one film: the `measure` ('alignment', say),
 the attribution `method` it is about, the `condition` it was measured under (an
 attack, a layer), the `finding`; each of the last three may be empty. A value
-that is undefined is NaN and counts in no mean. Every figure is a mean over
+that is undefined is NaN and counts in no mean. Every estimate is a mean over
 films, with its interval by bootstrap over patients.
 """
 
@@ -32,8 +32,7 @@ _COLUMNS = (
 
 
 class Measure(NamedTuple):
-  """One measure of some films, by finding; `findings` is ('',) where it has
-  none."""
+  """The values of one measure: one per film, and per finding if it has them."""
 
   measure: str
   image: np.ndarray  # 'n' str
@@ -41,7 +40,7 @@ class Measure(NamedTuple):
   value: Float[np.ndarray, 'n k']
   method: str = ''
   condition: str = ''
-  findings: tuple[str, ...] = ('',)
+  findings: tuple[str, ...] = ('',)  # ('',): one value a film
 
   @property
   def key(self) -> tuple[str, str, str]:
@@ -49,7 +48,7 @@ class Measure(NamedTuple):
 
 
 def write(path: str, measures: Sequence[Measure]) -> None:
-  """Writes every value; the old file stays until this one is whole."""
+  """Writes measures.csv; the old file stays until this one is whole."""
   escape = files.escape_cell
 
   def rows(f):
@@ -109,11 +108,17 @@ def read(path: str) -> list[Measure]:
   return measures
 
 
-def figures(measures: Sequence[Measure], **options) -> dict:
-  """{measure: {method: {condition: {'mean' | finding: figure}}}}.
+def estimates(measures: Sequence[Measure], **options) -> dict:
+  """Estimates the mean of every measure over films.
 
-  'mean' is the mean over findings of what is defined; a measure without
-  findings has it alone. `options`: num_resamples and seed.
+  Args:
+    measures: of one run.
+    **options: num_resamples and seed of the bootstrap.
+
+  Returns:
+    {measure: {method: {condition: {'mean' | finding: estimate}}}}. 'mean' is
+    the mean over findings of what is defined; a measure without findings has it
+    alone.
   """
   result = {}
   for m in measures:

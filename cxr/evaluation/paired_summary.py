@@ -1,9 +1,9 @@
-"""Runs on the same films side by side: figures of each, and their differences.
+"""Runs on the same films side by side: their estimates and the differences.
 
 Contract. The first run is what the others are compared with: a difference is
 theirs minus its. Rows are put in the order of the first run's; runs whose
-films, labels, patients or true boxes differ are refused. A figure of one run
-is that of summary.py or box_figures.py.
+films, labels, patients or true boxes differ are refused. An estimate of one run
+is that of summary.py or box_estimates.py.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cxr import stored_rows
-from cxr.evaluation import box_figures, measures, run_tables, runs, summary
+from cxr.evaluation import box_estimates, measures, run_tables, runs, summary
 from cxr.statistics import bootstrap, ratios
 
 
@@ -21,13 +21,13 @@ def compare(
   num_resamples: int = bootstrap.NUM_RESAMPLES,
   seed: int = 0,
 ) -> dict:
-  """Runs on the same films side by side.
+  """Compares what all of the runs have, from their stored rows.
 
-  Every entry is {'runs': [a figure per run], 'difference': figure} with the
-  second run minus the first, its interval from the same resamples for both,
-  'p' by swapping patients between the runs and 'p_holm' over the findings
-  (None for the mean). With three runs or more 'differences' has all later
-  runs minus the first.
+  An entry is {'runs': [an estimate per run], 'difference': estimate}. The
+  difference is the second run minus the first; its interval draws the same
+  patients for both, 'p' swaps patients between the runs, and 'p_holm' corrects
+  it for the number of findings (None for the mean). With three runs or more
+  'differences' has each later run minus the first.
 
   Returns:
     {'runs': names, 'classification': {split: {'auroc' | 'average_precision':
@@ -107,10 +107,10 @@ def _compare_boxes(
   runs: Sequence[stored_rows.Boxes], **options
 ) -> dict[str, dict]:
   """{score: {'mean' | finding: entry}} of one method and rule."""
-  of_runs = [box_figures.ratios_of(rows) for rows in runs]
-  counts = box_figures.counts_of(runs[0], of_runs[0])
+  of_runs = [box_estimates.ratios_of(rows) for rows in runs]
+  counts = box_estimates.counts_of(runs[0], of_runs[0])
   by_score = ratios.compare(of_runs, runs[0].patient, counts, **options)
-  return dict(zip(box_figures.score_names(), by_score, strict=True))
+  return dict(zip(box_estimates.score_names(), by_score, strict=True))
 
 
 def _compare_localization(
@@ -120,7 +120,7 @@ def _compare_localization(
   by_rule = [
     {
       (method, rule): rows
-      for method, rule, rows in box_figures.methods_and_rules(
+      for method, rule, rows in box_estimates.methods_and_rules(
         table.where(split=summary.MAIN_SPLIT)
       )
     }

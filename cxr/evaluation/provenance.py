@@ -1,4 +1,4 @@
-"""What made a run's figures, stored beside them in evaluation.json.
+"""What made a run's estimates, stored beside them in evaluation.json.
 
 data.json is the record of the films that the weights learned from; training
 alone writes it. An evaluation may be of other films: it keeps its own record,

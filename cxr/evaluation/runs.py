@@ -1,7 +1,7 @@
 """The runs that --mode=compare and --mode=study set side by side.
 
 They must be evaluated on the same test films and be different trainings; where
-they were evaluated with other settings, this is said beside their figures.
+they were evaluated with other settings, this is said beside their estimates.
 """
 
 import glob
@@ -15,7 +15,7 @@ from absl import logging
 
 from cxr import run_files
 
-# Fields of config.evaluate that change the meaning of no figure.
+# Fields of config.evaluate that change the meaning of no estimate.
 _NO_FIGURE = (
   'batch_size',
   'check_films',
@@ -189,7 +189,7 @@ def told(settings: Mapping[str, Sequence], names: Sequence[str]) -> list[str]:
       f'{_spelled(value)} ({name})'
       for name, value in zip(names, values, strict=True)
     )
-    + '. Figures that depend on it differ by this, too.'
+    + '. Estimates that depend on it differ by this, too.'
     for field, values in settings.items()
   ]
 

@@ -1,13 +1,13 @@
 """--mode=study: runs that differ in their seed alone are one group.
 
-A group's figure is the mean of its runs'. Two things are left to chance, the
+A group's estimate is the mean of its runs'. Two things are left to chance, the
 patients who are tested and the seed that a network grew from; an interval
 covers both: each resample draws patients, the same for every run, and then,
 with replacement, runs of the group (Owen 2007, 'The pigeonhole bootstrap').
 Few seeds say little of the spread between seeds, and resampling n of them
 makes it too small by (n - 1) / n, so every run's own value stands beside it.
 
-Groups after the first are compared with it: its figure subtracted from theirs
+Groups after the first are compared with it: its estimate subtracted from theirs
 inside each resample. The first is that of the first workdir.
 """
 
@@ -23,13 +23,13 @@ from absl import logging
 from jaxtyping import Float
 
 from cxr import files, run_files
-from cxr.evaluation import box_figures, measures, run_tables, runs, summary
+from cxr.evaluation import box_estimates, measures, run_tables, runs, summary
 from cxr.reporting import part_study, plots
 from cxr.statistics import bootstrap, ratios
 
 
 class Sampled(NamedTuple):
-  """A run's figures of one kind, and what they are in every resample."""
+  """A run's estimates of one kind, and what they are in every resample."""
 
   names: tuple[str, ...]  # 'mean' and findings
   films: str  # a hash of the films and their labels or true boxes
@@ -84,7 +84,7 @@ def study(
     'settings': settings,
     'warnings': runs.told(settings, runs.distinct_names(workdirs)),
     'made_with': [_made_with(run) for run in opened],
-    'figures': figures(
+    'figures': estimates(
       [
         [sampled[run.workdir] for run in of_group]
         for of_group in groups.values()
@@ -181,7 +181,7 @@ def _spelled(value) -> str:
 
 
 def _made_with(run: runs.Run) -> dict:
-  """What the reader of a figure needs to find the run again."""
+  """What the reader of an estimate needs to find the run again."""
   data = run_files.read(run.workdir, 'data.json', 'splits')
   evaluated = run_files.read(run.workdir, 'metrics.json')
   return {
@@ -202,7 +202,7 @@ def _made_with(run: runs.Run) -> dict:
 
 
 def sample(workdir: str, **options) -> dict[tuple[str, ...], Sampled]:
-  """Every figure of the run, by what it is.
+  """Every estimate of the run, by what it is.
 
   The keys are ('classification', ranking, split, attack, epsilon),
   ('localization', score, method, rule) and ('measures', measure, method,
@@ -222,12 +222,12 @@ def sample(workdir: str, **options) -> dict[tuple[str, ...], Sampled]:
         counts,
       )
   boxes = tables.boxes.where(split=summary.MAIN_SPLIT)
-  for method, rule, rows in box_figures.methods_and_rules(boxes):
-    of_rows = box_figures.ratios_of(rows)
+  for method, rule, rows in box_estimates.methods_and_rules(boxes):
+    of_rows = box_estimates.ratios_of(rows)
     values, samples = ratios.sample(of_rows, rows.patient, **options)
-    counts = box_figures.counts_of(rows, of_rows)
+    counts = box_estimates.counts_of(rows, of_rows)
     films = _hash_of_rows(rows.image, rows.patient, rows.finding, rows.truth)
-    for s, score in enumerate(box_figures.score_names()):
+    for s, score in enumerate(box_estimates.score_names()):
       result['localization', score, method, rule] = Sampled(
         ('mean', *of_rows.findings), films, values[s], samples[:, s], counts[s]
       )
@@ -255,17 +255,17 @@ def _hash_of_rows(*columns: np.ndarray) -> str:
 # Groups of runs.
 
 
-def figures(
+def estimates(
   groups: Sequence[Sequence[Mapping[tuple, Sampled]]], *, seed: int = 0
 ) -> list[dict]:
   """What all runs have: the mean of each group, and later minus first.
 
   Returns:
-    [{'key', 'finding', 'groups': [figure with 'runs': every run's value],
-    'differences': [a figure for each group after the first]}].
+    [{'key', 'finding', 'groups': [estimate with 'runs': every run's value],
+    'differences': [an estimate for each group after the first]}].
 
   Raises:
-    ValueError: a figure that the runs have of different films.
+    ValueError: an estimate that the runs have of different films.
   """
   first_run, *others = itertools.chain.from_iterable(groups)
   shared = [key for key in first_run if all(key in run for run in others)]
@@ -296,8 +296,8 @@ def figures(
           for mean in means[1:]
         ],
       }
-      for figure, of_runs in zip(entry['groups'], of_groups, strict=True):
-        figure['runs'] = [
+      for estimate, of_runs in zip(entry['groups'], of_groups, strict=True):
+        estimate['runs'] = [
           None if np.isnan(run.value[m]) else float(run.value[m])
           for run in of_runs
         ]

@@ -1,9 +1,9 @@
-"""The stored rows of a run -> its figures, so that each can be recomputed.
+"""The stored rows of a run -> its estimates, so that each can be recomputed.
 
-Contract. `summarize` turns a workdir's predictions.csv and boxes.csv
-(stored_rows.py) into the parts of metrics.json that follow from them. A figure
-is what `bootstrap.estimate` returns, 'mean' that of the mean over findings;
-all intervals are by bootstrap over patients.
+Contract. `summarize` turns a workdir's tables (run_tables.py) into the parts of
+metrics.json that follow from them. An estimate is what `bootstrap.estimate`
+returns; the one named 'mean' is of the mean over findings. All intervals are by
+bootstrap over patients. `options` are num_resamples and seed of the bootstrap.
 """
 
 import math
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from scipy import special
 
 from cxr import stored_rows
-from cxr.evaluation import box_figures, measures, run_tables
+from cxr.evaluation import box_estimates, measures, run_tables
 from cxr.statistics import (
   bootstrap,
   calibration,
@@ -45,7 +45,7 @@ def _patients(patient) -> int:
 def classification_counts(
   block: stored_rows.Predictions, findings
 ) -> list[dict]:
-  """What `bootstrap.estimate` says beside the mean and each finding."""
+  """The counts of `bootstrap.estimate`, for the mean and then each finding."""
   counts = [
     {
       'images': len(block.image),
@@ -67,7 +67,7 @@ def classification_counts(
   return counts
 
 
-def _figures(names, values, samples, counts) -> dict[str, dict]:
+def _estimates(names, values, samples, counts) -> dict[str, dict]:
   return {
     name: bootstrap.estimate(values[i], samples[:, i], **counts[i])
     for i, name in enumerate(names)
@@ -77,8 +77,17 @@ def _figures(names, values, samples, counts) -> dict[str, dict]:
 def sample_ranking(
   block: stored_rows.Predictions, make: Callable, **options
 ) -> tuple[Float[np.ndarray, ' m'], Float[np.ndarray, 'r m']]:
-  """`make` (make_auroc, say) of the films: its mean over findings and each,
-  and the same of every resample; `options`: num_resamples and seed."""
+  """A ranking of the films, and of every resample of their patients.
+
+  Args:
+    block: the films.
+    make: of the ranking: rankings.make_auroc, say.
+    **options: num_resamples and seed.
+
+  Returns:
+    the ranking's mean over findings followed by each finding's, and the same in
+    each of r resamples.
+  """
   unit, num_units = bootstrap.index_patients(block.patient)
   statistic = bootstrap.with_mean(
     make(block.logit, block.label, unit, num_units)
@@ -87,20 +96,21 @@ def sample_ranking(
   return values, bootstrap.resample(statistic, num_units, **options)
 
 
-def ranking_figures(
+def ranking_estimates(
   block: stored_rows.Predictions,
   *,
   findings: Sequence[str] = FINDINGS,
   makers: Mapping[str, Callable] = RANKINGS,
   **options,
 ) -> dict[str, dict[str, dict]]:
-  """{'auroc': {'mean': figure, finding: figure, …}, 'average_precision': …}.
+  """How well the logits rank the films.
 
-  `options`: num_resamples and seed of the bootstrap.
+  Returns:
+    {'auroc': {'mean' | finding: estimate}, 'average_precision': the same}.
   """
   counts = classification_counts(block, findings)
   return {
-    name: _figures(
+    name: _estimates(
       ('mean', *findings), *sample_ranking(block, make, **options), counts
     )
     for name, make in makers.items()
@@ -110,8 +120,17 @@ def ranking_figures(
 def compare_rankings(
   blocks: Sequence[stored_rows.Predictions], findings, make: Callable, **options
 ) -> dict[str, dict]:
-  """{'mean' | finding: entry of `paired.estimates`}; the blocks' rows stand
-  for the same films in the same order."""
+  """Compares the first block's ranking with each other block's.
+
+  Args:
+    blocks: the same films in the same order.
+    findings: names of the logits.
+    make: of the ranking: rankings.make_auroc, say.
+    **options: num_resamples and seed.
+
+  Returns:
+    {'mean' | finding: entry of `paired.estimates`}.
+  """
   first, *others = blocks
   results = [
     paired.compare_rankings(
@@ -126,7 +145,7 @@ def compare_rankings(
 def subgroups(
   block: stored_rows.Predictions,
 ) -> dict[str, dict[str, np.ndarray]]:
-  """By view, sex and age band: name -> mask of its films, if it has any."""
+  """{'view' | 'sex' | 'age': {name: mask of its films}}, without empty ones."""
   age = np.asarray(block.age, np.float64)
   masks = {
     'view': {v: block.view == v for v in ('PA', 'AP')},
@@ -178,7 +197,7 @@ def aligned(
 
 
 def _calibrate(blocks, findings, **options) -> dict:
-  """The part 'calibration': fitted on validation films, tried on test films."""
+  """Fits the calibration on validation films and tries it on test films."""
   block = blocks.get(stored_rows.Condition(CALIBRATION_SPLIT))
   if block is None:
     return {}
@@ -193,11 +212,11 @@ def _calibrate(blocks, findings, **options) -> dict:
   }
   test = blocks.get(stored_rows.Condition(MAIN_SPLIT))
   if test is not None:
-    result |= calibration_figures(test, fitted, findings=findings, **options)
+    result |= calibration_estimates(test, fitted, findings=findings, **options)
   return result
 
 
-def calibration_figures(
+def calibration_estimates(
   block: stored_rows.Predictions,
   fitted: calibration.Fitted,
   *,
@@ -208,8 +227,8 @@ def calibration_figures(
 
   Returns:
     {'raw' | 'calibrated': {'brier' | 'excess' | 'calibration_error': {'mean' |
-    finding: figure}}, 'operating_point': {'sensitivity' | 'specificity' |
-    'called': {'mean' | finding: figure}}}. 'excess' is the mean probability
+    finding: estimate}}, 'operating_point': {'sensitivity' | 'specificity' |
+    'called': {'mean' | finding: estimate}}}. 'excess' is the mean probability
     minus the share of positive films, 'called' the share of films at or above
     the threshold.
   """
@@ -219,8 +238,8 @@ def calibration_figures(
   called = calibration.called(block.logit, fitted)
   share = lambda mask: (mask & known & has_point).astype(np.float64)
 
-  def figures(parts):
-    return _ratio_figures(block, parts, findings, **options)
+  def estimates(parts):
+    return _ratio_estimates(block, parts, findings, **options)
 
   result = {}
   for name, probability in (
@@ -230,13 +249,13 @@ def calibration_figures(
     defined = known & has_point
     error = np.where(defined, probability - label, 0.0)
     weight = defined.astype(np.float64)
-    result[name] = figures(
+    result[name] = estimates(
       {'brier': (error**2, weight), 'excess': (error, weight)}
     )
     result[name]['calibration_error'] = _calibration_error(
       block, np.where(defined, probability, 0.0), has_point, findings
     )
-  result['operating_point'] = figures(
+  result['operating_point'] = estimates(
     {
       'sensitivity': (share(called & (label == 1)), share(label == 1)),
       'specificity': (share(~called & (label == 0)), share(label == 0)),
@@ -246,7 +265,7 @@ def calibration_figures(
   return result
 
 
-def _ratio_figures(block, parts, findings, **options) -> dict[str, dict]:
+def _ratio_estimates(block, parts, findings, **options) -> dict[str, dict]:
   """name -> (numerator, denominator) 'n k' -> name -> {'mean' | finding}."""
   unit, num_units = bootstrap.index_patients(block.patient)
   result = {}
@@ -255,7 +274,7 @@ def _ratio_figures(block, parts, findings, **options) -> dict[str, dict]:
       ratios.make_ratio(numerator, denominator, unit, num_units)
     )
     counted = [denominator.any(axis=1), *(denominator.T > 0)]
-    result[name] = _figures(
+    result[name] = _estimates(
       ('mean', *findings),
       bootstrap.observed(statistic, num_units),
       bootstrap.resample(statistic, num_units, **options),
@@ -284,10 +303,10 @@ def _calibration_error(block, probability, has_point, findings) -> dict:
     counts,
     strict=True,
   ):
-    figure = bootstrap.estimate(value, np.full(1, np.nan), **count)
-    if figure['value'] is not None:
-      figure['why'] = no_interval
-    result[name] = figure
+    estimate = bootstrap.estimate(value, np.full(1, np.nan), **count)
+    if estimate['value'] is not None:
+      estimate['why'] = no_interval
+    result[name] = estimate
   return result
 
 
@@ -297,18 +316,18 @@ def _calibration_error(block, probability, has_point, findings) -> dict:
 def summarize(
   workdir: str, *, num_resamples: int = bootstrap.NUM_RESAMPLES, seed: int = 0
 ) -> dict:
-  """The figures that follow from a workdir's predictions.csv and boxes.csv.
+  """Computes the estimates that follow from a workdir's tables.
 
   Returns:
     'classification': {split: {'auroc' | 'average_precision': {'mean' |
-    finding: figure}}}; 'robustness': a list of the same by split, attack and
+    finding: estimate}}}; 'robustness': a list of the same by split, attack and
     epsilon; 'subgroups': {'view' | 'sex' | 'age': {name: {'mean' | finding:
     AUROC}}} of the clean test films; 'reliance': {split: {'auroc': {'mean' |
-    finding: figure}}}, AUROC on test films drawn without the shortcut (or the
+    finding: estimate}}}, AUROC on test films drawn without the shortcut (or the
     lesions) minus AUROC with them; 'calibration': {'fitted': {'split',
     'images', 'patients', 'findings': what calibration.to_json gives}} and
-    `calibration_figures` of the clean test films; 'localization': what
-    `box_figures.figures` returns.
+    `calibration_estimates` of the clean test films; 'localization': what
+    `box_estimates.estimates` returns.
 
   Raises:
     FileNotFoundError: the run was not evaluated.
@@ -318,11 +337,11 @@ def summarize(
   findings, blocks, boxes, measured = run_tables.read(workdir)
   classification, robustness = {}, []
   for condition, block in blocks.items():
-    figures = ranking_figures(block, findings=findings, **options)
+    estimates = ranking_estimates(block, findings=findings, **options)
     if condition.attack == stored_rows.CLEAN:
-      classification[condition.split] = figures
+      classification[condition.split] = estimates
     else:
-      robustness.append({**condition._asdict(), **figures})
+      robustness.append({**condition._asdict(), **estimates})
   robustness.sort(key=lambda r: (r['split'], r['attack'], r['epsilon']))
   test = blocks.get(stored_rows.Condition(MAIN_SPLIT))
   return {
@@ -333,7 +352,7 @@ def summarize(
     if test is None
     else {
       kind: {
-        name: ranking_figures(
+        name: ranking_estimates(
           _subset(test, mask),
           findings=findings,
           makers={'auroc': rankings.make_auroc},
@@ -362,10 +381,10 @@ def summarize(
       for split in renditions.SPLITS.values()
       if test is not None and stored_rows.Condition(split) in blocks
     },
-    'localization': box_figures.figures(
+    'localization': box_estimates.estimates(
       boxes.where(split=MAIN_SPLIT), **options
     ),
-    'measures': measures.figures(measured, **options),
+    'measures': measures.estimates(measured, **options),
   }
 
 

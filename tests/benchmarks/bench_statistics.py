@@ -17,7 +17,7 @@ import numpy as np
 from sklearn import metrics as sklearn_metrics
 
 from cxr import stored_rows
-from cxr.evaluation import box_figures
+from cxr.evaluation import box_estimates
 from cxr.localization import controls, regions, scoring, thresholds
 from cxr.statistics import bootstrap, intervals, paired, rankings
 from input_pipeline.findings import BOXED, FINDINGS
@@ -175,7 +175,7 @@ def _box_rows(films):
   one = read.where(method='cam')
   _timed(
     'localization figures of one method and rule',
-    lambda: box_figures.rule_figures(one),
+    lambda: box_estimates.rule_estimates(one),
   )
 
 

@@ -110,7 +110,7 @@ def test_a_finding_crosses_where_epsilon_reaches_the_operating_point():
     np.testing.assert_array_equal(np.isnan(moved), np.isnan(found[done].value))
     # The target moves by 16 epsilon, the others are held.
     assert np.nanmax(moved) < 0.25 * SIZE * EPSILON / 255
-  figure = measures.figures(list(found.values()), num_resamples=20, seed=0)
+  figure = measures.estimates(list(found.values()), num_resamples=20, seed=0)
   assert figure['hidden']['']['pgd-10 5']['mean']['value'] == pytest.approx(
     1 / 3
   )
@@ -229,7 +229,7 @@ def test_larger_epsilon_is_held_against_the_interval():
   falling = [entry(1.0, 0.5), entry(4.0, 0.1), entry(2.0, 0.3)]
   rising = [entry(1.0, 0.5, 'apgd-10'), entry(2.0, 0.53, 'apgd-10')]
   other = [entry(2.0, 0.9, split='test_without_shortcut')]
-  flags = attack_flags.of_figures(figure(0.8), falling + rising + other)
+  flags = attack_flags.of_estimates(figure(0.8), falling + rising + other)
   assert [(f['attack'], f['raised']) for f in flags] == [
     ('pgd-10', False),
     ('apgd-10', True),
@@ -237,19 +237,19 @@ def test_larger_epsilon_is_held_against_the_interval():
   assert flags[1]['value'] == pytest.approx(0.03)
   assert flags[1]['limit'] == pytest.approx(0.02)
   # The clean films are a point where they are the same films.
-  (flag,) = attack_flags.of_figures(figure(0.4), falling)
+  (flag,) = attack_flags.of_estimates(figure(0.4), falling)
   assert flag['raised'] and flag['value'] == pytest.approx(0.1)
-  (flag,) = attack_flags.of_figures(figure(0.4, images=9), falling)
+  (flag,) = attack_flags.of_estimates(figure(0.4, images=9), falling)
   assert not flag['raised']
-  assert attack_flags.of_figures(None, [entry(1.0, None)]) == []
+  assert attack_flags.of_estimates(None, [entry(1.0, None)]) == []
 
 
 def test_a_withheld_interval_raises_no_flag():
   """More than 5 % of resamples were undefined: value, but no interval."""
   withheld = entry(4.0, 0.9)
   withheld['auroc']['mean'] |= {'low': None, 'high': None}
-  assert attack_flags.of_figures(figure(0.8), [withheld]) == []
-  (flag,) = attack_flags.of_figures(
+  assert attack_flags.of_estimates(figure(0.8), [withheld]) == []
+  (flag,) = attack_flags.of_estimates(
     withheld['auroc']['mean'], [entry(1.0, 0.5), withheld, entry(2.0, 0.3)]
   )
   assert not flag['raised'] and flag['epsilon'] == 2.0

@@ -108,7 +108,7 @@ def test_one_map_for_every_film_is_the_same_map_and_a_warning():
   np.testing.assert_allclose(
     by_key(found)['sameness', 'gradient', ''], np.ones((N, len(BOXED)))
   )
-  figures = measures.figures(found, num_resamples=10, seed=0)
+  figures = measures.estimates(found, num_resamples=10, seed=0)
   (sentence,) = measure_maps.warnings(figures)
   assert sentence.startswith('gradient is nearly one map for every film')
   assert all(finding in sentence for finding in BOXED)
@@ -162,7 +162,7 @@ def test_completeness_gap_of_integrated_gradients(steps, complete):
   warned = [
     'integration_steps' in sentence
     for sentence in measure_maps.warnings(
-      measures.figures(found, num_resamples=10, seed=0)
+      measures.estimates(found, num_resamples=10, seed=0)
     )
   ]
   assert any(warned) != complete
@@ -361,6 +361,6 @@ def test_broken_maps_have_defined_measures(caused, fill, tmp_path):
   )
   path = str(tmp_path / 'measures.csv')
   measures.write(path, found)
-  figures = measures.figures(measures.read(path), num_resamples=10, seed=0)
+  figures = measures.estimates(measures.read(path), num_resamples=10, seed=0)
   assert figures['outside_body']['gradient']['']['mean']['value'] is None
   assert bool(measure_maps.warnings(figures)) != np.isnan(fill)

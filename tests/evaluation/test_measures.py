@@ -55,7 +55,7 @@ def test_no_file_is_no_measure_and_a_damaged_one_is_named(tmp_path):
 
 
 def test_a_figure_is_the_mean_of_what_is_defined():
-  found = measures.figures([measure(VALUES, method='cam')], **OPTIONS)
+  found = measures.estimates([measure(VALUES, method='cam')], **OPTIONS)
   figures = found['cosine']['cam']['']
   assert figures['Mass']['value'] == 3
   assert figures['Mass']['patients'] == 3
@@ -66,12 +66,12 @@ def test_a_figure_is_the_mean_of_what_is_defined():
 
 
 def test_a_measure_without_findings_has_its_mean_alone():
-  found = measures.figures([measure([[1.0]] * 4, findings=('',))], **OPTIONS)
+  found = measures.estimates([measure([[1.0]] * 4, findings=('',))], **OPTIONS)
   assert list(found['cosine']['']['']) == ['mean']
 
 
 def test_a_value_of_no_film_says_why():
-  found = measures.figures([measure([[np.nan]] * 4)], **OPTIONS)
+  found = measures.estimates([measure([[np.nan]] * 4)], **OPTIONS)
   figure = found['cosine']['']['']['mean']
   assert figure['value'] is None and figure['why']
 

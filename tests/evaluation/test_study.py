@@ -218,7 +218,7 @@ def test_what_is_free_makes_no_group(tmp_path):
 def test_groups_of_one_run_are_a_comparison(workdirs):
   """Its figures, differences and intervals, from code of its own."""
   pair = [workdirs[0], workdirs[2]]
-  figures = study.figures([[study.sample(w, **FAST)] for w in pair])
+  figures = study.estimates([[study.sample(w, **FAST)] for w in pair])
   compared = paired_summary.compare(pair, **FAST)
   for key, entries in (
     (
@@ -260,7 +260,7 @@ def sampled(value, spread=0.0, films='f'):
 
 def test_the_interval_covers_the_seeds():
   """Patients without chance: what is left is the mean of n draws of n."""
-  (entry,) = study.figures([[sampled(0.0), sampled(1.0)], [sampled(3.0)]])
+  (entry,) = study.estimates([[sampled(0.0), sampled(1.0)], [sampled(3.0)]])
   first, second = entry['groups']
   assert (first['value'], first['low'], first['high']) == (0.5, 0.0, 1.0)
   assert (second['low'], second['high']) == (3.0, 3.0)
@@ -272,7 +272,7 @@ def test_the_interval_covers_the_seeds():
 def test_the_interval_covers_patients_and_seeds():
   """Independent chances: variances add."""
   values = (0.0, 1.0, 2.0, 3.0)
-  (entry,) = study.figures([[sampled(v, 0.5) for v in values]])
+  (entry,) = study.estimates([[sampled(v, 0.5) for v in values]])
   figure = entry['groups'][0]
   # Of the mean of 4 draws from the values, whose variance is 5/4.
   width = 2 * 1.96 * np.sqrt(1.25 / 4 + 0.5**2)
@@ -281,7 +281,7 @@ def test_the_interval_covers_patients_and_seeds():
 
 def test_other_films_are_refused():
   with pytest.raises(ValueError, match='different films'):
-    study.figures([[sampled(0.0)], [sampled(0.0, films='g')]])
+    study.estimates([[sampled(0.0)], [sampled(0.0, films='g')]])
 
 
 def test_the_page(workdirs, tmp_path):

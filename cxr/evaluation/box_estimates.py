@@ -1,4 +1,4 @@
-"""The rows of boxes.csv -> the figures of localization.
+"""How well boxes and maps localize, estimated from the rows of boxes.csv.
 
 Contract. Localization follows Wang et al. 2017. With T a threshold of IoU or
 IoBB:
@@ -9,7 +9,7 @@ IoBB:
             no true box of it by more than T, over the boxes of ALL findings
 
 A true box that was missed counts as such; 'mean' is the mean over findings.
-Every figure has its interval by bootstrap over patients.
+Every estimate has its interval by bootstrap over patients.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from input_pipeline.findings import FINDINGS
 
 IOU_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 IOBB_THRESHOLDS = (0.1, 0.25, 0.5, 0.75, 0.9)
-# Rows of boxes.csv whose mean over true boxes is a figure -> its name.
+# Rows of boxes.csv whose mean over true boxes is an estimate -> its name.
 MEANS = {
   'iou': 'mean_iou',
   'mask_iou': 'mask_iou',
@@ -35,7 +35,7 @@ MEANS = {
 
 
 def score_names() -> list[str]:
-  """The figures of localization, in order."""
+  """The names of all scores, in the order of `ratios_of`."""
   pairs = [('iou', IOU_THRESHOLDS), ('iobb', IOBB_THRESHOLDS)]
   return [
     *(f'{kind}@{t:g}' for kind, ts in pairs for t in ts),
@@ -45,7 +45,10 @@ def score_names() -> list[str]:
 
 
 def ratios_of(rows: stored_rows.Boxes) -> ratios.Ratios:
-  """The rows of one method and rule.
+  """Every row's share in the numerator and denominator of every score.
+
+  Args:
+    rows: of one method and rule.
 
   Raises:
     ValueError: rows of one film and finding (several true boxes) that list
@@ -116,7 +119,7 @@ def _ordered(names, first: Sequence[str]) -> tuple[str, ...]:
 def counts_of(
   rows: stored_rows.Boxes, of_rows: ratios.Ratios
 ) -> list[list[dict]]:
-  """What `bootstrap.estimate` says, by score and by 'mean' and finding."""
+  """The counts of `bootstrap.estimate`: by score, then 'mean' and findings."""
   films, film = np.unique(rows.image, return_inverse=True)
   counts = []
   for s, name in enumerate(score_names()):
@@ -140,8 +143,8 @@ def counts_of(
   return counts
 
 
-def rule_figures(rows: stored_rows.Boxes, **options) -> dict:
-  """{finding or 'mean': {score: figure}} of one method and rule."""
+def rule_estimates(rows: stored_rows.Boxes, **options) -> dict:
+  """{finding or 'mean': {score: estimate}} of one method and rule."""
   of_rows = ratios_of(rows)
   counts = counts_of(rows, of_rows)
   by_score = ratios.estimates(of_rows, rows.patient, counts, **options)
@@ -165,15 +168,20 @@ def methods_and_rules(
       yield method, rule, of_method.where(rule=rule)
 
 
-def figures(rows: stored_rows.Boxes, **options) -> dict:
-  """{'count': {finding: boxes}, 'methods': {method: {rule: what `rule_figures`
-  returns}}} of one split.
+def estimates(rows: stored_rows.Boxes, **options) -> dict:
+  """Estimates every score of every method and rule, on one split.
 
-  `options`: num_resamples and seed of the bootstrap.
+  Args:
+    rows: of the split.
+    **options: num_resamples and seed of the bootstrap.
+
+  Returns:
+    {'count': {finding: true boxes}, 'methods': {method: {rule: what
+    `rule_estimates` returns}}}.
   """
   count, methods = {}, {}
   for method, rule, of_rule in methods_and_rules(rows):
-    methods.setdefault(method, {})[rule] = rule_figures(of_rule, **options)
+    methods.setdefault(method, {})[rule] = rule_estimates(of_rule, **options)
     if not count:
       boxed = overlap.has_box(of_rule.truth)
       count = {

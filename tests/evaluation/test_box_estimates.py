@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cxr import stored_rows
-from cxr.evaluation import box_figures, summary
+from cxr.evaluation import box_estimates, summary
 from cxr.localization import overlap, scoring
 from tests import made_rows
 from tests.made_rows import LEFT, QUARTER, RIGHT
@@ -42,7 +42,7 @@ def test_wang_s_protocol_equals_a_hand_count(tmp_path):
   assert figures['Mass']['iou@0.1']['images'] == 2
   assert figures['Mass']['afp_iou@0.1']['images'] == 3
   assert figures['mean']['iou@0.1']['patients'] == 3
-  assert list(figures['mean']) == box_figures.score_names()
+  assert list(figures['mean']) == box_estimates.score_names()
 
 
 def test_from_made_maps_to_the_hand_count(tmp_path):
