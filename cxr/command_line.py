@@ -93,16 +93,29 @@ def _find_config(argument: str) -> str:
   return files.find(path) + colon + preset
 
 
+def _with_config_found(argv: Sequence[str]) -> list[str]:
+  """The arguments with the path after --config, in either form, found."""
+  found = []
+  for argument in argv:
+    name, equals, value = argument.partition('=')
+    if found and found[-1] in _CONFIG_FLAGS:
+      argument = _find_config(argument)
+    elif name in _CONFIG_FLAGS and equals:
+      argument = f'{name}={_find_config(value)}'
+    found.append(argument)
+  return found
+
+
+_CONFIG_FLAGS = ('--config', '-config')
+
+
 def parse_flags(argv: Sequence[str]) -> list[str]:
   """Parses the flags, or prints one sentence and ends with status 2.
 
   ml_collections alone would add a traceback.
   """
   app.define_help_flags()
-  argv = [
-    re.sub('^(--?config=)(.*)', lambda m: m[1] + _find_config(m[2]), argument)
-    for argument in argv
-  ]
+  argv = _with_config_found(argv)
   for kind, parser in (
     (tuple, TupleParser()),
     (float, NumberParser()),

@@ -136,6 +136,27 @@ def test_what_is_not_understood_is_one_sentence(arguments, sentence):
   assert sentence in done.stderr and '~' not in done.stderr
 
 
+@pytest.mark.parametrize(
+  'arguments',
+  [
+    ['--config=configs/l2.py:nih'],
+    ['-config=configs/l2.py:nih'],
+    ['--config', 'configs/l2.py:nih'],
+  ],
+)
+def test_a_config_of_the_project_is_found_from_another_folder(
+  arguments, monkeypatch, tmp_path
+):
+  monkeypatch.chdir(tmp_path)
+  found = command_line._with_config_found(['main.py', *arguments])
+  assert ' '.join(found).endswith(f'{ROOT}/configs/l2.py:nih')
+  # One that lies there comes first.
+  (tmp_path / 'configs').mkdir()
+  (tmp_path / 'configs' / 'l2.py').touch()
+  argv = ['main.py', *arguments]
+  assert command_line._with_config_found(argv) == argv
+
+
 _TO_NOWHERE = """
 import os, sys
 from cxr import command_line

@@ -1,1 +1,1 @@
-"""The min-max step and the loop around it."""
+"""Training: the adversarial step, the loop around it, and what watches it."""
