@@ -309,6 +309,29 @@ class TestBits:
     film.WindowCenter, film.WindowWidth = 2048, 4096
     near(self.compressed_as_uncompressed(path, film), self.VALUES / 4095)
 
+  @pytest.mark.parametrize(
+    'cells, elements',
+    [
+      (VALUES | 0x8000, {}),
+      (VALUES * 16 + 3, {'HighBit': 15}),
+      (np.where(VALUES < 400, 0xFFFF, VALUES), {'PixelPaddingValue': 0xFFFF}),
+      ((VALUES - 2048) & 0xFFFF, {'PixelRepresentation': 1}),
+    ],
+    ids=['overlay', 'high bit', 'padding', 'signed'],
+  )
+  def test_jpeg_2000_of_whole_cells(self, path, cells, elements):
+    film = dicom(cells, dtype='<u2', WindowWidth=4096, **elements)
+    film.WindowCenter = 2048 * (1 - film.PixelRepresentation)
+    save(film, path)
+    plain = gray(path, size=4)
+    data = io.BytesIO()
+    picture = Image.fromarray(cells.astype(np.uint16))
+    picture.save(data, 'JPEG2000', irreversible=False)
+    film.PixelData = pydicom.encaps.encapsulate([data.getvalue()])
+    film.file_meta.TransferSyntaxUID = uid.JPEG2000Lossless
+    save(film, path)
+    np.testing.assert_array_equal(gray(path, size=4), plain)
+
   def test_jpeg_of_the_stored_bits_alone(self, path):
     # The header says that they lie highest; in the code stream they lie lowest.
     values = self.VALUES.astype(np.uint16)
