@@ -55,14 +55,11 @@ def pool(count: int = 0) -> Iterator[concurrent.futures.Executor]:
 
 
 class _InThisProcess(concurrent.futures.Executor):
-  """Does what is submitted at once."""
+  """Does what is submitted at once, and raises at once what it raises."""
 
   def submit(self, fn: Callable, /, *args, **kwargs):
     future = concurrent.futures.Future()
-    try:
-      future.set_result(fn(*args, **kwargs))
-    except Exception as e:
-      future.set_exception(e)
+    future.set_result(fn(*args, **kwargs))
     return future
 
 

@@ -9,13 +9,13 @@ import os
 import pathlib
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import tqdm
 from PIL import Image
 
-from input_pipeline import workers as workers_lib
+from input_pipeline import workers as worker_pool
 from input_pipeline.findings import BOXED, FINDINGS
 from input_pipeline.phantom import draw, plan
 from input_pipeline.phantom.shapes import Box
@@ -45,16 +45,6 @@ def _write_films(task: _Task) -> list[tuple[plan.Entry, dict[str, Box]]]:
 
 
 @contextlib.contextmanager
-def _mapper(count: int) -> Iterator[Callable]:
-  """`map` in this process, or over others, in order."""
-  if count == 1:
-    yield map
-    return
-  with workers_lib.pool(count) as pool:
-    yield pool.map
-
-
-@contextlib.contextmanager
 def _partial(dir: pathlib.Path) -> Iterator[pathlib.Path]:
   """A folder beside `dir` that is gone afterwards, whatever happens.
 
@@ -81,12 +71,6 @@ def _folder_lock(folder: pathlib.Path) -> Iterator[None]:
     yield
   finally:
     os.close(handle)
-
-
-def _cores() -> int:
-  if hasattr(os, 'sched_getaffinity'):
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
 
 
 def _write_tables(
@@ -202,9 +186,9 @@ def write_phantom(
   with _partial(dir) as partial:
     for folder in ('', '_without_shortcut', '_without_lesions'):
       (partial / f'images{folder}').mkdir()
-    rows = []
+    count = min(workers or worker_pool.cores(), len(chunks))
     with (
-      _mapper(min(workers or _cores(), len(chunks))) as map_,
+      worker_pool.pool(count) as executor,
       tqdm.tqdm(
         total=num_films,
         desc='phantom',
@@ -214,10 +198,12 @@ def write_phantom(
         mininterval=0.1 if sys.stderr.isatty() else 10,
       ) as bar,
     ):
-      tasks = [_Task(partial, chunk, options) for chunk in chunks]
-      for done in map_(_write_films, tasks):
-        rows += done
-        bar.update(len(done))
+      drawn = []
+      for chunk in chunks:
+        task = _Task(partial, chunk, options)
+        drawn.append(executor.submit(_write_films, task))
+        drawn[-1].add_done_callback(lambda _, n=len(chunk): bar.update(n))
+      rows = [row for future in drawn for row in future.result()]
     _write_tables(partial, rows)
     parameters = {'num_films': num_films, **options}
     parameters['shortcut_cycles_per_film'] = {

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from input_pipeline import nih_tables, tables
+from input_pipeline import findings, nih_tables, tables
 from tests.input_pipeline.made_folder import (
   BOX_HEADER,
   HEADER,
@@ -36,7 +36,7 @@ def read_table(tmp_path, data, columns=COLUMNS, **options):
   return [row for _, row in tables.read_table(path, columns, **options)]
 
 
-@pytest.mark.parametrize('module', [tables, nih_tables])
+@pytest.mark.parametrize('module', [findings, tables, nih_tables])
 def test_examples(module):
   assert doctest.testmod(module).attempted
   assert not doctest.testmod(module).failed
