@@ -1,1 +1,1 @@
-"""Shows figures as pages, tables and pictures."""
+"""Shows results as pages, tables and figures."""

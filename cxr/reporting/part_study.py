@@ -84,43 +84,46 @@ def markdown(study: Mapping) -> str:
   for warning in study.get('warnings', ()):
     lines += ['', f'**{warning}**']
 
-  def add(title, key, names, entries, text, label):
-    rows = []
-    for entry in entries:
-      first = entry[key][0]
-      films = f'{first["images"]:,} ({first["patients"]:,})'
-      cells = map(text, entry[key][: len(names)])
-      row = {'': label(entry), 'films (patients)': films}
-      rows.append(row | dict(zip(names, cells, strict=True)))
-    if rows and names:
-      lines.extend(['', f'## {title}', '', tables.markdown(rows)])
-
-  def add_both(title, entries, label):
-    add(title, 'groups', names, entries, _of_group, label)
-    text = lambda estimate: wording.with_interval(estimate, sign=True)
-    title += ': difference'
-    add(title, 'differences', names[1:], entries, text, label)
-
-  label = lambda entry: name(entry['key'])
-  of_section = lambda s: [e for e in means if _section(e['key']) == s]
-  for section in ('classification', 'localization', 'measures'):
-    add_both(section.capitalize(), of_section(section), label)
+  named = lambda part: [
+    (name(e['key']), e) for e in means if _section(e['key']) == part
+  ]
+  for part in ('classification', 'localization', 'measures'):
+    lines += _tables(part.capitalize(), names, named(part))
   # No network makes them: they are the same for every run.
-  add(
-    'Localization of controls',
-    'groups',
-    names[:1],
-    of_section('controls'),
-    wording.with_interval,
-    label,
-  )
+  rows = [(label, entry['groups']) for label, entry in named('controls')]
+  title = 'Localization of controls'
+  lines += _table(title, names[:1], rows, wording.with_interval)
   for key in (e['key'] for e in means if _by_finding(e['key'])):
-    entries = [
-      e for e in study['figures'] if e['key'] == key and e['finding'] != 'mean'
+    of_findings = [
+      (e['finding'], e)
+      for e in study['figures']
+      if e['key'] == key and e['finding'] != 'mean'
     ]
-    title = f'{name(key)}, by finding'
-    add_both(title, entries, lambda entry: entry['finding'])
+    lines += _tables(f'{name(key)}, by finding', names, of_findings)
   return '\n'.join(lines) + '\n'
+
+
+def _tables(title, names, entries):
+  """The values of every group, then the differences of the later ones."""
+  values = [(label, entry['groups']) for label, entry in entries]
+  less = [(label, entry['differences']) for label, entry in entries]
+  signed = lambda estimate: wording.with_interval(estimate, sign=True)
+  return _table(title, names, values, _of_group) + _table(
+    f'{title}: difference', names[1:], less, signed
+  )
+
+
+def _table(title, names, rows, text):
+  """Lines of Markdown; a column for each name, its cells made by `text`."""
+  cells = []
+  for label, estimates in rows:
+    first = estimates[0] if estimates else {}
+    films = f'{first.get("images", 0):,} ({first.get("patients", 0):,})'
+    of_groups = dict(zip(names, map(text, estimates), strict=False))
+    cells.append({'': label, 'films (patients)': films} | of_groups)
+  if not (cells and names):
+    return []
+  return ['', f'## {title}', '', tables.markdown(cells)]
 
 
 def _by_finding(key):

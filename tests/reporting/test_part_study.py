@@ -1,0 +1,56 @@
+"""A study as Markdown: every group, every difference, and the controls once."""
+
+from cxr.reporting import part_study
+from tests import made_workdir
+
+
+def _entry(key, finding, *values):
+  groups = [
+    made_workdir.estimate(value) | {'runs': [value - 0.01, value + 0.01]}
+    for value in values
+  ]
+  less = [
+    made_workdir.estimate(value - values[0], width=0.02) for value in values[1:]
+  ]
+  return {
+    'key': key,
+    'finding': finding,
+    'groups': groups,
+    'differences': less,
+  }
+
+
+def test_markdown_shows_groups_differences_and_controls():
+  auroc = ['classification', 'auroc', 'test', 'clean', '0']
+  text = part_study.markdown(
+    {
+      'groups': [
+        {'name': 'baseline', 'runs': ['a', 'b'], 'seeds': [0, 1]},
+        {'name': 'robust|2', 'runs': ['c'], 'seeds': [0]},
+      ],
+      'figures': [
+        _entry(auroc, 'mean', 0.8, 0.7),
+        _entry(auroc, 'Mass', 0.75, 0.74),
+        _entry(['localization', 'iou@0.3', 'random', 'wang'], 'mean', 0.1, 0.1),
+      ],
+    }
+  )
+  titles = [line for line in text.splitlines() if line.startswith('## ')]
+  assert titles == [
+    '## Classification',
+    '## Classification: difference',
+    '## Localization of controls',
+    '## AUROC, by finding',
+    '## AUROC, by finding: difference',
+  ]
+  assert '* baseline: 2 runs, seed 0, 1' in text
+  assert '|  | films (patients) | baseline | robust\\|2 |' in text
+  assert (
+    '| AUROC | 160 (60) | 0.800 (0.760 to 0.840); 0.790 to 0.810 | '
+    '0.700 (0.660 to 0.740); 0.690 to 0.710 |'
+  ) in text
+  assert '| AUROC | 160 (60) | −0.100 (−0.120 to −0.080) |' in text
+  assert '| Mass | 160 (60) | −0.010 (−0.030 to +0.010) |' in text
+  assert (
+    '| random map: T(IoU) 0.3 | 160 (60) | 0.100 (0.060 to 0.140) |' in text
+  )
