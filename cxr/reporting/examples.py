@@ -80,10 +80,10 @@ def shared(by_run: Mapping[str, Sequence[Mapping]]) -> list[dict]:
       if key not in keyed[run] or case['kind'] == 'typical':
         keyed[run][key] = case
   first = next(iter(keyed.values()))
-  found = [
+  of_all = [
     {run: cases[key] for run, cases in keyed.items()}
     for key in first
     if all(key in cases for cases in keyed.values())
   ]
   typical = lambda case: next(iter(case.values()))['kind'] == 'typical'
-  return sorted(found, key=typical, reverse=True)
+  return sorted(of_all, key=typical, reverse=True)

@@ -157,9 +157,9 @@ def write_explain(
   """
   film = 'name', 'image', 'warnings'
   flat = [
-    {'maps': {}} | dict(found) | {key: case.get(key, ()) for key in film}
+    {'maps': {}} | dict(finding) | {key: case.get(key, ()) for key in film}
     for case in cases
-    for found in case['findings']
+    for finding in case['findings']
   ]
   warned = sum(bool(case.get('warnings')) for case in cases)
   answer = (
@@ -208,21 +208,21 @@ def _probabilities(cases, stored):
       {'film': case['name']}
       | {f: _called_cell(cell) for f, cell in cells.items()}
     )
-  found = [tables.table('probabilities-table', 'Probability', rows, *notes)]
+  shown = [tables.table('probabilities-table', 'Probability', rows, *notes)]
   if stored:
     caption = 'Calibrated probability, and whether the finding is called'
-    found += [
+    shown += [
       tables.table('calibrated-table', caption, calibrated, *notes),
       part_classification.operating_points(stored),
     ]
-  return tables.Section('probabilities', 'Probabilities', found)
+  return tables.Section('probabilities', 'Probabilities', shown)
 
 
-def _called_cell(found):
-  cell = tables.number_cell(found.get('calibrated'))
-  if found.get('called') is None:
+def _called_cell(finding):
+  cell = tables.number_cell(finding.get('calibrated'))
+  if finding.get('called') is None:
     return cell
-  return cell._replace(below=('called' if found['called'] else 'not called',))
+  return cell._replace(below=('called' if finding['called'] else 'not called',))
 
 
 def _films(cases, **options):

@@ -23,7 +23,7 @@ def classification(
     f'{kind} {name}': scores
     for kind, name, scores in tables.walk(metrics.get('subgroups', {}), 2)
   }
-  found = [
+  shown = [
     _split(
       split,
       by_split.get(split, {}),
@@ -35,11 +35,11 @@ def classification(
   ]
   without = 'Change of AUROC where the films are drawn without the cause'
   by_group = 'AUROC by subgroup, test films'
-  found += [
+  shown += [
     _by_name('reliance', without, 'split', reliance),
     _by_name('subgroups', by_group, 'subgroup', subgroups),
   ]
-  return tables.Section('classification', 'Classification', found)
+  return tables.Section('classification', 'Classification', shown)
 
 
 def _split(split, scores, positives, caveat):
@@ -116,7 +116,7 @@ def calibration(metrics: Mapping) -> tables.Section | None:
   stored = metrics.get('calibration', {})
   if not stored:
     return None
-  found = [operating_points(stored['fitted'])]
+  shown = [operating_points(stored['fitted'])]
   if 'raw' in stored:
     point = stored['operating_point']
     columns = {
@@ -140,7 +140,7 @@ def calibration(metrics: Mapping) -> tables.Section | None:
       | {name: signed(name, of.get(finding)) for name, of in columns.items()}
       for finding in point['sensitivity']
     ]
-    found.append(
+    shown.append(
       tables.table(
         'calibration-test',
         'At the operating point, and calibrated: test films',
@@ -151,4 +151,4 @@ def calibration(metrics: Mapping) -> tables.Section | None:
         'upwards.',
       )
     )
-  return tables.Section('calibration', 'Calibration', found)
+  return tables.Section('calibration', 'Calibration', shown)

@@ -52,7 +52,7 @@ def _results(comparison) -> dict[str, Mapping]:
   split = main_result.main_split(classification) or ''
   attack = main_result.attacked(comparison.get('robustness', ())) or {}
   at = f'of {method} at {wording.score_name(score)}'
-  found = {
+  entries = {
     f'accuracy {at}': _leaf(scores, score, 'mean'),
     f'AFP {at}': _leaf(scores, f'afp_{score}', 'mean'),
     f'mean AUROC on {wording.films(split)}': _leaf(
@@ -61,8 +61,8 @@ def _results(comparison) -> dict[str, Mapping]:
   }
   if attack:
     condition = main_result.condition(attack)
-    found[f'mean AUROC under {condition}'] = _leaf(attack, 'auroc', 'mean')
-  return {label: entry for label, entry in found.items() if entry}
+    entries[f'mean AUROC under {condition}'] = _leaf(attack, 'auroc', 'mean')
+  return {label: entry for label, entry in entries.items() if entry}
 
 
 def _against(entry, i):

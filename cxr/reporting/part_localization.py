@@ -18,12 +18,12 @@ def localization(metrics: Mapping, caveat: str) -> tables.Section | None:
   if not methods:
     return None
   rule = main_result.main_rule(methods)
-  found = [_accuracy(methods, kind, caveat) for kind in RATIOS]
+  accuracies = [_accuracy(methods, kind, caveat) for kind in RATIOS]
   filters = {'finding': 'mean', 'rule': rule, 'method': ''}
   return tables.Section(
     'localization',
     'Localization',
-    [tables.group([*found, _other_scores(methods)], filters)],
+    [tables.group([*accuracies, _other_scores(methods)], filters)],
     text=_text(scores.get('map_size', {}), scores.get('count', {})),
     figures=curves({'': metrics}, rule),
   )

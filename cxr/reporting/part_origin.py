@@ -109,14 +109,14 @@ def configuration(config: Mapping, versions: Mapping) -> tables.Section | None:
     {'field': key, 'value': setting(value)}
     for key, value in run_files.flat(values).items()
   ]
-  found = [
+  shown = [
     tables.table('config', 'config.json', fields(config)),
     tables.table('versions', 'Versions', fields(versions)),
   ]
   return tables.Section(
     'configuration',
     'Configuration',
-    found,
+    shown,
     folded='Every field of config.json, and the versions of the packages',
   )
 

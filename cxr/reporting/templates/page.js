@@ -301,15 +301,15 @@
     }
 
     function render() {
-      const here = data.cases.filter((c) => !picker || c.film === state.film);
-      const findings = [...new Set(here.map((c) => c.finding))];
+      const shown = data.cases.filter((c) => !picker || c.film === state.film);
+      const findings = [...new Set(shown.map((c) => c.finding))];
       if (!findings.includes(state.finding)) state.finding = findings[0] ?? null;
       for (const chip of chips('finding')) {
         chip.hidden = !findings.includes(chip.value);
         chip.setAttribute('aria-pressed', String(chip.value === state.finding));
       }
       const groups = new Map();
-      for (const item of here.filter((c) => c.finding === state.finding)) {
+      for (const item of shown.filter((c) => c.finding === state.finding)) {
         const name = `${item.film} ${item.run === undefined ? item.kind : ''}`;
         groups.set(name, [...groups.get(name) ?? [], item]);
       }
