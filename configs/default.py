@@ -71,6 +71,10 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.model.remat = False
   # A file of weights to start from (.safetensors, .pt, .pth); '': random.
   config.model.init_from = ''
+  # The pixels that those weights were trained on: 'unit' ([0, 1], normalised by
+  # input_mean and input_std) | 'xrv' ([-1024, 1024], as TorchXRayVision's) |
+  # 'imagenet'; '': the file says it, or has ImageNet's three channels.
+  config.model.init_pixels = ''
 
   config.loss = ConfigDict()
   # How positives are weighted: 'none' | 'batch' (Wang's W-CEL) | 'finding' (by

@@ -12,7 +12,7 @@ from cxr import run_files
 from cxr.attribution import by_name
 from cxr.evaluation import evaluate, film_measures, named_attacks
 from cxr.localization import thresholds
-from cxr.models import architectures
+from cxr.models import architectures, torch_weights
 from input_pipeline.findings import FINDINGS
 from input_pipeline.phantom import draw
 
@@ -113,6 +113,7 @@ def _rules():
     'model.dtype': _one_of('float32', 'bfloat16'),
     'model.remat': _SWITCH,
     'model.init_from': _TEXT,
+    'model.init_pixels': _one_of(*torch_weights.PIXELS),
     'loss.weighting': _one_of('none', 'batch', 'finding'),
     'loss.weight_cap': _between(1, 1e6),
     'attack.objective': _one_of('clean', 'adversarial', 'trades', 'free'),
@@ -243,7 +244,7 @@ def validate(config: ConfigDict) -> None:
     *config.evaluate.methods,
     *config.explain.methods,
   ):
-    architectures.dense(model)
+    model.dense()
   smallest = draw.MIN_IMAGE_SIZE
   drawn = config.data.source == 'phantom' and not config.data.dir
   if drawn and config.data.image_size < smallest:

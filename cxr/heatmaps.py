@@ -15,7 +15,6 @@ from ml_collections import ConfigDict
 
 from cxr import data, inference, sharding
 from cxr.attribution import by_name, cam
-from cxr.models import architectures
 from input_pipeline.findings import BOXED
 
 # A gradient's size marks a region, its sign changes from pixel to pixel.
@@ -69,26 +68,28 @@ def make_maps(
 # Both are kept, so that every use of a method in a run compiles it once, and on
 # one CPU raw and scored maps share it.
 @functools.lru_cache(maxsize=16)
-def _attribution(model, method: str, options: tuple) -> by_name.Attribution:
-  return by_name.make_attribution(
-    model, method, findings=range(len(BOXED)), **dict(options)
-  )
+def _attribution(
+  model, method: str, options: tuple, from_host: bool
+) -> by_name.Attribution:
+  make = by_name.make_attribution
+  if from_host:
+    make = by_name.make_host_attribution
+  return make(model, method, findings=range(len(BOXED)), **dict(options))
 
 
 @functools.lru_cache(maxsize=16)
 def _make_maps(
   model, method: str, options: tuple, smooth: float | None
 ) -> Callable:
-  attribute = _attribution(model, method, options)
+  # The host drives the passes where that is quicker: on one CPU.
+  from_host = jax.default_backend() == 'cpu' and jax.process_count() == 1
+  attribute = _attribution(model, method, options, from_host)
 
   def maps(variables, keys, image):
     out = attribute(variables, keys, data.to_unit(image))
     return out if smooth is None else by_name.magnitude(out, sigma=smooth)
 
-  # On one CPU the parts are jitted one by one: see saliency.py on loops.
-  if jax.default_backend() == 'cpu' and jax.process_count() == 1:
-    return maps
-  return jax.jit(maps)
+  return maps if from_host else jax.jit(maps)
 
 
 def map_sizes(subject: inference.Subject) -> dict[str, tuple[int, int]]:
@@ -117,7 +118,7 @@ def map_sizes(subject: inference.Subject) -> dict[str, tuple[int, int]]:
     if method not in by_name.CAM_METHODS:
       return size, size
     if method == by_name.DENSE_CAM:
-      return endpoints_of(architectures.dense(model))['features'].shape[1:3]
+      return endpoints_of(model.dense())['features'].shape[1:3]
     stage = options(config, method).get('stage', 'features')
     # Maps of several stages are fused on the film's own grid.
     return endpoints[stage].shape[1:3] if stage in endpoints else (size, size)

@@ -19,12 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
+Floats = Array | np.ndarray
+Scalar = float | Float[Floats, '']
 # (logits 'b k', label 'b k', **weights) -> 'b'
 LossFn = Callable[..., Float[Array, ' b']]
 
 
 def _known_mean(
-  loss: Float[Array, '... k'], label: Float[Array, '... k']
+  loss: Float[Floats, '... k'], label: Float[Floats, '... k']
 ) -> Float[Array, '...']:
   known = ~jnp.isnan(label)
   count = jnp.maximum(known.sum(-1), 1)
@@ -32,11 +34,11 @@ def _known_mean(
 
 
 def sigmoid_cross_entropy(
-  logits: Float[Array, '... k'],
-  label: Float[Array, '... k'],
+  logits: Float[Floats, '... k'],
+  label: Float[Floats, '... k'],
   *,
-  positive_weight: Float[Array, ' k'] | float | None = None,
-  negative_weight: Float[Array, ' k'] | float | None = None,
+  positive_weight: Float[Floats, ' k'] | Scalar | None = None,
+  negative_weight: Float[Floats, ' k'] | Scalar | None = None,
 ) -> Float[Array, '...']:
   """Mean over the known findings of -w+ y ln f - w- (1 - y) ln(1 - f).
 
@@ -65,7 +67,7 @@ def _per_finding(weight, logits):
 
 
 def batch_weights(
-  label: Float[Array, 'b k'],
+  label: Float[Floats, 'b k'],
 ) -> dict[str, Float[Array, '']]:
   """Wang's beta_P and beta_N over all known labels of a batch.
 
@@ -106,7 +108,7 @@ def finding_weights(
 
 
 def bernoulli_kl(
-  logits: Float[Array, '... k'], reference: Float[Array, '... k']
+  logits: Float[Floats, '... k'], reference: Float[Floats, '... k']
 ) -> Float[Array, '...']:
   """Mean over findings of KL(sigmoid(reference) || sigmoid(logits)).
 
@@ -122,8 +124,8 @@ def bernoulli_kl(
 
 
 def margin(
-  logits: Float[Array, '... k'],
-  label: Float[Array, '... k'],
+  logits: Float[Floats, '... k'],
+  label: Float[Floats, '... k'],
   *,
   finding: int | Num[Array, ''] | None = None,
 ) -> Float[Array, '...']:
@@ -139,6 +141,43 @@ def margin(
     return _known_mean(wrong, label)
   known = ~jnp.isnan(label[..., finding])
   return jnp.where(known, wrong[..., finding], 0)
+
+
+def make_targeted(
+  finding: int | Num[Array, ''], direction: str, *, hold_weight: Scalar = 1.0
+) -> Callable[[Float[Floats, ' k'], Float[Floats, ' k']], Float[Array, '']]:
+  """The loss of an attack that hides or plants one finding and moves no other.
+
+  Args:
+    finding: the finding's column; may be traced.
+    direction: 'hide' lowers its logit, 'plant' raises it.
+    hold_weight: price of the mean squared move of the other logits.
+
+  Returns:
+    loss_fn(logits 'k', clean_logits 'k') -> scalar, to be maximised: the clean
+    logits stand where other losses have the label.
+
+  Raises:
+    ValueError: an unknown direction.
+
+  Examples:
+    >>> hide = make_targeted(0, 'hide', hold_weight=2.0)
+    >>> float(hide(jnp.array([5.0, 1.0]), jnp.array([5.0, 4.0])))
+    -23.0
+  """
+  signs = {'hide': -1.0, 'plant': 1.0}
+  if direction not in signs:
+    raise ValueError(
+      f'Unknown direction {direction!r}; choose one of {", ".join(signs)}.'
+    )
+
+  def loss_fn(logits, clean_logits):
+    others = jnp.arange(logits.shape[-1]) != finding
+    moved = jnp.where(others, jnp.square(logits - clean_logits), 0).sum()
+    moved /= max(logits.shape[-1] - 1, 1)
+    return signs[direction] * logits[finding] - hold_weight * moved
+
+  return loss_fn
 
 
 Forward = Callable[[Float[Array, 'n h w 1']], tuple[Float[Array, 'n k'], Any]]

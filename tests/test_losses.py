@@ -117,9 +117,9 @@ def test_finding_weights_by_hand():
   weights = losses.finding_weights(label, cap=2.5)
   assert weights.dtype == np.float32
   np.testing.assert_allclose(weights, [2.5, 1, 1, 1, 2.5])
-  np.testing.assert_allclose(losses.finding_weights(label, cap=10)[0], 3)
+  np.testing.assert_allclose(losses.finding_weights(label, cap=10.0)[0], 3)
   with pytest.raises(ValueError, match='cap .*0'):
-    losses.finding_weights(label, cap=0)
+    losses.finding_weights(label, cap=0.0)
 
 
 def test_bernoulli_kl_closed_form():
@@ -252,3 +252,15 @@ def test_adversarial_films_are_data(problem):
 def test_objective_rejects(options, match):
   with pytest.raises(ValueError, match=match):
     losses.make_objective(**options)
+
+
+def test_targeted_loss_by_hand():
+  logits, clean = jnp.array([1.0, 2.0, 5.0]), jnp.array([0.0, 7.0, 3.0])
+  hide = losses.make_targeted(1, 'hide', hold_weight=2.0)
+  np.testing.assert_allclose(hide(logits, clean), -2 - 2 * (1 + 4) / 2)
+  plant = losses.make_targeted(1, 'plant', hold_weight=0.0)
+  np.testing.assert_allclose(plant(logits, clean), 2)
+  single = losses.make_targeted(0, 'hide')
+  np.testing.assert_allclose(single(logits[:1], clean[:1]), -1)
+  with pytest.raises(ValueError, match="'remove'.*hide, plant"):
+    losses.make_targeted(1, 'remove')

@@ -2,7 +2,7 @@
 
 All functions see one image 'h w 1' in [0, 1]; callers vmap. Perturbations are
 measured in pixels of that image. An attack is a `Steps`, three functions of
-one image; `run` walks them inside a trace.
+one image, which `run` walks.
 """
 
 from collections.abc import Callable
@@ -10,14 +10,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-Image = Float[Array, 'h w 1']
-Scalar = Float[Array, '']
+Image = Float[Array | np.ndarray, 'h w 1']
+Scalar = Float[Array | np.ndarray | np.floating, '']
+LossFn = Callable[[Image], Scalar]
 
 # On a CPU, XLA runs convolutions inside a `while` 1.6 to 6 times slower than
 # outside, so short attacks are unrolled there; longer ones would take minutes
-# to compile. Called outside of a trace, make_attack drives the steps itself.
+# to compile. `batched.make_host_attack` drives the steps from the host instead.
 UNROLLED_STEPS_ON_CPU = 10
 
 
@@ -83,7 +85,13 @@ BALLS = {
 
 
 def ball(norm: str) -> Ball:
-  """The ball of a norm by name; ValueError names the choices."""
+  """The ball of a norm by name, 'linf' or 'l2'; ValueError for another.
+
+  Examples:
+    >>> image = jnp.full((1, 2, 1), 0.5)
+    >>> ball('linf').project(image + 1, image, 0.25).ravel().tolist()
+    [0.75, 0.75]
+  """
   if norm not in BALLS:
     raise ValueError(
       f'Unknown norm {norm!r}; choose one of {", ".join(BALLS)}.'
@@ -109,7 +117,14 @@ class Steps(NamedTuple):
 def better(
   a: tuple[Image, Scalar], b: tuple[Image, Scalar]
 ) -> tuple[Image, Scalar]:
-  """The (image, loss) of higher loss; the first on a tie or if b is NaN."""
+  """The (image, loss) of higher loss; the first on a tie or if b is NaN.
+
+  Examples:
+    >>> light, dark = jnp.ones((1, 1, 1)), jnp.zeros((1, 1, 1))
+    >>> image, loss = better((light, jnp.float32(1)), (dark, jnp.float32(2)))
+    >>> image.item(), loss.item()
+    (0.0, 2.0)
+  """
   # A NaN that came first must lose as well.
   take = (b[1] > a[1]) | (jnp.isnan(a[1]) & ~jnp.isnan(b[1]))
   return jax.tree.map(lambda x, y: jnp.where(take, y, x), a, b)
@@ -118,7 +133,10 @@ def better(
 def run(
   steps: Steps, key: Key[Array, ''], *, num_steps: int, restarts: int = 1
 ) -> Image:
-  """The attack's image, the best by loss of all restarts."""
+  """The attack's image, the best by loss of all restarts.
+
+  Meant for `jit`. Nothing is differentiated through it.
+  """
   unroll = (
     jax.default_backend() == 'cpu'
     and num_steps * restarts <= UNROLLED_STEPS_ON_CPU

@@ -74,7 +74,7 @@ def merge_audits(
   }
 
 
-def told(audit: dict[str, float | int | None]) -> str:
+def describe(audit: dict[str, float | int | None]) -> str:
   """An audit as the line that AutoAttack closes with."""
 
   def text(key):

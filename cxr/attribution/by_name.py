@@ -1,37 +1,57 @@
-"""Attribution by name: a model and a method make maps of a batch.
+"""Maps of a batch of films, by the name of a method.
 
-  attribution = make_attribution(model, 'smooth_grad', num_samples=16)
+  attribution = jax.jit(make_attribution(model, 'smooth_grad', num_samples=16))
   maps = attribution(variables, key, image)  # 'b h w 1' -> 'b h w k'
 
 Maps are raw: signed, unscaled, in the units of their method (see cam.py and
-saliency.py); `positive` and `magnitude` are what localization and display make
-of them. An image's map does not depend on its batch: each image has its own
-key. Give an array of keys, shape (b,), to make it independent of its place in
-the batch as well; a single key is split over the batch.
+saliency.py); `positive` and `magnitude` prepare them for localization and
+display. `key` is one key, split over the batch, or an array of b keys, one per
+image: then an image's map depends neither on its batch nor on its place in it.
 
-What is returned compiles what it needs once and keeps it: make it once, call it
-often, and leave it out of `jit`, where the sampling methods are slower on CPU.
+`make_attribution` makes a pure function, to be jitted by the caller.
+`make_host_attribution` makes the same maps for callers outside of `jit`: it
+compiles what it needs once and drives the loops from the host, which is
+quicker on a CPU (see `passes`). Make it once and call it often.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import jax
-from flax import linen as nn
 from jax import numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key, PyTree
 
-from cxr.attribution import cam, saliency
-from cxr.models import architectures
+from cxr.attribution import cam, passes, saliency
 
 Maps = Float[Array, 'b h w k']
 Attribution = Callable[
   [PyTree, Key[Array, '*b'], Float[Array, 'b h w 1']], Maps
 ]
 
+
+@runtime_checkable
+class Model(Protocol):
+  """What is asked of a network.
+
+  For 'dense_cam' it also has `dense()`, which returns the network of the same
+  weights whose grid is twice as fine.
+  """
+
+  def apply(
+    self, variables: PyTree, x: Array, *, start: str = 'image'
+  ) -> tuple[Float[Array, 'b k'], Mapping[str, Array]]:
+    """(logits, endpoints) of images, or of the endpoint that `start` names."""
+
+  def head(
+    self, params: Mapping
+  ) -> tuple[Float[Array, 'd k'], Float[Array, ' k']]:
+    """(kernel, bias): logits = mean(endpoints['features']) @ kernel + bias."""
+
+
 # The CAM of the same weights on a grid twice as fine, by dilation in place of
-# stride (`models.dense`): every second cell of it is the CAM's own.
+# stride: every second cell of it is the CAM's own.
 DENSE_CAM = 'dense_cam'
 CAM_METHODS = {
   'cam': cam.cam,
@@ -50,22 +70,23 @@ SALIENCY_METHODS = {
   'rise': saliency.rise,
 }
 METHODS = {**CAM_METHODS, **SALIENCY_METHODS}
+# Options of functions that are set here, not by the caller.
+_OURS = {'from_host'}
 
 
 def make_attribution(
-  model: nn.Module,
+  model: Model,
   method: str,
   *,
   findings: Sequence[int] | None = None,
   size: int | tuple[int, int] | None = None,
   native: bool = False,
-  **options,
+  **options: Any,
 ) -> Attribution:
   """Returns attribution(variables, key, image 'b h w 1') -> 'b h w k'.
 
   Args:
-    model: `apply(variables, image) -> (logits, endpoints)`, and
-      `apply(variables, x, start=stage)` to run from that endpoint on.
+    model: the network; see `Model`.
     method: a name of `METHODS`.
     findings: indices of the findings wanted, in this order; all where None.
     size: the side, or (height, width), of the maps, resized bilinearly; that of
@@ -81,13 +102,53 @@ def make_attribution(
   Raises:
     ValueError: on an unknown method or option, or options that contradict.
   """
+  return _make(model, method, findings, size, native, options, from_host=False)
+
+
+def make_host_attribution(
+  model: Model,
+  method: str,
+  *,
+  findings: Sequence[int] | None = None,
+  size: int | tuple[int, int] | None = None,
+  native: bool = False,
+  **options: Any,
+) -> Attribution:
+  """As `make_attribution`, driven from the host: not to be jitted."""
+  return _make(model, method, findings, size, native, options, from_host=True)
+
+
+def _make(model, method, findings, size, native, options, *, from_host):
+  _check(method, size, native, options)
+  if method == DENSE_CAM:
+    model = model.dense()
+  if isinstance(size, int):
+    size = (size, size)
+  if findings is not None:
+    findings = jnp.asarray(findings)
+  function = METHODS[method]
+  if method in CAM_METHODS:
+    maps_fn = _make_cam(model, function, findings, **options)
+    maps_fn = jax.jit(maps_fn) if from_host else maps_fn
+  else:
+    maps_fn = _make_saliency(model, function, findings, from_host, **options)
+
+  def attribution(variables, key, image):
+    keys = key if key.ndim else jax.random.split(key, len(image))
+    maps = maps_fn(variables, keys, image)
+    target = maps.shape[1:3] if native else size or image.shape[1:3]
+    return maps if maps.shape[1:3] == target else cam.resize(maps, target)
+
+  return attribution
+
+
+def _check(method, size, native, options):
   if method not in METHODS:
     raise ValueError(
       f'Unknown attribution method {method!r}; choose from'
       f' {", ".join(METHODS)}.'
     )
-  make = _make_cam if method in CAM_METHODS else _make_saliency
-  known = _options(METHODS[method])
+  known = _options(METHODS[method]) - _OURS
   if method not in CAM_METHODS:
     known |= {'chunk'}
   elif METHODS[method] is not cam.cam:
@@ -103,25 +164,15 @@ def make_attribution(
       f'native=True keeps the grid of a CAM: {method} has none, or size'
       f' ({size}) is given with it; leave one of them out.'
     )
-  if method == DENSE_CAM:
-    model = architectures.dense(model)
-  if isinstance(size, int):
-    size = (size, size)
-  if findings is not None:
-    findings = jnp.asarray(findings)
-  maps_fn = make(model, METHODS[method], findings, **options)
-
-  def attribution(variables, key, image):
-    keys = key if key.ndim else jax.random.split(key, len(image))
-    maps = maps_fn(variables, keys, image)
-    target = maps.shape[1:3] if native else size or image.shape[1:3]
-    return maps if maps.shape[1:3] == target else cam.resize(maps, target)
-
-  return attribution
 
 
 def positive(maps: Float[Array, '*shape']) -> Float[Array, '*shape']:
-  """Evidence for the finding only."""
+  """Evidence for the finding only: negative values become 0.
+
+  Examples:
+    >>> positive(jnp.array([-1.0, 2.0])).tolist()
+    [0.0, 2.0]
+  """
   return jax.nn.relu(maps)
 
 
@@ -129,6 +180,10 @@ def magnitude(maps: Maps, *, sigma: float = 0.02) -> Maps:
   """|map|, blurred by a Gaussian of `sigma` image heights (0: not at all).
 
   A gradient changes sign from pixel to pixel; its size marks a region.
+
+  Examples:
+    >>> magnitude(jnp.full((1, 2, 2, 1), -3.0)).ravel().tolist()
+    [3.0, 3.0, 3.0, 3.0]
   """
   sigma = sigma * maps.shape[1]
   return jax.vmap(lambda x: saliency.blur(x, sigma))(jnp.abs(maps))
@@ -137,11 +192,11 @@ def magnitude(maps: Maps, *, sigma: float = 0.02) -> Maps:
 def _make_cam(model, method, findings, *, stage='features', **options):
   fused = not isinstance(stage, str)
 
-  @jax.jit
   def maps_fn(variables, keys, image):
+    del keys
     _, endpoints = model.apply(variables, image)
     if method is cam.cam:
-      kernel, _ = architectures.head(variables['params'])
+      kernel, _ = model.head(variables['params'])
       return cam.cam(
         endpoints['features'], _select(kernel, findings), **options
       )
@@ -166,10 +221,14 @@ def _make_cam(model, method, findings, *, stage='features', **options):
   return maps_fn
 
 
-def _make_saliency(model, method, findings, *, baseline=None, **options):
+def _make_saliency(
+  model, method, findings, from_host, *, baseline=None, **options
+):
   make_baseline = _make_baseline(baseline)
   samples = 'chunk' in _options(method)
   chunk = 1 if samples else options.pop('chunk', 8)
+  if 'from_host' in _options(method):
+    options['from_host'] = from_host
 
   def logits_fn(variables, image):
     logits, _ = model.apply(variables, image[None])
@@ -188,10 +247,10 @@ def _make_saliency(model, method, findings, *, baseline=None, **options):
   def maps_fn(variables, keys, image):
     fn = Partial(one_image, variables)
     xs = keys, image
-    if not samples or saliency.is_traced((variables, xs)):
-      return saliency.map_chunks(fn, xs, chunk=chunk)
-    # A method that samples compiles its own passes: image by image.
-    return jnp.stack([fn(x) for x in zip(*xs, strict=True)])
+    if samples and from_host:
+      # It compiles its own passes: image by image.
+      return jnp.stack([fn(x) for x in zip(*xs, strict=True)])
+    return passes.map_chunks(fn, xs, chunk=chunk, from_host=from_host)
 
   return maps_fn
 

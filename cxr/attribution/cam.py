@@ -29,14 +29,27 @@ HeadFn = Callable[[Features], Float[Array, 'b k']]
 def cam(
   features: Features, kernel: Float[Array, 'd k'], *, relu: bool = False
 ) -> Maps:
-  """The class weights applied at every cell; no bias (Zhou et al. 2016)."""
+  """The class weights applied at every cell; no bias (Zhou et al. 2016).
+
+  Examples:
+    >>> features = jnp.array([[[[1.0, 2.0], [0.0, 3.0]]]])
+    >>> cam(features, jnp.array([[1.0], [-1.0]]))[0, :, :, 0].tolist()
+    [[-1.0, -3.0]]
+  """
   return _combine('buvd,dk->buvk', features, kernel, relu)
 
 
 def grad_cam(
   head_fn: HeadFn, features: Features, *, relu: bool = False
 ) -> Maps:
-  """Channels weighted by their mean gradient (Selvaraju et al. 2017)."""
+  """Channels weighted by their mean gradient (Selvaraju et al. 2017).
+
+  Examples:
+    >>> features = jnp.array([[[[1.0], [3.0]]]])
+    >>> head_fn = lambda x: 2 * x.mean((1, 2))
+    >>> grad_cam(head_fn, features)[0, :, :, 0].tolist()
+    [[1.0, 3.0]]
+  """
   weights = _gradients(head_fn, features).mean((2, 3))
   return _combine('buvd,kbd->buvk', features, weights, relu)
 
@@ -50,6 +63,14 @@ def grad_cam_plus_plus(
   is written 1 / (2 + S g): the same number, without the quotient of vanishing
   powers that makes implementations add a constant. It assumes features >= 0
   (after a ReLU); a negative sum counts as 0.
+
+  Examples:
+    Two cells of gradient 1 whose features sum to 6: 2 / (2 + 6) is the weight.
+
+    >>> features = jnp.array([[[[1.0], [5.0]]]])
+    >>> maps = grad_cam_plus_plus(lambda x: x.sum((1, 2)), features)
+    >>> maps[0, :, :, 0].tolist()
+    [[0.25, 1.25]]
   """
   gradients = jax.nn.relu(_gradients(head_fn, features))
   total = jax.nn.relu(_float32(features).sum((1, 2), keepdims=True))
@@ -60,7 +81,14 @@ def grad_cam_plus_plus(
 def hires_cam(
   head_fn: HeadFn, features: Features, *, relu: bool = False
 ) -> Maps:
-  """Gradient times feature in every cell (Draelos and Carin 2020)."""
+  """Gradient times feature in every cell (Draelos and Carin 2020).
+
+  Examples:
+    >>> features = jnp.array([[[[1.0], [3.0]]]])
+    >>> head_fn = lambda x: 2 * x.mean((1, 2))
+    >>> hires_cam(head_fn, features)[0, :, :, 0].tolist()
+    [[1.0, 3.0]]
+  """
   gradients = _gradients(head_fn, features)
   return _combine('buvd,kbuvd->buvk', features, gradients, relu)
 
@@ -68,7 +96,14 @@ def hires_cam(
 def layer_cam(
   head_fn: HeadFn, features: Features, *, relu: bool = False
 ) -> Maps:
-  """Positive gradient times feature in every cell (Jiang et al. 2021)."""
+  """Positive gradient times feature in every cell (Jiang et al. 2021).
+
+  Examples:
+    >>> features = jnp.array([[[[1.0], [3.0]]]])
+    >>> head_fn = lambda x: 2 * x.mean((1, 2))
+    >>> layer_cam(head_fn, features)[0, :, :, 0].tolist()
+    [[1.0, 3.0]]
+  """
   gradients = jax.nn.relu(_gradients(head_fn, features))
   return _combine('buvd,kbuvd->buvk', features, gradients, relu)
 
@@ -86,6 +121,12 @@ def fuse(
   of any stage is kept. Stages have no common unit, so this alone of the maps
   here is scaled: it lies in [0, tanh(gamma)], and is 0 where no stage of the
   image has a positive value.
+
+  Examples:
+    >>> coarse, fine = jnp.full((1, 1, 1, 1), 5.0), -jnp.ones((1, 1, 2, 1))
+    >>> maps = fuse([coarse, fine], size=(1, 2), gamma=20.0)
+    >>> maps[0, :, :, 0].tolist()
+    [[1.0, 1.0]]
   """
   scaled = []
   for stage in maps:
@@ -98,7 +139,15 @@ def fuse(
 def resize(
   maps: Float[Array, 'b _ _ k'], size: tuple[int, int]
 ) -> Float[Array, 'b h w k']:
-  """Bilinear, cells taken as areas (half-pixel centres), edges held."""
+  """Maps on the grid `size` (h, w), interpolated bilinearly.
+
+  Cells are areas: their values stand at their centres. Beyond the centres of
+  the outer cells the value stays.
+
+  Examples:
+    >>> resize(jnp.array([[[[0.0], [4.0]]]]), (1, 4))[0, 0, :, 0].tolist()
+    [0.0, 1.0, 3.0, 4.0]
+  """
   return jax.image.resize(
     maps, (maps.shape[0], *size, maps.shape[3]), 'bilinear'
   )

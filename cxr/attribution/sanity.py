@@ -1,8 +1,8 @@
 """Does the map mean anything? Checks that need no box.
 
 Maps are 'b h w' (one finding) or 'b h w k', raw and signed. Functions of arrays
-work on the host in float64. A quantity that does not exist (a share of nothing,
-a mean over no pair, anything of a map with NaN in it) is NaN, never an error.
+work on the host in float64. A value that is not defined (a share of nothing, a
+mean over no pair, anything of a map with NaN in it) is NaN, never an error.
 """
 
 import itertools
@@ -15,18 +15,24 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Key, PyTree
 from scipy import ndimage, stats
 
-from cxr.attribution import saliency
+from cxr.attribution import passes, saliency
 
-Maps = Float[Array, 'b h w *k']
-Image = Float[Array, 'h w 1']
+Maps = Float[Array | np.ndarray, 'b h w *k']
+Image = Float[Array | np.ndarray, 'h w 1']
+Heatmap = Float[Array | np.ndarray, 'h w']
 
 
 def correlation(
   a: Maps, b: Maps, *, rank: bool = False
 ) -> Float[np.ndarray, ' b *k']:
-  """Pearson's, or Spearman's rank, correlation over the pixels of each map.
+  """Correlation over the pixels of each map: Pearson's, or Spearman's `rank`.
 
   Two constant maps agree (1); a constant and a varying one do not (0).
+
+  Examples:
+    >>> a = np.array([[[1.0, 2.0, 9.0]]])
+    >>> correlation(a, a**3, rank=True).round(6).tolist()
+    [1.0]
   """
   a, b = _standardize(a, rank), _standardize(b, rank)
   constant = ~a.any(1) & ~b.any(1)
@@ -58,17 +64,24 @@ def ssim(
 ) -> Float[np.ndarray, ' b *k']:
   """Structural similarity of each pair of maps: Wang et al. 2004, equation 13.
 
-  Means and covariances under a Gaussian of `sigma` pixels, cut at 3.5 sigma;
-  its mean over the pixels whose whole window lies in the map.
+  Means and covariances are taken under a Gaussian of `sigma` pixels, cut at 3.5
+  sigma. The result is the mean over the pixels whose whole window lies in the
+  map.
 
   Args:
     a: maps.
     b: maps of the same shape.
-    data_range: L of the constants (0.01 L)^2 and (0.03 L)^2, of all or of each.
+    data_range: L of the constants (0.01 L)^2 and (0.03 L)^2, one for all maps
+      or one for each.
     sigma: in pixels.
 
   Raises:
     ValueError: maps smaller than a window.
+
+  Examples:
+    >>> a = np.random.default_rng(0).normal(size=(1, 12, 12))
+    >>> ssim(a, a, data_range=1.0).round(6).tolist()
+    [1.0]
   """
   a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
   radius = int(3.5 * sigma + 0.5)
@@ -110,6 +123,11 @@ def cascade(
     random_variables: the same tree without what was learned; see `shuffle`.
       Statistics go with their layer.
     stages: layers that go together, from the head down; see `stages_from_head`.
+
+  Examples:
+    >>> trained, random = {'params': {'fc': 1}}, {'params': {'fc': 0}}
+    >>> list(cascade(trained, random, [['fc']]))
+    [{'params': {'fc': 1}}, {'params': {'fc': 0}}]
   """
   yield variables
   for count in range(1, len(stages) + 1):
@@ -129,6 +147,10 @@ def shuffle(seed: int, variables: PyTree) -> PyTree:
   Unlike a second initialisation this keeps each array's distribution, and does
   not undo the randomisation where an initialisation starts blocks as the
   identity.
+
+  Examples:
+    >>> sorted(shuffle(0, {'kernel': np.arange(3)})['kernel'].tolist())
+    [0, 1, 2]
   """
   # On the host: XLA would compile a sort for each shape.
   rng = np.random.default_rng(seed)
@@ -138,12 +160,19 @@ def shuffle(seed: int, variables: PyTree) -> PyTree:
 
 
 def stages_from_head(init_fn: Callable[[], PyTree]) -> dict[str, list[str]]:
-  """Top-level layers of a network by stage, last called first.
+  """Top-level layers of a network by stage, the last called stage first.
 
-  `init_fn` makes its variables, as `lambda: model.init(key, image)`; nothing is
-  computed. Layers of one stage share what stands before '_' in their names.
-  Variables that have passed jit or a checkpoint do not know the order any more:
-  their names are sorted.
+  Layers of one stage share what stands before '_' in their names.
+
+  Args:
+    init_fn: makes the network's variables, as `lambda: model.init(key, image)`;
+      nothing is computed. Variables that have passed jit or a checkpoint will
+      not do: their names are sorted, no longer in the order of the calls.
+
+  Examples:
+    >>> names = ('conv1', 'layer1_0', 'layer1_1', 'fc')
+    >>> stages_from_head(lambda: {'params': dict.fromkeys(names, 0)})
+    {'fc': ['fc'], 'layer1': ['layer1_1', 'layer1_0'], 'conv1': ['conv1']}
   """
   stages = {}
 
@@ -163,9 +192,13 @@ def cascading_randomisation(
 ) -> Float[np.ndarray, 'l b *k']:
   """Rank correlation of |map| with the trained network's, stage by stage.
 
-  Adebayo et al. 2018. `map_fn` gives the maps of fixed films under given
-  variables. Row l is after l stages, from the head down; row 0 is 1. A map that
-  does not fall towards 0 shows the film, not what the network learned of it.
+  `map_fn` gives the maps of fixed films under given variables. Row l of the
+  result is after l stages, from the head down; row 0 is 1. A map whose
+  correlation does not fall towards 0 shows the film, not what the network
+  learned of it.
+
+  References:
+    Adebayo et al. 2018, arXiv 1810.03292.
   """
   maps = (
     np.abs(map_fn(v)) for v in cascade(variables, random_variables, stages)
@@ -180,25 +213,36 @@ def perturbation_curve(
   score_fn: Callable[[Image], Float[Array, '']],
   start: Image,
   end: Image,
-  heatmap: Float[Array, 'h w'],
+  heatmap: Heatmap,
   *,
   num_steps: int = 20,
   chunk: int = 8,
 ) -> Float[Array, ' s']:
   """Scores on the way from one image to another, hottest pixels first.
 
-  s = num_steps + 1 values, at equal shares of pixels; equal heat goes row by
-  row. See `deletion` and `insertion`. `score_fn` is called as in saliency.py.
+  The s = num_steps + 1 values are at equal shares of replaced pixels. Pixels of
+  equal heat are replaced row by row. See `deletion` and `insertion`.
+
+  Args:
+    score_fn: image 'h w 1' -> scalar.
+    start: the image of the first score.
+    end: the image of the last.
+    heatmap: the hottest pixels are replaced first.
+    num_steps: the number of replacements.
+    chunk: images a pass, which bounds the memory.
+
+  Raises:
+    ValueError: num_steps or chunk is below 1.
   """
   if num_steps < 1:
     raise ValueError(f'num_steps ({num_steps}) must be at least 1.')
   order = jnp.argsort(-heatmap.ravel(), stable=True)
-  place = jnp.zeros_like(order).at[order].set(jnp.arange(order.size))
-  share = (place / order.size).reshape(*heatmap.shape, 1)
+  rank = jnp.zeros_like(order).at[order].set(jnp.arange(order.size))
+  share = (rank / order.size).reshape(*heatmap.shape, 1)
   step = jnp.arange(num_steps + 1) / num_steps
-  score_fn = score_fn if isinstance(score_fn, Partial) else Partial(score_fn)
+  score_fn = passes.as_partial(score_fn)
   fn = Partial(_perturbed_score, score_fn, start, end, share)
-  return saliency.map_chunks(fn, step, chunk=chunk)
+  return passes.map_chunks(fn, step, chunk=chunk)
 
 
 def _perturbed_score(score_fn, start, end, share, step):
@@ -208,7 +252,7 @@ def _perturbed_score(score_fn, start, end, share, step):
 def deletion(
   score_fn: Callable[[Image], Float[Array, '']],
   image: Image,
-  heatmap: Float[Array, 'h w'],
+  heatmap: Heatmap,
   *,
   baseline: Image | float = 0.0,
   num_steps: int = 20,
@@ -217,6 +261,11 @@ def deletion(
   """Score as the hottest pixels turn to `baseline` (Petsiuk et al. 2018).
 
   With a probability for a score, the lower the `area`, the better the map.
+
+  Examples:
+    >>> image = jnp.array([[[3.0], [1.0]]])
+    >>> deletion(jnp.sum, image, image[..., 0], num_steps=2).tolist()
+    [4.0, 1.0, 0.0]
   """
   baseline = jnp.broadcast_to(jnp.float32(baseline), image.shape)
   return perturbation_curve(
@@ -227,7 +276,7 @@ def deletion(
 def insertion(
   score_fn: Callable[[Image], Float[Array, '']],
   image: Image,
-  heatmap: Float[Array, 'h w'],
+  heatmap: Heatmap,
   *,
   sigma: float = 0.05,
   num_steps: int = 20,
@@ -235,8 +284,13 @@ def insertion(
 ) -> Float[Array, ' s']:
   """Score as the hottest pixels of a blurred film turn sharp.
 
-  Petsiuk et al. 2018; `sigma` is the blur in image heights. The higher the
-  `area`, the better the map.
+  `sigma` is the blur in image heights. The higher the `area`, the better the
+  map. Source: Petsiuk et al. 2018.
+
+  Examples:
+    >>> image = jnp.array([[[3.0], [1.0]]])
+    >>> insertion(jnp.max, image, image[..., 0], num_steps=2).tolist()
+    [3.0, 3.0, 3.0]
   """
   blurred = saliency.blur(image, sigma * image.shape[0])
   return perturbation_curve(
@@ -244,24 +298,40 @@ def insertion(
   )
 
 
-def area(curve: Float[Array, '... s']) -> Float[np.ndarray, '...']:
-  """Area under a curve over [0, 1], by trapezoids."""
+def area(
+  curve: Float[Array | np.ndarray, '... s'],
+) -> Float[np.ndarray | np.floating, '...']:
+  """Area under curves of equally spaced values over [0, 1], by trapezoids.
+
+  Examples:
+    >>> area(np.array([[1.0, 1.0, 1.0], [0.0, 0.0, 1.0]])).tolist()
+    [1.0, 0.25]
+  """
   curve = np.asarray(curve, np.float64)
   return (curve[..., 1:] + curve[..., :-1]).mean(-1) / 2
 
 
 def stability(
-  map_fn: Callable[[Float[Array, 'b h w 1']], Maps],
+  map_fn: Callable[[Float[Array | np.ndarray, 'b h w 1']], Maps],
   key: Key[Array, ''],
-  image: Float[Array, 'b h w 1'],
+  image: Float[Array | np.ndarray, 'b h w 1'],
   *,
   noise: float = 0.01,
   num_samples: int = 4,
 ) -> Float[np.ndarray, ' b *k']:
   """Mean rank correlation of the map with the maps of noisy copies.
 
-  The noise is Gaussian, of standard deviation `noise` in [0, 1] pixels, clipped
-  to valid films.
+  The noise is Gaussian, of standard deviation `noise` in [0, 1] pixels. The
+  noisy films are clipped to [0, 1].
+
+  Raises:
+    ValueError: num_samples is below 1.
+
+  Examples:
+    >>> fixed = lambda image: np.array([[[1.0, 2.0]]])
+    >>> image = jnp.ones((1, 1, 2, 1)) / 2
+    >>> stability(fixed, jax.random.key(0), image).round(6).tolist()
+    [1.0]
   """
   if num_samples < 1:
     raise ValueError(f'num_samples ({num_samples}) must be at least 1.')
@@ -277,10 +347,16 @@ def stability(
 def sameness(maps: Maps) -> Float[np.ndarray, ' b *k']:
   """Correlation of each film's map with the mean of all other films' maps.
 
-  Near 1: one map for every film. Networks that never see a finding put its peak
-  in the same corner of each; their maps look like answers and are none. Every
-  map counts alike in the mean, whatever its units; maps with NaN do not count,
-  nor do constant ones, which are like each other (1) and like no other (0).
+  Near 1, the network draws one map for every film. Networks that never see a
+  finding put its peak in the same corner of each: such maps look like answers
+  and are none. Every map counts alike in the mean, whatever its units. Maps
+  with NaN do not count, nor do constant ones, whose correlation is 1 with each
+  other and 0 with any other map.
+
+  Examples:
+    >>> one = np.array([[1.0, 2.0]])
+    >>> sameness(np.stack([one, one, 5 * one])).round(6).tolist()
+    [1.0, 1.0, 1.0]
   """
   unit = _standardize(maps)
   counted = np.nan_to_num(unit)
@@ -295,14 +371,19 @@ def sameness(maps: Maps) -> Float[np.ndarray, ' b *k']:
   return np.where(alone, np.nan, np.where(flat & constant, 1.0, dot))
 
 
-def body_mask(
-  image: Float[Array, 'h w 1'], *, share: float = 0.15
-) -> Bool[np.ndarray, 'h w']:
+def body_mask(image: Image, *, share: float = 0.15) -> Bool[np.ndarray, 'h w']:
   """The largest region that is not black, its holes filled.
 
-  Not black: above the film's 1st percentile by more than `share` of the way to
-  its 99th. Air is black in a film, the body is not, and lungs are holes in it.
-  A film without contrast has no body: an empty mask.
+  Not black means above the film's 1st percentile by more than `share` of the
+  way to its 99th. Air is black in a film, the body is not, and lungs are holes
+  in it. A film without contrast has no body: its mask is empty.
+
+  Examples:
+    >>> film = np.zeros((9, 9, 1))
+    >>> film[2:7, 2:7] = 1
+    >>> film[4, 4] = 0
+    >>> int(body_mask(film).sum())
+    25
   """
   image = np.asarray(image, np.float64)[..., 0]
   smooth = ndimage.gaussian_filter(image, max(image.shape) / 128)
@@ -321,6 +402,10 @@ def share_outside(
   """Share of |map| that lies outside the mask.
 
   NaN for a map of zeros, and where the mask is empty: there is no such region.
+
+  Examples:
+    >>> share_outside(np.array([[[3.0, -1.0]]]), np.array([[[True, False]]]))
+    array([0.25])
   """
   size = np.abs(np.asarray(maps, np.float64))
   mask = np.asarray(mask).reshape(mask.shape + (1,) * (size.ndim - 3))
@@ -334,7 +419,12 @@ def share_in_span(
 ) -> Float[np.ndarray, ' b *k']:
   """Share of a map's energy, less its mean, that the basis images span.
 
-  A map of white noise has n / (h w - 1) of it there; NaN for a constant map.
+  It is n / (h w - 1) for a map of white noise and NaN for a constant map.
+
+  Examples:
+    >>> wave = np.array([[[1.0, -1.0, 1.0, -1.0]]])
+    >>> share_in_span(3 * wave, wave).round(6).tolist()
+    [1.0]
   """
   unit = _standardize(maps)
   basis = np.reshape(basis, (len(basis), -1))
@@ -344,26 +434,21 @@ def share_in_span(
 
 
 def cause_attribution(
-  gradient: Maps, difference: Float[Array, 'b h w 1']
+  gradient: Maps, difference: Float[Array | np.ndarray, 'b h w 1']
 ) -> Float[np.ndarray, ' b *k']:
   """<gradient, difference>: what a cause adds to the score, to first order.
 
   `difference` is the film minus the film without the cause (a lesion, a
-  shortcut). Beside `causal_effect` it tells whether a map may be read as cause;
-  with the integrated gradients from the film without it, divided by the
-  difference, the two are equal.
+  shortcut). What the cause really adds is score(film) - score(film without it).
+  The two are equal for the integrated gradients from the film without it,
+  divided by the difference.
+
+  Examples:
+    >>> gradient = np.array([[[2.0, 1.0]]])
+    >>> cause_attribution(gradient, np.array([[[[0.5], [0.0]]]])).tolist()
+    [1.0]
   """
   gradient = np.asarray(gradient, np.float64)
   difference = np.asarray(difference, np.float64)[..., 0]
   ones = (1,) * (gradient.ndim - 3)
   return (gradient * difference.reshape(difference.shape + ones)).sum((1, 2))
-
-
-def causal_effect(
-  logits_fn: Callable[[Float[Array, 'b h w 1']], Float[Array, ' b *k']],
-  image: Float[Array, 'b h w 1'],
-  without: Float[Array, 'b h w 1'],
-) -> Float[np.ndarray, ' b *k']:
-  """What a cause adds to the score: score(film) - score(film without it)."""
-  with_cause, no_cause = logits_fn(image), logits_fn(without)
-  return np.asarray(with_cause, np.float64) - np.asarray(no_cause, np.float64)

@@ -79,7 +79,7 @@ def _attacked(
       )
       under[label] = part['logits']
       audit = json.loads(str(part['audit']))
-      logging.info(checks.told(audit))
+      logging.info(checks.describe(audit))
       audits[f'{label} {epsilon:g}'] = {'audit': audit, 'norm': norm}
     if len(under) > 1:
       under['worst_case'] = worst_logits(

@@ -14,9 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from cxr import data, heatmaps, sharding
-from cxr.attacks import pgd
-from cxr.attribution import by_name, saliency, sanity
+from cxr import data, heatmaps, losses, sharding
+from cxr.attribution import by_name, gradient_alignment, sanity
 from cxr.evaluation import measures, named_attacks
 from cxr.inference import Subject, by_index, make_predict, predict_split
 from cxr.localization import overlap, scoring, thresholds
@@ -30,11 +29,11 @@ def alignment(
   """How alike a film and its gradient are, per boxed finding.
 
   'alignment' is Etmann's measure, 'cosine' that of the angle between the two;
-  see saliency.py. Films: config.evaluate.measure_films.
+  see gradient_alignment.py. Films: config.evaluate.measure_films.
   """
   del methods  # of the plain gradient alone
   rows = subject.films(subject.config.evaluate.measure_films)
-  gradients = by_name.make_attribution(
+  gradients = by_name.make_host_attribution(
     subject.model, 'gradient', findings=range(len(BOXED))
   )
   over_findings = lambda fn: jax.vmap(
@@ -43,7 +42,7 @@ def alignment(
   compute = jax.jit(
     lambda image, maps: tuple(
       over_findings(fn)(image, maps)
-      for fn in (saliency.alignment, saliency.cosine)
+      for fn in (gradient_alignment.alignment, gradient_alignment.cosine)
     )
   )
 
@@ -148,7 +147,7 @@ def _targeted_attack(
 
   def loss_fn(logits, target):
     hide, plant = (
-      pgd.targeted_loss(target['finding'], goal)(logits, target['clean'])
+      losses.make_targeted(target['finding'], goal)(logits, target['clean'])
       for goal in ('hide', 'plant')
     )
     return jnp.where(target['called'], hide, plant)

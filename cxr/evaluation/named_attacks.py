@@ -5,9 +5,9 @@ from collections.abc import Callable
 from ml_collections import ConfigDict
 
 from cxr import losses, sharding
-from cxr.attacks import checks, pgd
+from cxr.attacks import batched, checks
 
-# Name in config.evaluate.attacks -> options of attacks.make_attack, its loss.
+# Name in config.evaluate.attacks -> fields of batched.Options, its loss.
 ATTACKS = {
   'fgsm': ({'method': 'fgsm'}, losses.sigmoid_cross_entropy),
   'pgd': ({'method': 'pgd'}, losses.sigmoid_cross_entropy),
@@ -18,9 +18,10 @@ ATTACKS = {
 
 
 def make(config: ConfigDict, model, name: str, **options) -> Callable:
-  """The attack of that name, as config.evaluate describes it.
+  """The attack of that name, as config.evaluate describes it; not to be jitted.
 
-  `options` of attacks.make_attack, and `loss_fn`, go before the config's.
+  `options` are fields of batched.Options, and `loss_fn`, that replace the
+  config's.
   """
   of_name, loss_fn = ATTACKS[name]
   loss_fn = options.pop('loss_fn', loss_fn)
@@ -33,10 +34,10 @@ def make(config: ConfigDict, model, name: str, **options) -> Callable:
     **of_name,
     **options,
   }
-  return pgd.make_attack(
+  return batched.make_compiled_attack(
     lambda variables, image: model.apply(variables, image)[0],
     loss_fn,
-    **options,
+    batched.Options(**options),
   )
 
 

@@ -20,7 +20,7 @@ from cxr import files
 from cxr.inference import Subject
 
 # Fields of config.model that change no output of given weights.
-_FREE_MODEL_FIELDS = ('init_from', 'remat')
+_FREE_MODEL_FIELDS = ('init_from', 'init_pixels', 'remat')
 
 
 class Parts:

@@ -109,7 +109,7 @@ def make_maps(
       share of their side.
   """
   attributions = {
-    method: by_name.make_attribution(model, method, **options)
+    method: by_name.make_host_attribution(model, method, **options)
     for method, options in methods.items()
   }
 

@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 
 from cxr import files, inference, run_files
 from cxr.attribution import cam
-from cxr.models import architectures, layers, pretrained, resnet
+from cxr.models import layers, resnet, torch_weights
 from cxr.reporting import rendering
 from cxr.statistics import calibration
 from input_pipeline.findings import FINDINGS
@@ -69,7 +69,7 @@ def export(config: ConfigDict, workdir: str, output_dir: str = '') -> str:
     fitted = calibration.from_json(stored['findings'], FINDINGS)
   os.makedirs(output_dir, exist_ok=True)
   in_output = lambda name: os.path.join(output_dir, name)
-  pretrained.save(in_output('model.safetensors'), variables, config.model)
+  torch_weights.save(in_output('model.safetensors'), variables, config.model)
   program = make_program(model, variables, config.data.image_size, fitted)
   _write(in_output('model.stablehlo'), program.serialize())
   described = describe(config, program, step, stored)
@@ -98,7 +98,7 @@ def make_program(
 
   def program(film):
     logits, endpoints = model.apply(variables, film)
-    kernel, _ = architectures.head(variables['params'])
+    kernel, _ = model.head(variables['params'])
     out = {
       'logit': logits,
       'probability': jax.nn.sigmoid(logits),

@@ -1,18 +1,15 @@
-"""From a configuration to a model, and to the linear layer at its end.
+"""From a configuration to a model.
 
 `config.model` has the fields arch, num_filters, num_stages, output_stride
 (None: what the stages reach by striding), input_mean, input_std, dtype and
 remat. The parameters do not depend on output_stride, dtype or remat.
 """
 
-import math
-from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
-from flax import linen as nn
-from jaxtyping import Array, Float
 
-from cxr.models import densenet, resnet
+from cxr.models import densenet, layers, resnet
 
 MODELS = {
   **dict.fromkeys(resnet.BLOCKS, resnet.ResNet),
@@ -21,7 +18,7 @@ MODELS = {
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 
-def make_model(config_model, num_findings: int) -> nn.Module:
+def make_model(config_model: Any, num_findings: int) -> layers.Network:
   """The model that a configuration describes.
 
   `model.init(key, image)` gives `{'params', 'batch_stats'}`;
@@ -67,34 +64,3 @@ def make_model(config_model, num_findings: int) -> nn.Module:
       'or 32 with 1 to 4 stages.'
     )
   return MODELS[c.arch](**options)
-
-
-def head(
-  params: Mapping,
-) -> tuple[Float[Array, 'd k'], Float[Array, ' k']]:
-  """The (kernel, bias) with which logits = mean(features) @ kernel + bias."""
-  linear = params['fc' if 'fc' in params else 'classifier']
-  return linear['kernel'], linear['bias']
-
-
-def dense(model: nn.Module) -> nn.Module:
-  """The same weights on a grid twice as fine: one stride less is taken, and
-  what follows is dilated (Giusti et al. 2013; DeepLab, Chen et al. 2018).
-
-  Every second cell, from the first, has the features that it had; between them
-  the network looks from where its stride had skipped. Their mean, and so the
-  logits, are no longer quite those that the model learned.
-
-  Raises:
-    ValueError: the model has no stride to give up, or is not dilated.
-  """
-  grid = None
-  if isinstance(model, resnet.ResNet):
-    grid = resnet.stage_grid(model.num_stages, model.output_stride)
-  if not grid or all(stride == 1 for stride, _ in grid):
-    raise ValueError(
-      'dense_cam needs a ResNet with a stride to turn into a dilation '
-      '(model.output_stride of 8 or more); choose cam.'
-    )
-  stride = resnet.STEM_STRIDE * math.prod(stride for stride, _ in grid)
-  return model.clone(output_stride=stride // 2)

@@ -18,7 +18,9 @@ Reference:
 from collections.abc import Mapping
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cxr.models import layers
@@ -31,7 +33,7 @@ class DenseLayer(nn.Module):
   """New channels from all that came before, joined to them."""
 
   growth: int
-  dtype: jnp.dtype
+  dtype: DTypeLike
 
   @nn.compact
   def __call__(self, x, train):
@@ -48,7 +50,7 @@ class DenseBlock(nn.Module):
 
   num_layers: int
   growth: int
-  dtype: jnp.dtype
+  dtype: DTypeLike
   remat: bool
 
   @nn.compact
@@ -64,7 +66,7 @@ class DenseBlock(nn.Module):
 class Transition(nn.Module):
   """Half the channels on half the grid; or the normalisation alone."""
 
-  dtype: jnp.dtype
+  dtype: DTypeLike
   norm_only: bool = False
 
   @nn.compact
@@ -77,7 +79,7 @@ class Transition(nn.Module):
     return layers.average_pool(x)
 
 
-class DenseNet(nn.Module):
+class DenseNet(layers.Network):
   """DenseNet-121 for single-channel images.
 
   Attributes:
@@ -99,13 +101,15 @@ class DenseNet(nn.Module):
   num_stages: int = 4
   input_mean: float = 0.5
   input_std: float = 0.25
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
   remat: bool = False
+
+  HEAD = 'classifier'
 
   @nn.compact
   def __call__(
     self,
-    image: Float[Array, 'b h w c'],
+    image: Float[Array | np.ndarray, 'b h w c'],
     train: bool = False,
     start: str = 'image',
   ) -> tuple[Float[Array, 'b k'], Mapping[str, Array]]:
@@ -154,6 +158,6 @@ class DenseNet(nn.Module):
         x = nn.relu(norm(name='norm5')(x))
     endpoints['features'] = x.astype(jnp.float32)
     logits = layers.pool_and_classify(
-      endpoints['features'], self.num_findings, name='classifier'
+      endpoints['features'], self.num_findings, name=self.HEAD
     )
     return logits, endpoints

@@ -12,13 +12,17 @@ off.
 import contextlib
 import contextvars
 import functools
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
+
+Films = Float[Array | np.ndarray, 'b h w c']
 
 _portable = contextvars.ContextVar('portable', default=False)
 
@@ -41,8 +45,8 @@ def _on_cpu() -> bool:
 
 
 def convolve(
-  x: Float[Array, 'b h w c'],
-  kernel: Float[Array, 'n n c d'],
+  x: Films,
+  kernel: Float[Array | np.ndarray, 'n n c d'],
   *,
   stride: int = 1,
   dilation: int = 1,
@@ -236,7 +240,9 @@ def _shifted(x, size, stride, dilation, pad, fill):
   ]
 
 
-def max_pool(x: Float[Array, 'b h w c']) -> Float[Array, 'b u v c']:
+def max_pool(
+  x: Films,
+) -> Float[Array, 'b u v c']:
   """Maximum over 3x3 windows at stride 2, padded by 1.
 
   Of equal values the first in the window has the gradient, on every platform.
@@ -301,7 +307,9 @@ def _windows_over(length):
 _max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
-def average_pool(x: Float[Array, 'b h w c']) -> Float[Array, 'b u v c']:
+def average_pool(
+  x: Films,
+) -> Float[Array, 'b u v c']:
   """Mean over 2x2 windows at stride 2; an odd last row or column is left."""
   return nn.avg_pool(x, (2, 2), (2, 2))
 
@@ -313,10 +321,10 @@ class Conv(nn.Module):
   size: int
   stride: int = 1
   dilation: int = 1
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   @nn.compact
-  def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b u v d']:
+  def __call__(self, x: Films) -> Float[Array, 'b u v d']:
     kernel = self.param(
       'kernel',
       nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'),
@@ -341,6 +349,42 @@ def conv_and_norm(dtype, train: bool):
     dtype=dtype,
   )
   return conv, norm
+
+
+class Network(nn.Module):
+  """What every network here says of itself beside its logits.
+
+  Attributes:
+    HEAD: the name of the linear layer at its end.
+  """
+
+  HEAD = ''
+
+  def head(
+    self, params: Mapping
+  ) -> tuple[Float[Array, 'd k'], Float[Array, ' k']]:
+    """The (kernel, bias) with which logits = mean(features) @ kernel + bias."""
+    return params[self.HEAD]['kernel'], params[self.HEAD]['bias']
+
+  def dense(self) -> 'Network':
+    """The network of the same weights on a grid twice as fine.
+
+    One stride less is taken, and what follows is dilated. Every second cell,
+    from the first, has the features that it had; between them the network looks
+    from where its stride had skipped. Their mean, and so the logits, are no
+    longer quite those that the model learned.
+
+    Raises:
+      ValueError: the network has no stride to give up, or is not dilated.
+
+    References:
+      Giusti et al. 2013, arXiv 1302.1700; Chen et al. 2018 (DeepLab), arXiv
+      1606.00915.
+    """
+    raise ValueError(
+      'dense_cam needs a ResNet with a stride to turn into a dilation '
+      '(model.output_stride of 8 or more); choose cam.'
+    )
 
 
 def first_stage(start: str, num_stages: int) -> int:

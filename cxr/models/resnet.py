@@ -18,10 +18,13 @@ References:
   Yu, Koltun, Funkhouser, Dilated Residual Networks, 2017.
 """
 
+import math
 from collections.abc import Mapping
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cxr.models import layers
@@ -78,7 +81,7 @@ class BasicBlock(nn.Module):
   num_filters: int
   stride: int
   dilations: tuple[int, int]  # of the first 3x3 in the block, and after it
-  dtype: jnp.dtype
+  dtype: DTypeLike
   expansion = 1
 
   @nn.compact
@@ -98,7 +101,7 @@ class Bottleneck(nn.Module):
   num_filters: int
   stride: int
   dilations: tuple[int, int]
-  dtype: jnp.dtype
+  dtype: DTypeLike
   expansion = 4
 
   @nn.compact
@@ -121,7 +124,7 @@ def _shortcut(x, y, stride, conv, norm):
   return norm(name='downsample_1')(x)
 
 
-class ResNet(nn.Module):
+class ResNet(layers.Network):
   """ResNet-18, 34, 50 or 101 for single-channel images.
 
   The last normalisation of every block starts at scale 0, so that each block
@@ -149,13 +152,22 @@ class ResNet(nn.Module):
   output_stride: int | None = None
   input_mean: float = 0.5
   input_std: float = 0.25
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
   remat: bool = False
+
+  HEAD = 'fc'
+
+  def dense(self) -> 'ResNet':
+    grid = stage_grid(self.num_stages, self.output_stride)
+    stride = STEM_STRIDE * math.prod(stride for stride, _ in grid)
+    if stride == STEM_STRIDE:
+      return super().dense()
+    return self.clone(output_stride=stride // 2)
 
   @nn.compact
   def __call__(
     self,
-    image: Float[Array, 'b h w c'],
+    image: Float[Array | np.ndarray, 'b h w c'],
     train: bool = False,
     start: str = 'image',
   ) -> tuple[Float[Array, 'b k'], Mapping[str, Array]]:
@@ -202,6 +214,6 @@ class ResNet(nn.Module):
       before = after
     endpoints['features'] = x.astype(jnp.float32)
     logits = layers.pool_and_classify(
-      endpoints['features'], self.num_findings, name='fc'
+      endpoints['features'], self.num_findings, name=self.HEAD
     )
     return logits, endpoints

@@ -8,7 +8,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from cxr import data, losses, sharding
-from cxr.attacks import pgd
+from cxr.attacks import batched
 from cxr.training import augment, train_step
 from cxr.training.setup import Setup
 from input_pipeline import memory
@@ -26,14 +26,16 @@ def make_attack(config: ConfigDict, model: nn.Module) -> Callable | None:
     'adversarial': losses.sigmoid_cross_entropy,
     'trades': losses.bernoulli_kl,
   }[attack.objective]
-  return pgd.make_attack(
+  return batched.make_attack(
     lambda variables, image: model.apply(variables, image)[0],
     loss_fn,
-    norm=attack.norm,
-    epsilon=attack.epsilon / 255,
-    step_size=step_size(attack) / 255,
-    num_steps=attack.num_steps,
-    random_start=attack.random_start,
+    batched.Options(
+      norm=attack.norm,
+      epsilon=attack.epsilon / 255,
+      step_size=step_size(attack) / 255,
+      num_steps=attack.num_steps,
+      random_start=attack.random_start,
+    ),
   )
 
 

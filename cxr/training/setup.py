@@ -11,7 +11,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from cxr import sharding, train_state
-from cxr.models import architectures, pretrained
+from cxr.models import architectures, torch_weights
 from input_pipeline import pipeline
 from input_pipeline.findings import FINDINGS
 
@@ -106,7 +106,7 @@ def initial_state(setup: Setup, key: jax.Array) -> train_state.TrainState:
   )(key)
   if not config.model.init_from:
     return state
-  variables, report = pretrained.init_from(
+  variables, report = torch_weights.init_from(
     config.model.init_from, train_state.variables(state), config.model
   )
   logging.info('Weights of %s: %s', config.model.init_from, report)

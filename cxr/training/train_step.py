@@ -61,7 +61,7 @@ def make_train_step(
   Args:
     model: a Flax module; see cxr/models/architectures.py.
     tx: the optimizer.
-    attack: of pgd.make_attack; None trains on the films as they are.
+    attack: of batched.make_attack; None trains on the films as they are.
     objective: of losses.make_objective.
     augment: (key, image 'h w 1') -> 'h w 1', for one film in [0, 1].
     epsilon: the attack's radius after the warm-up, for pixels in [0, 1].

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from cxr import inference, losses, train_state
-from cxr.attacks import pgd
+from cxr.attacks import batched
 from cxr.statistics import rankings
 from cxr.training.setup import Setup
 from input_pipeline import pipeline
@@ -31,13 +31,15 @@ def make_validate(
   attack = None
   if len(attacked) and epsilon:
     attack = inference.by_index(
-      pgd.make_attack(
+      batched.make_compiled_attack(
         lambda variables, image: model.apply(variables, image)[0],
         losses.sigmoid_cross_entropy,
-        norm=config.attack.norm,
-        epsilon=epsilon,
-        step_size=2.5 * epsilon / config.evaluate.num_steps,
-        num_steps=config.evaluate.num_steps,
+        batched.Options(
+          norm=config.attack.norm,
+          epsilon=epsilon,
+          step_size=2.5 * epsilon / config.evaluate.num_steps,
+          num_steps=config.evaluate.num_steps,
+        ),
       ),
       key,
     )

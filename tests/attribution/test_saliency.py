@@ -198,6 +198,42 @@ def test_rise_of_a_constant_score_is_that_constant():
 
 
 @pytest.mark.parametrize(
+  'name', ['smooth_grad', 'integrated_gradients', 'occlusion', 'rise']
+)
+def test_from_the_host_the_maps_are_the_same(name):
+  np.testing.assert_allclose(
+    METHODS[name](smooth, IMAGE, chunk=2, from_host=True),
+    METHODS[name](smooth, IMAGE, chunk=2),
+    rtol=1e-6,
+    atol=1e-6,
+  )
+
+
+@pytest.mark.parametrize('from_host', [False, True])
+def test_a_partial_compiles_once_for_all_images(from_host):
+  traces = []
+
+  def score(weight, image):
+    traces.append(1)
+    return (image * weight).sum() ** 2
+
+  def maps(weight, image):
+    return saliency.smooth_grad(
+      Partial(score, weight),
+      KEY,
+      image,
+      num_samples=6,
+      chunk=2,
+      from_host=from_host,
+    )
+
+  maps(jnp.float32(1), IMAGE)
+  first = len(traces)
+  maps(jnp.float32(2), 1 - IMAGE)
+  assert len(traces) == first
+
+
+@pytest.mark.parametrize(
   ('name', 'chunk'),
   [
     ('smooth_grad', 2),
@@ -216,34 +252,6 @@ def test_the_chunk_does_not_change_the_maps(name, chunk):
   )
 
 
-def test_a_partial_compiles_once_for_all_images():
-  traces = []
-
-  def score(weight, image):
-    traces.append(1)
-    return (image * weight).sum() ** 2
-
-  def maps(weight, image):
-    return saliency.smooth_grad(
-      Partial(score, weight), KEY, image, num_samples=6, chunk=2
-    )
-
-  maps(jnp.float32(1), IMAGE)
-  first = len(traces)
-  maps(jnp.float32(2), 1 - IMAGE)
-  assert len(traces) == first
-
-
-def test_map_chunks_is_vmap():
-  xs = jnp.arange(7.0)
-  for chunk in (1, 3, 7, 9):
-    np.testing.assert_array_equal(
-      saliency.map_chunks(jnp.square, xs, chunk=chunk), xs**2
-    )
-  jitted = jax.jit(lambda xs: saliency.map_chunks(jnp.square, xs, chunk=3))
-  np.testing.assert_array_equal(jitted(xs), xs**2)
-
-
 def test_blur():
   point = jnp.zeros((9, 11)).at[4, 5].set(1.0)
   np.testing.assert_allclose(
@@ -253,7 +261,7 @@ def test_blur():
   )
   ones = jnp.ones((5, 7, 2))
   np.testing.assert_allclose(saliency.blur(ones, 3.0), ones, rtol=1e-5)
-  np.testing.assert_array_equal(saliency.blur(point, 0), point)
+  np.testing.assert_array_equal(saliency.blur(point, 0.0), point)
 
 
 def test_baselines():
@@ -284,27 +292,3 @@ def test_baselines():
 def test_bad_options_are_named(call, message):
   with pytest.raises(ValueError, match=message):
     call()
-
-
-def test_alignment_is_the_distance_to_the_boundary_of_a_linear_score():
-  weight = WEIGHT[:, :, 0, 0]
-  expected = abs(linear(IMAGE)[0]) / jnp.linalg.norm(weight)
-  np.testing.assert_allclose(
-    saliency.alignment(IMAGE, weight), expected, rtol=1e-5
-  )
-  # Neither the gradient's length nor its sign counts.
-  np.testing.assert_allclose(
-    saliency.alignment(IMAGE, -3 * weight), expected, rtol=1e-5
-  )
-  assert saliency.alignment(IMAGE, 0 * weight) == 0
-
-
-def test_cosine_of_film_and_gradient():
-  centred = IMAGE[..., 0] - IMAGE.mean()
-  np.testing.assert_allclose(saliency.cosine(IMAGE, 2 * centred), 1, rtol=1e-5)
-  np.testing.assert_allclose(saliency.cosine(IMAGE, -centred), -1, rtol=1e-5)
-  # A gradient that only brightens the film shows nothing of it.
-  np.testing.assert_allclose(
-    saliency.cosine(IMAGE, jnp.ones(SHAPE[:2])), 0, atol=1e-6
-  )
-  assert saliency.cosine(jnp.ones(SHAPE), centred) == 0

@@ -17,7 +17,7 @@ import torchattacks
 from absl import app, flags
 from torch.nn import functional
 
-from cxr.attacks import pgd
+from cxr.attacks import batched
 
 _FILMS = flags.DEFINE_integer('films', 32, 'Films attacked.')
 _SIZE = flags.DEFINE_integer('image_size', 28, 'Pixels.')
@@ -81,14 +81,10 @@ def _loss(logits, label):
 
 def _ours(weights, image, label, method, norm):
   steps = {'apgd': _STEPS.value, 'square': _QUERIES.value}[method]
-  attack = pgd.make_attack(
-    _logits,
-    _loss,
-    epsilon=_RADII[norm],
-    method=method,
-    norm=norm,
-    num_steps=steps,
+  options = batched.Options(
+    epsilon=_RADII[norm], method=method, norm=norm, num_steps=steps
   )
+  attack = batched.make_compiled_attack(_logits, _loss, options)
   return attack(weights, jax.random.key(0), image, label)
 
 

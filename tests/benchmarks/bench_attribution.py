@@ -62,7 +62,7 @@ def bench_cam(args):
   model, variables, image = make(args.arch, args.size, args.batch_size)
   features_fn = jax.jit(lambda v, x: model.apply(v, x)[1]['features'])
   features = features_fn(variables, image)
-  kernel, _ = architectures.head(variables['params'])
+  kernel, _ = model.head(variables['params'])
   cam_fn = jax.jit(cam.cam)
   forward, alone = seconds(
     lambda: features_fn(variables, image),
@@ -88,7 +88,7 @@ def bench_methods(args):
   }
   for method in by_name.METHODS:
     options = few.get(method, {})
-    fn = by_name.make_attribution(model, method, **options)
+    fn = by_name.make_host_attribution(model, method, **options)
     (taken,) = seconds(
       lambda fn=fn: fn(variables, jax.random.key(0), image), repeats=1
     )
@@ -113,12 +113,17 @@ def measure_memory(args):
   start = time.perf_counter()
   if args.memory_of == 'smooth_grad':
     maps = saliency.smooth_grad(
-      score_fn, jax.random.key(0), image[0], num_samples=16, chunk=args.chunk
+      score_fn,
+      jax.random.key(0),
+      image[0],
+      num_samples=16,
+      chunk=args.chunk,
+      from_host=True,
     )
     note = '16 samples'
   else:
     maps, gap = saliency.integrated_gradients(
-      score_fn, image[0], num_steps=64, chunk=args.chunk
+      score_fn, image[0], num_steps=64, chunk=args.chunk, from_host=True
     )
     change = score_fn(image[0]) - score_fn(jnp.zeros_like(image[0]))
     note = f'64 steps, gap {abs(gap).max() / abs(change).max():.1e} of change'

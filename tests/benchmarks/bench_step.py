@@ -73,7 +73,7 @@ def _jax_step(o):
   import jax.numpy as jnp
 
   from cxr import losses
-  from cxr.attacks import pgd
+  from cxr.attacks import batched
   from cxr.models import architectures
 
   model = architectures.make_model(
@@ -94,11 +94,10 @@ def _jax_step(o):
   logits = lambda variables, image: model.apply(variables, image)[0]
   attack = None
   if o.steps:
-    attack = pgd.make_attack(
+    attack = batched.make_attack(
       logits,
       losses.sigmoid_cross_entropy,
-      epsilon=_EPSILON,
-      num_steps=o.steps,
+      batched.Options(epsilon=_EPSILON, num_steps=o.steps),
     )
 
   def train(variables, key):
@@ -136,10 +135,10 @@ def _torch_step(o):
   import torch
   from torch.nn import functional
 
-  from tests.models import test_pretrained
+  from tests.models import test_torch_weights
 
   device = 'cuda' if torch.cuda.is_available() else 'cpu'
-  model = test_pretrained.torch_resnet(o.arch, o.filters)
+  model = test_torch_weights.torch_resnet(o.arch, o.filters)
   model = model.to(device, memory_format=torch.channels_last)
   # Compiled in whole, so that inference and training are told apart by it.
   call = torch.compile(model) if o.mode == 'compiled' else model

@@ -484,7 +484,7 @@ class TestExplain:
   def test_occlusion_keeps_its_sign(self, monkeypatch):
     # It is evidence for and against, as where it is scored.
     made = lambda model, method: lambda variables, keys, image: -image
-    monkeypatch.setattr(by_name, 'make_attribution', made)
+    monkeypatch.setattr(by_name, 'make_host_attribution', made)
     maps_fn = interpret.make_maps(None, None, {'occlusion': {}}, smooth=0.02)
     image = np.ones((1, 8, 8, 1), np.float32)
     assert (

@@ -19,7 +19,7 @@ from configs import default
 from cxr.attribution import cam
 from cxr.explaining import radiograph
 from cxr.exporting import export
-from cxr.models import architectures, layers, pretrained
+from cxr.models import architectures, layers, torch_weights
 
 SIZE = 32
 # Compiled once to be run once.
@@ -104,7 +104,7 @@ def test_export_and_import_give_the_same_logits(resnet, tmp_path):
   model, variables, path = resnet
   weights = os.path.join(path, 'model.safetensors')
   assert stat.S_IMODE(os.stat(weights).st_mode) & 0o044 == 0o044
-  again, report = pretrained.init_from(
+  again, report = torch_weights.init_from(
     weights, variables_of(model, seed=1), config_of().model
   )
   assert report['random_head'] == []
@@ -140,7 +140,7 @@ def test_the_program_gives_the_same_in_a_process_without_this_code(
   )
   assert done.returncode == 0, done.stderr[-2000:]
   logits, endpoints = jit(model.apply)(variables, films())
-  kernel, _ = architectures.head(variables['params'])
+  kernel, _ = model.head(variables['params'])
   expected = {
     'logit': logits,
     'probability': jax.nn.sigmoid(logits),

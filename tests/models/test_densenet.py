@@ -54,7 +54,7 @@ def test_truncation_at_224_pixels(num_stages, shape):
 def test_cam_is_exact_and_start_skips():
   model, variables = build(num_stages=2)
   logits, endpoints = test_resnet.apply(model, variables, test_resnet.images())
-  kernel, bias = architectures.head(variables['params'])
+  kernel, bias = model.head(variables['params'])
   cam = endpoints['features'] @ kernel
   np.testing.assert_allclose(cam.mean((1, 2)) + bias[None], logits, atol=1e-5)
   assert float(endpoints['features'].min()) >= 0

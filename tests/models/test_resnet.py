@@ -111,7 +111,7 @@ def test_names():
 def test_cam_is_exact(arch):
   model, variables = build(arch=arch)
   logits, endpoints = apply(model, variables, images(size=64))
-  kernel, bias = architectures.head(variables['params'])
+  kernel, bias = model.head(variables['params'])
   activation = endpoints['features'] @ kernel
   np.testing.assert_allclose(
     activation.mean((1, 2)) + bias[None], logits, atol=1e-5

@@ -7,7 +7,7 @@ from flax import linen as nn
 
 from configs import baseline
 from cxr import losses, sharding, train_state
-from cxr.attacks import pgd
+from cxr.attacks import batched
 from cxr.models import architectures
 from cxr.training import train_step
 
@@ -59,13 +59,11 @@ def steps_of(objective, model, tx, **options):
   if objective == 'free':
     return train_step.make_free_step(model, tx, replays=2, **common)
   trades = objective == 'trades'
-  attack = pgd.make_attack(
+  attack = batched.make_attack(
     lambda variables, image: model.apply(variables, image)[0],
     losses.bernoulli_kl if trades else losses.sigmoid_cross_entropy,
-    epsilon=0.05,
-    num_steps=1,
-    # Small, so that the random start stays in the result.
-    step_size=0.01,
+    # A small step, so that the random start stays in the result.
+    batched.Options(epsilon=0.05, num_steps=1, step_size=0.01),
   )
   return train_step.make_train_step(
     model,
@@ -79,7 +77,11 @@ def steps_of(objective, model, tx, **options):
 
 def make_pgd(**options):
   options = {'epsilon': 0.05, 'num_steps': 2} | options
-  return pgd.make_attack(apply_fn, losses.sigmoid_cross_entropy, **options)
+  return jax.jit(
+    batched.make_attack(
+      apply_fn, losses.sigmoid_cross_entropy, batched.Options(**options)
+    )
+  )
 
 
 def test_clean_step_is_gradient_descent(batch):
@@ -134,7 +136,7 @@ def test_epsilon_zero_is_clean_training(batch):
   assert difference(a.params, b.params) == 0
 
 
-@pytest.mark.parametrize('method', pgd.METHODS)
+@pytest.mark.parametrize('method', batched.METHODS)
 def test_statistics_move_by_the_learning_pass_alone(batch, method):
   """Those of one pass over the attacked films, whatever the attack called."""
   tx = optax.sgd(0.1)
@@ -211,8 +213,8 @@ def test_adversarial_statistics_must_exist():
 
 def test_trades_uses_the_clean_logits_as_target(batch):
   tx = optax.sgd(0.0)
-  attack = pgd.make_attack(
-    apply_fn, losses.bernoulli_kl, epsilon=0.05, num_steps=3
+  attack = batched.make_attack(
+    apply_fn, losses.bernoulli_kl, batched.Options(epsilon=0.05, num_steps=3)
   )
   state = make_state(tx)
   step = train_step.make_train_step(

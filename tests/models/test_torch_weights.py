@@ -2,16 +2,14 @@
 
 import collections
 import os
-import pickle
-import zipfile
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from cxr.models import architectures, pretrained
+from cxr.models import architectures, torch_weights
 from input_pipeline import findings as findings_lib
-from tests.models import test_resnet
+from tests.models import test_resnet, test_torch_files
 
 FINDINGS = findings_lib.FINDINGS
 
@@ -171,24 +169,24 @@ def test_resnet_parity_and_round_trip(tmp_path, arch):
   torch.save(state | {'op_threshs': thresholds}, tmp_path / 'weights.pt')
   config = test_resnet.config(arch=arch)
   model, variables = test_resnet.build(arch=arch)
-  variables, report = pretrained.init_from(
+  variables, report = torch_weights.init_from(
     tmp_path / 'weights.pt', variables, config
   )
   assert report['head'] == [
-    name for name in pretrained.TORCHXRAYVISION_FINDINGS if name in FINDINGS
+    name for name in torch_weights.TORCHXRAYVISION_FINDINGS if name in FINDINGS
   ]
   assert report['left_out'] == 0
   assert report['random_head'] == []
 
   logits, _ = test_resnet.apply(model, variables, films())
   expected = torch_logits(net, 2048 * films() - 1024)
-  order = [pretrained.TORCHXRAYVISION_FINDINGS.index(f) for f in FINDINGS]
+  order = [torch_weights.TORCHXRAYVISION_FINDINGS.index(f) for f in FINDINGS]
   np.testing.assert_allclose(logits, expected[:, order], atol=1e-4)
 
   # Back: PyTorch loads what is saved, and so do we.
   path = tmp_path / 'weights.safetensors'
-  pretrained.save(path, variables, config)
-  again, report = pretrained.init_from(
+  torch_weights.save(path, variables, config)
+  again, report = torch_weights.init_from(
     path, test_resnet.randomize(variables, seed=1), config
   )
   assert report['pixels'] == 'as the file states'
@@ -212,22 +210,22 @@ def test_densenet_parity_and_round_trip(tmp_path):
     for name, value in net.state_dict().items()
   }
   path = tmp_path / 'weights.pth'
-  torch.save(state, path)
+  torch.save(state | {'op_threshs': torch.full((18,), 0.5)}, path)
   config = test_resnet.config(arch='densenet121')
   model, variables = test_resnet.build(arch='densenet121')
-  variables, _ = pretrained.init_from(path, variables, config)
+  variables, _ = torch_weights.init_from(path, variables, config)
   logits, _ = test_resnet.apply(model, variables, films(1))
   expected = torch_logits(net, 2048 * films(1) - 1024)
-  order = [pretrained.TORCHXRAYVISION_FINDINGS.index(f) for f in FINDINGS]
+  order = [torch_weights.TORCHXRAYVISION_FINDINGS.index(f) for f in FINDINGS]
   np.testing.assert_allclose(logits, expected[:, order], atol=1e-4)
-  tensors = pretrained.to_torch(variables)
+  tensors = torch_weights.to_torch(variables)
   names = {n for n in net.state_dict() if 'num_batches' not in n}
   assert set(tensors) == names
 
   # Cut after two blocks: the rest and the head are left out, and counted.
   config = test_resnet.config(arch='densenet121', num_stages=2)
-  _, variables = test_resnet.build(arch='densenet121', num_stages=2)
-  new, report = pretrained.init_from(path, variables, config)
+  model, variables = test_resnet.build(arch='densenet121', num_stages=2)
+  new, report = torch_weights.init_from(path, variables, config)
   np.testing.assert_array_equal(
     new['params']['transition2']['norm']['scale'],
     net.features.transition2.norm.weight.detach(),
@@ -236,8 +234,8 @@ def test_densenet_parity_and_round_trip(tmp_path):
   assert 'features.transition2.conv.weight' in report['left_out_names']
   assert report['head'] == []
   np.testing.assert_array_equal(
-    architectures.head(new['params'])[0],
-    architectures.head(variables['params'])[0],
+    model.head(new['params'])[0],
+    model.head(variables['params'])[0],
   )
 
 
@@ -248,13 +246,13 @@ def test_three_channels_are_summed_with_their_means(tmp_path):
   torch.save(net.state_dict(), tmp_path / 'weights.pth')
   config = test_resnet.config(num_stages=1)
   model, variables = test_resnet.build(num_stages=1)
-  variables, report = pretrained.init_from(
+  variables, report = torch_weights.init_from(
     tmp_path / 'weights.pth', variables, config
   )
   assert report['pixels'] == 'ImageNet mean and std'
   assert report['head'] == [] and report['random_head'] == list(FINDINGS)
   assert 'fc.weight' in report['left_out_names']
-  mean, std = pretrained.IMAGENET
+  mean, std = torch_weights.IMAGENET
   x = ((films() - mean) / std).astype(np.float32).transpose(0, 3, 1, 2).copy()
   with torch.no_grad():
     x = torch.relu(net.bn1(net.conv1(torch.from_numpy(x))))
@@ -268,149 +266,10 @@ def test_three_channels_are_summed_with_their_means(tmp_path):
   )
 
 
-# ---- reading -------------------------------------------------------------
-
-
-def tensors():
-  return {
-    'a': np.arange(6, dtype=np.float32).reshape(2, 3),
-    'b': np.array(7, np.int64),
-    'c': np.array([True, False]),
-    'd': np.zeros((0, 3), np.float64),
-  }
-
-
-@pytest.mark.parametrize('wrapped', [False, True])
-@pytest.mark.parametrize('zipped', [False, True])
-def test_pytorch_files(tmp_path, zipped, wrapped):
-  torch = torch_or_skip()
-  state = {name: torch.tensor(value) for name, value in tensors().items()}
-  state['parameter'] = torch.nn.Parameter(torch.ones(2))
-  state['half'] = torch.tensor([1.5, 2.5], dtype=torch.bfloat16)
-  # Views with an offset and strides of their own, sharing one storage.
-  whole = torch.arange(24.0).reshape(2, 3, 4)
-  state['whole'], state['view'] = whole, whole[1].T
-  found = {'state_dict': state, 'epoch': 3} if wrapped else state
-  torch.save(found, tmp_path / 'f.pt', _use_new_zipfile_serialization=zipped)
-  read, metadata = pretrained.read(tmp_path / 'f.pt')
-  assert metadata == {}
-  assert set(read) == set(state)
-  for name, value in state.items():
-    if name == 'half':
-      value = value.float()
-      read[name] = read[name].astype(np.float32)
-    np.testing.assert_array_equal(read[name], value.detach().numpy())
-    assert read[name].dtype == value.detach().numpy().dtype
-
-
-def test_safetensors_file(tmp_path):
-  path = tmp_path / 'f.safetensors'
-  safetensors.numpy.save_file(tensors(), path, {'note': 'x'})
-  read, metadata = pretrained.read(path)
-  assert metadata == {'note': 'x'}
-  for name, value in tensors().items():
-    np.testing.assert_array_equal(read[name], value)
-
-
-class Marker:
-  """Unpickling an instance creates a file."""
-
-  def __init__(self, path):
-    self.path = path
-
-  def __reduce__(self):
-    return (os.mkdir, (self.path,))
-
-
-def zip_of(path, data, **others):
-  with zipfile.ZipFile(path, 'w') as archive:
-    archive.writestr('archive/data.pkl', data)
-    for name, value in others.items():
-      archive.writestr(f'archive/{name}', value)
-
-
-@pytest.mark.parametrize('zipped', [False, True])
-def test_code_is_never_run(tmp_path, zipped):
-  ran = str(tmp_path / 'ran')
-  path = tmp_path / 'f.pt'
-  data = pickle.dumps({'a': Marker(ran)})
-  if zipped:
-    zip_of(path, data)
-  else:
-    path.write_bytes(data)
-  with pytest.raises(ValueError, match=r'holds more than tensors \(posix.mkd'):
-    pretrained.read(path)
-  assert not os.path.exists(ran)
-
-
-def test_a_whole_module_is_refused(tmp_path):
-  torch = torch_or_skip()
-  torch.save(torch.nn.Linear(2, 2), tmp_path / 'f.pt')
-  with pytest.raises(ValueError, match='more than tensors.*state_dict'):
-    pretrained.read(tmp_path / 'f.pt')
-
-
-@pytest.mark.parametrize(
-  'offset, size, stride',
-  [
-    (0, (5,), (1,)),
-    (1, (4,), (1,)),
-    (0, (2, 2), (3, 1)),
-    (0, (4,), (-1,)),
-    (-1, (2,), (1,)),
-    (0, (10**9,), (0,)),
-  ],
-)
-def test_a_tensor_stays_within_its_data(offset, size, stride):
-  """Strides come from the file, and must not reach foreign memory."""
-  storage = pretrained._Storage('FloatStorage', '0')
-  tensor = pretrained._Tensor(storage, offset, size, stride)
-  with pytest.raises(pretrained._Refused, match='a reaches beyond its data'):
-    pretrained._arrays({'a': tensor}, lambda _: bytes(16))
-
-
-@pytest.mark.parametrize(
-  'content, message',
-  [
-    (b'', 'is neither safetensors nor a PyTorch file'),
-    (b'\x89PNG\r\n', 'is neither safetensors nor a PyTorch file'),
-    (b'\x80\x02', 'cannot be read as weights'),
-    (b'\xff' * 8 + b'{', 'cannot be read as weights'),
-    (pickle.dumps({'a': 1}), 'is a pickle, but not one of tensors'),
-  ],
-)
-def test_other_files(tmp_path, content, message):
-  (tmp_path / 'f').write_bytes(content)
-  with pytest.raises(ValueError, match=message):
-    pretrained.read(tmp_path / 'f')
-
-
-def test_other_zips(tmp_path):
-  path = tmp_path / 'f.zip'
-  with zipfile.ZipFile(path, 'w') as archive:
-    archive.writestr('readme', 'x')
-  with pytest.raises(ValueError, match='not one that torch.save wrote'):
-    pretrained.read(path)
-  zip_of(path, pickle.dumps([1, 2]))
-  with pytest.raises(ValueError, match='holds a list, not named tensors'):
-    pretrained.read(path)
-  zip_of(path, pickle.dumps({}), byteorder='big')
-  with pytest.raises(ValueError, match='big-endian'):
-    pretrained.read(path)
-
-
-def test_no_file(tmp_path):
-  with pytest.raises(FileNotFoundError, match='No weights file at'):
-    pretrained.read(tmp_path / 'absent.pt')
-
-
-# ---- into a model --------------------------------------------------------
-
-
 def saved(tmp_path, variables, changes=(), **metadata):
   """A file of these variables, with some tensors changed."""
   path = tmp_path / 'w.safetensors'
-  tensors = pretrained.to_torch(variables)
+  tensors = torch_weights.to_torch(variables)
   for name, value in dict(changes).items():
     if value is None:
       del tensors[name]
@@ -420,9 +279,117 @@ def saved(tmp_path, variables, changes=(), **metadata):
   return path
 
 
+STATED = {'input_mean': '0.5', 'input_std': '0.25'}
+
+
+def init(tmp_path, changes=(), *, metadata=(), **config):
+  """(the file's variables, those made of the file, the report)."""
+  _, original = test_resnet.build(num_stages=1)
+  path = saved(tmp_path, original, changes, **dict(metadata))
+  blank = test_resnet.randomize(original, seed=1)
+  config = test_resnet.config(num_stages=1, **config)
+  return original, *torch_weights.init_from(path, blank, config)
+
+
+def test_pixels_that_nobody_states_are_asked_for(tmp_path):
+  with pytest.raises(ValueError, match='set config.model.init_pixels to unit'):
+    init(tmp_path)
+  with pytest.raises(ValueError, match='does not say what pixels'):
+    init(tmp_path, init_pixels='')
+
+
+@pytest.mark.parametrize(
+  ('pixels', 'mean', 'std'),
+  [('unit', 0.5, 0.25), ('xrv', 0.5, 1 / 2048), ('imagenet', 0.449, 0.226)],
+)
+def test_the_user_states_the_pixels_of_one_channel(tmp_path, pixels, mean, std):
+  old, new, report = init(tmp_path, init_pixels=pixels)
+  old_conv, conv = (v['params']['conv1']['kernel'] for v in (old, new))
+  np.testing.assert_allclose(conv, old_conv * 0.25 / std, rtol=1e-5)
+  shift = np.sum(old_conv * (0.5 - mean) / std, (0, 1, 2))
+  np.testing.assert_allclose(
+    new['batch_stats']['bn1']['mean'],
+    old['batch_stats']['bn1']['mean'] - shift,
+    rtol=1e-4,
+    atol=1e-4,
+  )
+  assert report['head'] == []  # the outputs have no names
+
+
+@pytest.mark.parametrize('prefix', ['', 'module.', 'model.'])
+def test_the_user_goes_before_the_file(tmp_path, prefix):
+  _, variables = test_resnet.build(num_stages=1)
+  named = torch_weights.to_torch(variables)
+  path = tmp_path / 'w.safetensors'
+  tensors = {
+    f'{prefix}{name}': value.astype(np.float16) for name, value in named.items()
+  }
+  safetensors.numpy.save_file(tensors, path, STATED | {'input_std': '1.0'})
+  for stated, factor in (('', 0.25), ('unit', 1.0)):
+    config = test_resnet.config(num_stages=1, init_pixels=stated)
+    new, _ = torch_weights.init_from(path, variables, config)
+    np.testing.assert_allclose(
+      new['params']['conv1']['kernel'],
+      factor * variables['params']['conv1']['kernel'],
+      rtol=1e-2,
+      atol=1e-4,
+    )
+
+
+def test_three_channels_may_be_of_other_pixels(tmp_path):
+  rng = np.random.default_rng(0)
+  kernel = rng.normal(size=(8, 3, 7, 7)).astype(np.float32)
+  _, new, report = init(tmp_path, {'conv1.weight': kernel}, init_pixels='unit')
+  np.testing.assert_allclose(
+    new['params']['conv1']['kernel'][:, :, 0],
+    kernel.sum(1).transpose(1, 2, 0),
+    rtol=1e-4,
+    atol=1e-5,
+  )
+  assert report['pixels'].startswith('[0, 1]')
+
+
+def test_outputs_that_may_be_untrained_are_not_taken(tmp_path):
+  outputs = {
+    'fc.weight': np.ones((18, 8), np.float32),
+    'fc.bias': np.ones(18, np.float32),
+  }
+  _, _, report = init(tmp_path, outputs, init_pixels='xrv')
+  assert report['head'] == [] and 'op_threshs' in report['head_note']
+
+
+def test_a_pickled_module_of_torchxrayvision(tmp_path, monkeypatch):
+  """Its class says the pixels; its list of outputs, which were trained."""
+  model, variables = test_resnet.build(num_stages=1)
+  names = list(torch_weights.TORCHXRAYVISION_FINDINGS)
+  names[0] = ''
+  rng = np.random.default_rng(0)
+  tensors = torch_weights.to_torch(variables) | {
+    'fc.weight': rng.normal(size=(18, 8)).astype(np.float32),
+    'fc.bias': rng.normal(size=18).astype(np.float32),
+  }
+  path = tmp_path / 'w.pt'
+  test_torch_files.save_module(
+    monkeypatch,
+    path,
+    {f'model.{name}': value for name, value in tensors.items()},
+    targets=names,
+  )
+  new, report = torch_weights.init_from(
+    path, variables, test_resnet.config(num_stages=1)
+  )
+  assert report['pixels'] == '[-1024, 1024]'
+  assert report['random_head'] == ['Atelectasis']
+  kernel, _ = model.head(new['params'])
+  row = names.index('Mass')
+  np.testing.assert_array_equal(
+    kernel[:, FINDINGS.index('Mass')], tensors['fc.weight'][row]
+  )
+
+
 def test_untrained_outputs_keep_the_models_own(tmp_path):
   _, file_variables = test_resnet.build(num_stages=1)
-  _, variables = test_resnet.build(num_stages=1)
+  model, variables = test_resnet.build(num_stages=1)
   variables = test_resnet.randomize(variables, seed=1)
   rng = np.random.default_rng(0)
   weight = rng.normal(size=(18, 8)).astype(np.float32)
@@ -437,31 +404,31 @@ def test_untrained_outputs_keep_the_models_own(tmp_path):
       'op_threshs': thresholds,
     },
   )
-  new, report = pretrained.init_from(
+  new, report = torch_weights.init_from(
     path, variables, test_resnet.config(num_stages=1)
   )
   assert report['random_head'] == ['Atelectasis']
-  kernel, bias = architectures.head(new['params'])
-  old_kernel, old_bias = architectures.head(variables['params'])
+  kernel, bias = model.head(new['params'])
+  old_kernel, old_bias = model.head(variables['params'])
   np.testing.assert_array_equal(kernel[:, 0], old_kernel[:, 0])
   assert bias[0] == old_bias[0]
   for i, finding in enumerate(FINDINGS[1:], 1):
-    row = pretrained.TORCHXRAYVISION_FINDINGS.index(finding)
+    row = torch_weights.TORCHXRAYVISION_FINDINGS.index(finding)
     np.testing.assert_array_equal(kernel[:, i], weight[row])
     assert bias[i] == row
 
 
 def test_findings_are_mapped_by_name(tmp_path):
-  _, variables = test_resnet.build(num_stages=1)
+  model, variables = test_resnet.build(num_stages=1)
   path = tmp_path / 'w.safetensors'
   config = test_resnet.config(num_stages=1)
   order = FINDINGS[::-1]
-  pretrained.save(path, variables, config, findings=order)
-  new, report = pretrained.init_from(path, variables, config)
+  torch_weights.save(path, variables, config, findings=order)
+  new, report = torch_weights.init_from(path, variables, config)
   assert report['random_head'] == []
   np.testing.assert_array_equal(
-    architectures.head(new['params'])[0],
-    architectures.head(variables['params'])[0][:, ::-1],
+    model.head(new['params'])[0],
+    model.head(variables['params'])[0][:, ::-1],
   )
 
 
@@ -469,13 +436,12 @@ def test_weights_of_other_pixels(tmp_path):
   """Another input_std of the same mean gives the same logits."""
   model, variables = test_resnet.build(num_stages=1)
   path = tmp_path / 'w.safetensors'
-  pretrained.save(path, variables, test_resnet.config(num_stages=1))
+  torch_weights.save(path, variables, test_resnet.config(num_stages=1))
   other = test_resnet.config(num_stages=1, input_std=1.5)
-  new, _ = pretrained.init_from(path, variables, other)
+  new, _ = torch_weights.init_from(path, variables, other)
+  other_model = architectures.make_model(other, 14)
   np.testing.assert_allclose(
-    test_resnet.apply(architectures.make_model(other, 14), new, films(size=32))[
-      0
-    ],
+    test_resnet.apply(other_model, new, films(size=32))[0],
     test_resnet.apply(model, variables, films(size=32))[0],
     atol=1e-5,
   )
@@ -498,13 +464,15 @@ def test_weights_of_other_pixels(tmp_path):
 )
 def test_another_architecture(tmp_path, changes, message):
   _, variables = test_resnet.build(num_stages=1)
-  path = saved(tmp_path, variables, changes)
+  path = saved(tmp_path, variables, changes, **STATED)
   with pytest.raises(ValueError, match=message):
-    pretrained.init_from(path, variables, test_resnet.config(num_stages=1))
+    torch_weights.init_from(path, variables, test_resnet.config(num_stages=1))
 
 
 def test_save_leaves_no_half_file(tmp_path):
   _, variables = test_resnet.build(num_stages=1)
-  with pytest.raises(AttributeError):
-    pretrained.save(tmp_path / 'w', {'params': None}, object())
+  with pytest.raises(KeyError):
+    torch_weights.save(
+      tmp_path / 'w', {'params': {}}, test_resnet.config(num_stages=1)
+    )
   assert os.listdir(tmp_path) == []

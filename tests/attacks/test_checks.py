@@ -1,0 +1,68 @@
+"""Audits and flags of an evaluation under attack, by hand."""
+
+import numpy as np
+import pytest
+
+from cxr.attacks import checks
+
+
+def test_audit_measures():
+  image = np.full((3, 2, 2, 1), 0.5, np.float32)
+  adversarial = image.copy()
+  adversarial[0, 0, 0] += 0.25
+  adversarial[1] -= 0.125
+  audit = checks.audit(image, adversarial, epsilon=0.2)
+  assert audit == {
+    'max_perturbation': 0.25,
+    'excess': pytest.approx(0.05),
+    'nan': 0,
+    'min': 0.375,
+    'max': 0.75,
+  }
+  broken = adversarial.copy()
+  broken[0, 1, 1] = np.nan
+  second = checks.audit(image, broken, epsilon=0.5, norm='l2')
+  assert second['max_perturbation'] == 0.25 and second['excess'] == 0
+  assert second['nan'] == 1
+  merged = checks.merge_audits([audit, second])
+  assert merged['nan'] == 1 and merged['excess'] == audit['excess']
+  empty = checks.audit(image[:1], broken[:1] * np.nan, epsilon=1.0)
+  assert empty['max_perturbation'] is None and empty['min'] is None
+  assert checks.merge_audits([empty, audit])['max'] == 0.75
+  assert checks.describe(merged) == (
+    'max perturbation: 0.25000, nan in tensor: 1, max: 0.75000, min: 0.37500'
+  )
+  assert 'max perturbation: none, nan in tensor: 4' in checks.describe(empty)
+  with pytest.raises(ValueError, match="'l1'"):
+    checks.audit(image, image, epsilon=1.0, norm='l1')
+
+
+def test_flags():
+  logits = np.zeros((3, 4, 2))
+  assert not checks.randomized_output(logits)['raised']
+  logits[1, 2, 0] = 0.01
+  flag = checks.randomized_output(logits)
+  assert flag['raised'] and flag['value'] == pytest.approx(0.01)
+
+  gradient = np.ones((10, 2, 2, 1))
+  assert checks.zero_gradient(gradient)['value'] == 0
+  gradient[0], gradient[1, 0], gradient[2] = 0, np.nan, 1e-20
+  flag = checks.zero_gradient(gradient)
+  assert flag['raised'] and flag['value'] == pytest.approx(0.3)
+
+  white, black = np.array([1.0, 2, 3, 4]), np.array([1.0, 2.5, 0, 4.0001])
+  flag = checks.black_box_wins(white, black)
+  assert flag['raised'] and flag['value'] == 0.25
+  assert not checks.black_box_wins(white, white)['raised']
+
+  assert checks.not_converged(0.6, 0.55)['raised']
+  assert not checks.not_converged(0.6, 0.595)['raised']
+  unknown = checks.not_converged(float('nan'), 0.5)
+  assert unknown['raised'] and unknown['value'] is None
+
+  epsilon = np.array([4.0, 0, 1, 2])
+  figure = np.array([0.3, 0.9, 0.5, 0.2])
+  flag = checks.larger_epsilon_weaker(epsilon, figure)
+  assert flag['raised'] and flag['value'] == pytest.approx(0.1)
+  falling = np.array([0.1, 0.9, 0.5, 0.2])
+  assert not checks.larger_epsilon_weaker(epsilon, falling)['raised']
