@@ -49,9 +49,9 @@ def _in_batches(
   """fn(keys 'b', *arrays 'b ...') of all rows, batch by batch over the mesh.
 
   For images that are no films of a split (noisy, without a lesion), where
-  inference.batches would not do. Every process gives whole arrays and gets the
+  Subject.batches would not do. Every process gives whole arrays and gets the
   whole result. A film's key is its row's, so that its random draws do not
-  depend on the other films.
+  depend on the other films. `arrays` have an entry for each of `rows`.
   """
   size = min(batch_size or subject.batch_size, len(rows))
   size = sharding.round_up(subject.mesh, size)
@@ -59,11 +59,13 @@ def _in_batches(
   results = []
   for start in range(0, len(rows), size):
     # Filled up with the last film.
-    place = np.minimum(np.arange(start, start + size), len(rows) - 1)
-    mine = place.reshape(jax.process_count(), -1)[jax.process_index()]
-    mine = {i: np.asarray(a)[mine] for i, a in enumerate((rows, *arrays))}
-    index, *batch = sharding.shard(subject.mesh, mine).values()
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
+    index = np.minimum(np.arange(start, start + size), len(rows) - 1)
+    index = index.reshape(jax.process_count(), -1)[jax.process_index()]
+    share = {
+      str(i): np.asarray(a)[index] for i, a in enumerate((rows, *arrays))
+    }
+    row, *batch = sharding.shard(subject.mesh, share).values()
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(row)
     result = fn(keys, *batch)
     left = len(rows) - start
     results.append(
@@ -72,16 +74,29 @@ def _in_batches(
   return jax.tree.map(lambda *x: np.concatenate(x), *results)
 
 
-def make_map_fn(subject: Subject, method: str, rows, *, raw=True) -> Callable:
-  """(variables, image 'n h w 1') of these rows -> their maps 'n h w 8'."""
+def make_map_fn(
+  subject: Subject, method: str, rows: Int[np.ndarray, ' n'], *, raw=True
+) -> Callable:
+  """Returns (variables, image 'n h w 1') -> maps 'n h w 8', for the films at
+  `rows` or what was made of them; `raw` maps are signed and not blurred."""
   maps_fn = heatmaps.make_maps(subject.config, subject.model, method, raw=raw)
   return lambda variables, image: _in_batches(
     subject, Partial(maps_fn, variables), rows, image
   )
 
 
-def make_measure(subject: Subject, name, rows, value, **key) -> Measure:
-  """`value` is 'n 8' by boxed finding where `key` names no other findings."""
+def make_measure(
+  subject: Subject, name: str, rows: Int[np.ndarray, ' n'], value, **key
+) -> Measure:
+  """A measure of the test films at `rows`.
+
+  Args:
+    subject: whose test films they are.
+    name: of the measure.
+    rows: of the films.
+    value: 'n k', of the boxed findings where `key` names no other `findings`.
+    **key: method, condition and findings of the measure.
+  """
   test = subject.test
   return Measure(
     name,
@@ -104,12 +119,14 @@ def whole_maps(subject: Subject, methods: Sequence[str]) -> list[Measure]:
   rows = subject.films(subject.config.evaluate.measure_films)
   image = images(subject, rows)
   body = np.stack([sanity.body_mask(film) for film in image])
-  found = []
+  measured = []
   for method in methods:
     if method == UNIFORM:
       outside = sanity.share_outside(np.ones(body.shape), body)
       key = {'method': UNIFORM, 'findings': ('',)}
-      found.append(make_measure(subject, 'outside_body', rows, outside, **key))
+      measured.append(
+        make_measure(subject, 'outside_body', rows, outside, **key)
+      )
       continue
     maps = make_map_fn(subject, method, rows)(subject.variables, image)
     # Finding by finding: in float64 all maps at once would be large.
@@ -119,13 +136,13 @@ def whole_maps(subject: Subject, methods: Sequence[str]) -> list[Measure]:
         sanity.share_outside(m, body) for m in np.moveaxis(maps, -1, 0)
       ],
     }
-    found += [
+    measured += [
       make_measure(subject, name, rows, np.transpose(values), method=method)
       for name, values in by_finding.items()
     ]
     if method == 'integrated_gradients':
-      found.append(_completeness_gap(subject, rows, image, maps))
-  return found
+      measured.append(_completeness_gap(subject, rows, image, maps))
+  return measured
 
 
 def _completeness_gap(subject, rows, image, maps) -> Measure:
@@ -143,8 +160,8 @@ def _completeness_gap(subject, rows, image, maps) -> Measure:
   )
 
 
-def make_logits_fn(subject: Subject, rows) -> Callable:
-  """Image 'n h w 1' -> logits 'n 14' in float64."""
+def make_logits_fn(subject: Subject, rows: Int[np.ndarray, ' n']) -> Callable:
+  """Returns image 'n h w 1' -> logits 'n 14' in float64."""
   apply = jax.jit(
     lambda variables, image: subject.model.apply(variables, image)[0]
   )
@@ -163,14 +180,16 @@ def stability(subject: Subject, methods: Sequence[str]) -> list[Measure]:
   rows = subject.films(subject.config.evaluate.sanity_films)
   image = images(subject, rows)
   key = jax.random.key(subject.config.seed)
-  found = []
+  measured = []
   for method in methods:
     map_fn = Partial(make_map_fn(subject, method, rows), subject.variables)
     value = sanity.stability(
       map_fn, key, image, noise=NOISE, num_samples=NOISY_COPIES
     )
-    found.append(make_measure(subject, 'stability', rows, value, method=method))
-  return found
+    measured.append(
+      make_measure(subject, 'stability', rows, value, method=method)
+    )
+  return measured
 
 
 def randomisation(subject: Subject, methods: Sequence[str]) -> list[Measure]:
@@ -187,7 +206,7 @@ def randomisation(subject: Subject, methods: Sequence[str]) -> list[Measure]:
     subject.mesh,
     sanity.shuffle(subject.config.seed, jax.device_get(subject.variables)),
   )
-  found = []
+  measured = []
   for method in methods:
     map_fn = make_map_fn(subject, method, rows)
     _, *values = sanity.cascading_randomisation(
@@ -196,13 +215,13 @@ def randomisation(subject: Subject, methods: Sequence[str]) -> list[Measure]:
       shuffled,
       list(stages.values()),
     )
-    found += [
+    measured += [
       make_measure(
         subject, 'randomisation', rows, value, method=method, condition=stage
       )
       for stage, value in zip(stages, values, strict=True)
     ]
-  return found
+  return measured
 
 
 def random_grid(subject: Subject) -> tuple[int, int]:
@@ -242,7 +261,7 @@ def faithfulness(subject: Subject, methods: Sequence[str]) -> list[Measure]:
     return map_fn(subject.variables, image)[index, ..., finding]
 
   curves = Partial(_make_curves(subject), subject.variables)
-  found = []
+  measured = []
   for method in methods:
     heatmap = heatmaps_of(method)
     inserted, deleted = _in_batches(
@@ -259,8 +278,8 @@ def faithfulness(subject: Subject, methods: Sequence[str]) -> list[Measure]:
     for name, curve in (('insertion', inserted), ('deletion', deleted)):
       value = np.full((len(rows), len(BOXED)), np.nan)
       value[index, finding] = np.where(broken, np.nan, sanity.area(curve))
-      found.append(make_measure(subject, name, rows, value, method=method))
-  return found
+      measured.append(make_measure(subject, name, rows, value, method=method))
+  return measured
 
 
 def _make_curves(subject: Subject) -> Callable:
