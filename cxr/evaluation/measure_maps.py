@@ -61,10 +61,8 @@ def _in_batches(
     # Filled up with the last film.
     index = np.minimum(np.arange(start, start + size), len(rows) - 1)
     index = index.reshape(jax.process_count(), -1)[jax.process_index()]
-    share = {
-      str(i): np.asarray(a)[index] for i, a in enumerate((rows, *arrays))
-    }
-    row, *batch = sharding.shard(subject.mesh, share).values()
+    mine = {str(i): np.asarray(a)[index] for i, a in enumerate((rows, *arrays))}
+    row, *batch = sharding.shard(subject.mesh, mine).values()
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(row)
     result = fn(keys, *batch)
     left = len(rows) - start
