@@ -188,7 +188,7 @@ def test_raised_flags_are_warnings_and_all_flags_are_rows(page):
     '2/255; 64 films): black_box_wins is why.'
   ) in page.text
   assert '"not converged" (not measurable, limit 0.05;' in page.text
-  assert '"zero gradient"' not in page.text
+  assert 'check "zero gradient"' not in page.text
   assert 'zero gradient' in page.text and 'passed' in page.text
   assert page.source.count('class="warning"') == 2
 
