@@ -139,7 +139,7 @@ def _localized(localization):
     return ''
   boxes = sum(localization.get('count', {}).values())
   text = (
-    f'Boxes drawn from {method} maps have an accuracy of '
+    f'Boxes predicted from {method} maps have an accuracy of '
     f'{wording.with_interval(scores[score])} at {wording.score_name(score)} on '
     f'{wording.count(boxes, "true box", "true boxes")}'
   )
@@ -160,7 +160,7 @@ def _localized(localization):
     text += f'. The accuracy of the controls is {wording.listed(controls)}'
   if score.startswith('iou@'):
     text += (
-      '. A true box counts as found where its IoU with a drawn box is above '
+      '. A true box is hit where its IoU with a predicted box is above '
       f'{score.removeprefix("iou@")}'
     )
   return f'{text}.'

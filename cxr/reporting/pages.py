@@ -151,7 +151,7 @@ def write_explain(
       'boxes': {method: [box]}}]}; truth, maps and boxes may be absent, and
       'calibrated' and 'called' (1, 0 or None) may be there.
     title: of the page.
-    level: of 255, where the slider for the box threshold stands at first.
+    level: of 255, where the slider of the boxes stands at first.
     operating_points: what calibration.json holds.
     left_out: a sentence each, such as on files that could not be read.
   """
