@@ -40,7 +40,7 @@ import os
 from cxr import jax_setup
 jax_setup.set_up_cpu(os.environ, onednn=True)
 import jax, numpy as np
-from cxr.models import layers
+from cxr.models import cpu_convolution
 for dtype, close in (('float32', 1e-4), ('bfloat16', 3e-2)):
   for stride, dilation in ((1, 1), (2, 1), (1, 2)):
     key = jax.random.key(0)
@@ -50,7 +50,10 @@ for dtype, close in (('float32', 1e-4), ('bfloat16', 3e-2)):
       jax.jit(jax.value_and_grad(
         lambda x, k: (form(x, k, stride, dilation) ** 2).sum(), (0, 1)
       )).lower(x, kernel).compile()
-      for form in (layers._convolve_xla, layers._convolve_patches)
+      for form in (
+        cpu_convolution.convolve_xla,
+        cpu_convolution._convolve_patches,
+      )
     ]
     assert ['__onednn$conv' in p.as_text() for p in both] == [True, False]
     ours, theirs = (jax.tree.leaves(p(x, kernel)) for p in both)

@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 
 from cxr import files, inference, run_files
 from cxr.attribution import cam
-from cxr.models import layers, resnet, torch_weights
+from cxr.models import cpu_convolution, resnet, torch_weights
 from cxr.reporting import rendering
 from cxr.statistics import calibration
 from input_pipeline.findings import FINDINGS
@@ -114,7 +114,7 @@ def make_program(
 
   (batch,) = jax.export.symbolic_shape('b')
   film = jax.ShapeDtypeStruct((batch, size, size, 1), jnp.float32)
-  with layers.portable(), jax.default_matmul_precision('highest'):
+  with cpu_convolution.portable(), jax.default_matmul_precision('highest'):
     return jax.export.export(jax.jit(program), platforms=PLATFORMS)(film)
 
 

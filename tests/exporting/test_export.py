@@ -19,7 +19,7 @@ from configs import default
 from cxr.attribution import cam
 from cxr.explaining import radiograph
 from cxr.exporting import export
-from cxr.models import architectures, layers, torch_weights
+from cxr.models import architectures, cpu_convolution, layers, torch_weights
 
 SIZE = 32
 # Compiled once to be run once.
@@ -269,7 +269,7 @@ def test_portable_forms_are_xla_s_and_end_with_the_block():
   convolve = lambda: str(
     jax.make_jaxpr(lambda x: layers.convolve(x, kernel))(x)
   )
-  with layers.portable():
+  with cpu_convolution.portable():
     inside = convolve()
   assert 'conv_general_dilated' in inside
   assert 'conv_general_dilated' not in convolve()

@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 from jax import lax
 
-from cxr.models import layers
+from cxr.models import cpu_convolution, layers
 
 
 def reference(x, kernel, stride, dilation):
@@ -38,7 +38,7 @@ def value_and_gradients(fn, *args):
 def on(platform, function, *args, **options):
   """What the function does on that platform."""
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(layers, '_on_cpu', lambda: platform == 'cpu')
+    patch.setattr(cpu_convolution, 'chosen', lambda: platform == 'cpu')
     return function(*args, **options)
 
 
@@ -91,19 +91,23 @@ def test_convolve(size, h, w, c, d, stride, dilation):
     )
     for name in ('cpu', 'gpu')
   }
-  patches, xla = layers._convolve_patches, layers._convolve_xla
+  patches, xla = cpu_convolution._convolve_patches, cpu_convolution.convolve_xla
   forms['patches'] = lambda x, k: patches(x, k, stride, dilation)
   how = {'size': size, 'stride': stride, 'dilation': dilation}
   of_kernel = {
-    name: functools.partial(getattr(layers, name), **how)
+    name: functools.partial(getattr(cpu_convolution, name), **how)
     for name in ('_by_patches', '_by_taps')
   }
   if stride == 1:
-    of_kernel['_by_pairs'] = lambda x, g: layers._by_pairs(x, g, size, dilation)
+    of_kernel['_by_pairs'] = lambda x, g: cpu_convolution._by_pairs(
+      x, g, size, dilation
+    )
   for name, gradient in of_kernel.items():
-    forms[name] = lambda x, k, gradient=gradient: layers._with_filter_gradient(
-      lambda x, k: xla(x, k, stride, dilation), gradient
-    )(x, k)
+    forms[name] = lambda x, k, gradient=gradient: (
+      cpu_convolution._with_filter_gradient(
+        lambda x, k: xla(x, k, stride, dilation), gradient
+      )(x, k)
+    )
   expected = lambda x, k: reference(x, k, stride, dilation)
   assert_equal(forms, expected, *arrays(size, h, w, c, d), atol=2e-5)
 
@@ -111,8 +115,11 @@ def test_convolve(size, h, w, c, d, stride, dilation):
 @pytest.mark.parametrize(
   'form, film',
   [
-    (lambda x, g: layers._by_pairs(x, g, 3, 1), 4 * 5 * 3 * 7 * 4),
-    (lambda x, g: layers._by_patches(x, g, 3, 1, 1), 4 * 5 * 9 * 3 * 4),
+    (lambda x, g: cpu_convolution._by_pairs(x, g, 3, 1), 4 * 5 * 3 * 7 * 4),
+    (
+      lambda x, g: cpu_convolution._by_patches(x, g, 3, 1, 1),
+      4 * 5 * 9 * 3 * 4,
+    ),
   ],
 )
 @pytest.mark.parametrize('films, chunks', [(0, 6), (2, 3), (5, 2)])
@@ -124,7 +131,7 @@ def test_filter_gradient_in_chunks(monkeypatch, form, film, films, chunks):
   )
   trace = lambda: jax.jit(lambda x, g: form(x, g)).trace(x, gradient)
   whole = trace()
-  monkeypatch.setattr(layers, '_CACHE', films * film)
+  monkeypatch.setattr(cpu_convolution, '_CACHE', films * film)
   # On several devices a film stays with its own.
   assert 'scan[' not in str(trace().jaxpr)
   monkeypatch.setattr(jax, 'device_count', lambda: 1)
