@@ -4,6 +4,7 @@ import functools
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -29,7 +30,7 @@ def initial_state():
   config = make_config()
   model = architectures.make_model(config.model, num_findings=len(FINDINGS))
   size = config.data.image_size
-  image = np.zeros((1, size, size, 1), np.float32)
+  image = jnp.zeros((1, size, size, 1))
   state = train_state.create(model, optax.sgd(0.1), jax.random.key(0), image)
   return jax.device_put(state, sharding.replicated(sharding.make_mesh()))
 
