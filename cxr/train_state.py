@@ -14,7 +14,8 @@ from jaxtyping import Array, Float
 class TrainState(flax.struct.PyTreeNode):
   """What a checkpoint holds. A part that a run does not have is None."""
 
-  step: jax.Array  # int32, batches learned so far
+  # A tree map may put anything in the place of an array: no type is checked.
+  step: Any  # int32, batches learned so far
   params: Any
   batch_stats: Any  # of clean films, or of all where these are not kept apart
   opt_state: optax.OptState
