@@ -84,8 +84,8 @@ def run(subject: Subject) -> list[dict]:
     checks.black_box_wins(np.maximum(loss(short), loss(long)), loss(square))
     | of_long,
     checks.not_converged(
-      bootstrap.defined_mean(rankings.auroc(short, label)),
-      bootstrap.defined_mean(rankings.auroc(long, label)),
+      float(bootstrap.defined_mean(rankings.auroc(short, label))),
+      float(bootstrap.defined_mean(rankings.auroc(long, label))),
     )
     | of_pgd,
   ]

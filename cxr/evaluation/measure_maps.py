@@ -43,7 +43,7 @@ def _in_batches(
   subject: Subject,
   fn: Callable,
   rows: Int[np.ndarray, ' n'],
-  *arrays: np.ndarray,
+  *arrays: np.ndarray | jax.Array,
   batch_size: int | None = None,
 ):
   """fn(keys 'b', *arrays 'b ...') of all rows, batch by batch over the mesh.
