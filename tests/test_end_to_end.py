@@ -151,7 +151,7 @@ def test_report_of_what_an_older_version_left_is_a_sentence(runs, tmp_path):
   for name, text, sentence in (
     ('data.json', (runs / 'baseline' / 'data.json').read_text(), 'No eval'),
     ('evaluation.json', json.dumps(left), "no 'batch_stats': an older"),
-    ('evaluation.json', '{"step"', 'is damaged'),
+    ('evaluation.json', '{"step"', 'is not a JSON file'),
   ):
     (tmp_path / name).write_text(text)
     with pytest.raises((ValueError, FileNotFoundError), match=sentence) as e:
@@ -236,7 +236,8 @@ def test_compare(runs):
   a, b = (run['value'] for run in entry['runs'])
   assert entry['difference']['value'] == pytest.approx(b - a)
   assert (runs / 'compare' / 'compare.html').exists()
-  assert Image.open(runs / 'compare' / 'compare.png').size[0] > 400
+  with Image.open(runs / 'compare' / 'compare.png') as image:
+    assert image.size[0] > 400
 
 
 def test_study(runs):
