@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import numpy as np
 from jax import numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key, PyTree
@@ -46,7 +47,7 @@ class Model(Protocol):
 
   def head(
     self, params: Mapping
-  ) -> tuple[Float[Array, 'd k'], Float[Array, ' k']]:
+  ) -> tuple[Float[Array | np.ndarray, 'd k'], Float[Array | np.ndarray, ' k']]:
     """(kernel, bias): logits = mean(endpoints['features']) @ kernel + bias."""
 
 

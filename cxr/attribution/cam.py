@@ -18,6 +18,7 @@ k times the features in memory: bound it by the batch.
 from collections.abc import Callable, Sequence
 
 import jax
+import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, Float
 
@@ -27,7 +28,10 @@ HeadFn = Callable[[Features], Float[Array, 'b k']]
 
 
 def cam(
-  features: Features, kernel: Float[Array, 'd k'], *, relu: bool = False
+  features: Features,
+  kernel: Float[Array | np.ndarray, 'd k'],
+  *,
+  relu: bool = False,
 ) -> Maps:
   """The class weights applied at every cell; no bias (Zhou et al. 2016).
 
@@ -166,7 +170,9 @@ def _gradients(
   return _float32(gradients)
 
 
-def _combine(spec: str, features: Features, weights: Array, relu: bool) -> Maps:
+def _combine(
+  spec: str, features: Features, weights: Array | np.ndarray, relu: bool
+) -> Maps:
   # 'highest': accelerators would round float32 factors to some 8 or 10 bits,
   # and the identities above would hold to 1e-3 only.
   maps = jnp.einsum(
@@ -175,5 +181,5 @@ def _combine(spec: str, features: Features, weights: Array, relu: bool) -> Maps:
   return jax.nn.relu(maps) if relu else maps
 
 
-def _float32(x: Array) -> Array:
+def _float32(x: Array | np.ndarray) -> Array | np.ndarray:
   return x.astype(jnp.float32)

@@ -103,7 +103,7 @@ class Network(nn.Module):
 
   def head(
     self, params: Mapping
-  ) -> tuple[Float[Array, 'd k'], Float[Array, ' k']]:
+  ) -> tuple[Float[Array | np.ndarray, 'd k'], Float[Array | np.ndarray, ' k']]:
     """The (kernel, bias) with which logits = mean(features) @ kernel + bias."""
     return params[self.HEAD]['kernel'], params[self.HEAD]['bias']
 

@@ -352,6 +352,9 @@ class Tiny(nn.Module):
     logits = nn.Dense(14, name='fc')(features.mean(axis=(1, 2)))
     return logits, {'features': features}
 
+  def head(self, params):
+    return params['fc']['kernel'], params['fc']['bias']
+
 
 @pytest.fixture(scope='module')
 def untrained():
