@@ -194,6 +194,6 @@ def _stages(c: ConfigDict) -> dict | None:
   }
 
 
-def _write(path: str, content: bytes) -> None:
+def _write(path: str, content: bytes | bytearray) -> None:
   with files.replacing(path) as temporary, open(temporary, 'wb') as f:
     f.write(content)
