@@ -1,5 +1,6 @@
 """The films of a config: their folder, their splits, and batches of them."""
 
+import collections
 import contextlib
 import hashlib
 import json
@@ -11,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from ml_collections import ConfigDict
 
 from cxr import files, sharding
+from cxr.localization import overlap
 from input_pipeline import pipeline
 from input_pipeline.findings import BOXED
 from input_pipeline.phantom import write
@@ -208,13 +210,35 @@ class BoxedFilms(NamedTuple):
   row: Int[np.ndarray, ' n']  # index in the split
   name: np.ndarray
   patient: Int[np.ndarray, ' n']
-  truth: Float[np.ndarray, 'n 8 4']  # NaN where the film has no such box
+  label: Float[np.ndarray, 'n 8']  # of the boxed findings: 0, 1 or NaN
+  # t: the most true boxes that a film has of one finding; the rest is NaN.
+  truth: Float[np.ndarray, 'n 8 t 4']
+
+  @property
+  def boxed(self) -> Bool[np.ndarray, 'n 8']:
+    """Whether the film has a true box of the finding."""
+    return overlap.has_box(self.truth).any(axis=-1)
 
 
 def boxed_films(split: pipeline.Split) -> BoxedFilms:
-  """The split's boxed films, in its order; one box per film and finding."""
+  """The split's boxed films, in its order, with all their true boxes."""
   rows = np.unique(split.box_image)
-  truth = np.full((len(rows), len(BOXED), 4), np.nan)
-  place = np.searchsorted(rows, split.box_image)
-  truth[place, split.box_finding] = split.box
-  return BoxedFilms(rows, split.image_name[rows], split.patient[rows], truth)
+  film = np.searchsorted(rows, split.box_image)
+  # Which box of its film and finding each one is, in the split's order.
+  seen = collections.Counter()
+  slot = np.zeros(len(film), np.int64)
+  for i, pair in enumerate(
+    zip(film.tolist(), split.box_finding.tolist(), strict=True)
+  ):
+    slot[i] = seen[pair]
+    seen[pair] += 1
+  most = slot.max(initial=0) + 1
+  truth = np.full((len(rows), len(BOXED), most, 4), np.nan)
+  truth[film, split.box_finding, slot] = split.box
+  return BoxedFilms(
+    rows,
+    split.image_name[rows],
+    split.patient[rows],
+    split.label[rows, : len(BOXED)],
+    truth,
+  )

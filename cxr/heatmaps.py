@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
 from cxr import data, inference, sharding
-from cxr.attribution import by_name, cam
+from cxr.attribution import by_name, cam, sanity
 from input_pipeline.findings import BOXED
 
 # A gradient's size marks a region, its sign changes from pixel to pixel.
@@ -124,6 +124,20 @@ def map_sizes(subject: inference.Subject) -> dict[str, tuple[int, int]]:
     return endpoints[stage].shape[1:3] if stage in endpoints else (size, size)
 
   return {method: grid(method) for method in config.evaluate.methods}
+
+
+def shuffled(subject: inference.Subject) -> inference.Subject:
+  """The network with every array's entries in random order, by config.seed.
+
+  What was learned is gone, and each array keeps its distribution. A new
+  initialisation would not do: the last scale of its residual blocks is 0, and
+  their branches are dead. BatchNorm's statistics are shuffled, too: they were
+  learned as the weights were.
+  """
+  variables = sanity.shuffle(
+    subject.config.seed, jax.device_get(subject.variables)
+  )
+  return subject._replace(variables=sharding.replicate(subject.mesh, variables))
 
 
 def compute_maps(

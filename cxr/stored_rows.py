@@ -1,9 +1,10 @@
 """The rows that an evaluation leaves: predictions.csv and boxes.csv.
 
 Contract. predictions.csv has a row per split, attack, epsilon and film: label
-and logit of each finding. boxes.csv has a row per boxed film, finding, method
-and rule: true box, predicted boxes, scores. A file is written whole or not at
-all; one that is damaged, or that another version wrote, is refused when read.
+and logit of each finding. boxes.csv has a row per boxed film, finding, method,
+rule and draw, and per true box where a film has several: true box, predicted
+boxes, scores. A file is written whole or not at all; one that is damaged, or
+that another version wrote, is refused when read.
 """
 
 import contextlib
@@ -244,7 +245,12 @@ def _whole_numbers(cells: Sequence[str]) -> Int[np.ndarray, ' n']:
 
 
 class Boxes(NamedTuple):
-  """A table of scored boxes by column; a row is a film, finding, method, rule.
+  """A table of scored boxes by column.
+
+  A row is a film, finding, method, rule and draw, and a true box where the film
+  has several of the finding; these rows have the same predicted boxes, and each
+  score that is of the union of the true boxes. `draw` counts the draws of a
+  control that chance has a part in; a method has draw 0 alone.
 
   The predicted boxes of all rows stand in one array, row after row; `count`
   says how many of them are each row's.
@@ -256,6 +262,7 @@ class Boxes(NamedTuple):
   finding: np.ndarray  # 'n' str
   method: np.ndarray  # 'n' str
   rule: np.ndarray  # 'n' str
+  draw: Int[np.ndarray, ' n']
   truth: Float[np.ndarray, 'n 4']  # NaN where the film has no true box
   count: Int[np.ndarray, ' n']
   box: Float[np.ndarray, 'm 4']
@@ -274,12 +281,19 @@ class Boxes(NamedTuple):
     }
     return Boxes(**columns, box=self.box[np.repeat(start, count) + within])
 
-  def where(self, **values: str) -> 'Boxes':
+  def where(self, **values: str | int) -> 'Boxes':
     """The rows whose columns have these values: rule='wang', say."""
     mask = np.ones(len(self.image), bool)
     for name, value in values.items():
       mask &= getattr(self, name) == value
     return self.rows(np.flatnonzero(mask))
+
+  def first_of_maps(self) -> Int[np.ndarray, ' m']:
+    """The index of the first row of each map: a film may have several rows."""
+    names = [self.image, self.finding, self.method, self.rule]
+    columns = [np.unique(c, return_inverse=True)[1] for c in names]
+    keys = np.stack([*columns, self.draw], axis=1)
+    return np.sort(np.unique(keys, axis=0, return_index=True)[1])
 
   def boxes_of_rows(self) -> list[Float[np.ndarray, 'b 4']]:
     """The predicted boxes of each row."""
@@ -289,26 +303,30 @@ class Boxes(NamedTuple):
 def from_scored(
   scored: scoring.Scored,
   image: np.ndarray,
-  patient: Int[np.ndarray, ' n'],
+  patient: Int[np.ndarray, ' m'],
   *,
   finding: str,
   method: str,
   rule: str,
+  draw: int = 0,
   split: str = 'test',
 ) -> Boxes:
   """The table of one finding's maps, which `scoring.score_finding` scored.
 
   `image` and `patient` are of the maps' films, in the same order.
   """
-  text = lambda value: np.full(len(image), value)
+  all_rows = lambda value: np.full(len(scored.index), value)
+  columns = scored._asdict()
+  index = columns.pop('index')
   return Boxes(
-    split=text(split),
-    image=image.astype(np.str_),
-    patient=patient.astype(np.int64),
-    finding=text(finding),
-    method=text(method),
-    rule=text(rule),
-    **scored._asdict(),
+    split=all_rows(split),
+    image=image.astype(np.str_)[index],
+    patient=patient.astype(np.int64)[index],
+    finding=all_rows(finding),
+    method=all_rows(method),
+    rule=all_rows(rule),
+    draw=all_rows(draw),
+    **columns,
   )
 
 
@@ -316,6 +334,7 @@ def no_boxes() -> Boxes:
   """The table without a row."""
   nobody = np.zeros(0, np.int64)
   nothing = scoring.Scored(
+    index=nobody,
     truth=np.zeros((0, 4)),
     count=nobody,
     box=np.zeros((0, 4)),
@@ -332,7 +351,7 @@ def concatenate_boxes(tables: Sequence[Boxes]) -> Boxes:
   return Boxes(*map(np.concatenate, columns))
 
 
-_TEXT = ('split', 'image', 'patient', 'finding', 'method', 'rule')
+_TEXT = ('split', 'image', 'patient', 'finding', 'method', 'rule', 'draw')
 _BOX_COLUMNS = (*_TEXT, 'truth', 'boxes', *scoring.SCORES)
 
 
@@ -384,6 +403,7 @@ def read_boxes(path: str) -> Boxes:
     try:
       stored = files.read_arrays(_npz(path))
       if str(stored.pop('csv_sha256')) == files.sha256(path):
+        stored.setdefault('draw', np.zeros(len(stored['image']), np.int64))
         return Boxes(**stored)
     except (ValueError, KeyError, TypeError):
       pass  # damaged, but the csv file has everything
@@ -391,14 +411,20 @@ def read_boxes(path: str) -> Boxes:
 
 
 def _parse_boxes(path: str) -> Boxes:
-  with table_reader(path, lambda header: _BOX_COLUMNS) as (_, reader):
+  # An older version had one draw of everything, and no column for it.
+  older = tuple(name for name in _BOX_COLUMNS if name != 'draw')
+  columns = lambda header: older if tuple(header) == older else _BOX_COLUMNS
+  with table_reader(path, columns) as (header, reader):
     rows = list(reader)
     width = len(_TEXT)
+    if 'draw' not in header:
+      rows = [[*row[: width - 1], '0', *row[width - 1 :]] for row in rows]
     text = {
       name: np.array([files.unescape_cell(r[i]) for r in rows], np.str_)
       for i, name in enumerate(_TEXT)
     }
-    text['patient'] = _whole_numbers(text['patient'].tolist())
+    for name in ('patient', 'draw'):
+      text[name] = _whole_numbers(text[name].tolist())
     truth = [_box_cells(r[width], 1) for r in rows]
     boxes = [_box_cells(r[width + 1]) for r in rows]
     score = _floats([r[width + 2 :] for r in rows])
@@ -409,7 +435,8 @@ def _parse_boxes(path: str) -> Boxes:
       box=np.concatenate([np.zeros((0, 4)), *boxes]),
       score=score.reshape(len(rows), len(scoring.SCORES)),
     )
-    keys = [table.rule, table.method, table.finding, table.image, table.split]
+    keys = [table.draw, table.rule, table.method, table.finding]
+    keys += [table.image, table.split]
     check_once([*np.nan_to_num(table.truth, nan=-1.0).T, *keys], 'a row')
   return table
 

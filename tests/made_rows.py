@@ -85,6 +85,7 @@ def make_boxes(rows):
     finding=column(np.str_, 'finding'),
     method=column(np.str_, 'method'),
     rule=column(np.str_, 'rule'),
+    draw=np.array([r.get('draw', 0) for r in rows], np.int64),
     truth=np.array(truth, float).reshape(-1, 4),
     count=np.array([len(b) for b in boxes], np.int64),
     box=np.concatenate([np.zeros((0, 4)), *boxes]),

@@ -94,7 +94,14 @@ def test_a_run_leaves_all_its_results(runs, name):
   assert attacked['audit']['nan'] == 0
   methods = metrics['localization']['methods']
   assert {'cam', 'gradient', 'random', 'mean_box', 'centre'} <= methods.keys()
-  assert {'cam_random_weights', 'cam_moved', 'gradient_moved'} <= methods.keys()
+  controls = 'another_patient', 'own_less_another', 'set_down'
+  controls += ('shuffled_weights',)
+  assert {f'cam_{name}' for name in controls} <= methods.keys()
+  own, another, less = (
+    methods[f'cam{end}']['wang']['mean']['pointing']['value']
+    for end in ('', '_another_patient', '_own_less_another')
+  )
+  assert less == pytest.approx(own - another)
   assert metrics['localization']['map_size']['gradient'] == [64, 64]
   cosine = metrics['measures']['cosine']['gradient']['']['mean']
   assert -1 <= cosine['low'] <= cosine['value'] <= cosine['high'] <= 1
@@ -121,6 +128,7 @@ def test_a_run_leaves_all_its_results(runs, name):
   card = (workdir / 'MODEL_CARD.md').read_text()
   assert metrics['data']['splits']['test']['sha256'] in card
   page = (workdir / 'report.html').read_text()
+  assert page.index('Own less another patient') < page.index('This run is a ')
   assert name in page and 'http://' not in page.replace('http://www.w3.org', '')
   log = [json.loads(line) for line in open(workdir / 'train.jsonl')]
   assert log[-1]['val/auroc'] >= 0

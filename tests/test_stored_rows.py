@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from cxr import stored_rows
+from cxr import files, stored_rows
 from cxr.evaluation import summary
 from cxr.localization import scoring
 from input_pipeline.findings import FINDINGS
@@ -140,3 +140,34 @@ def test_files_that_are_missing_or_damaged(tmp_path):
     path.write_text('a,b\n')
     with pytest.raises(ValueError, match='does not have the columns'):
       read(str(path))
+
+
+def test_boxes_of_before_there_were_draws_are_read(tmp_path):
+  path = tmp_path / 'boxes.csv'
+  table = made_rows.make_boxes(made_rows.hand_counted())
+  stored_rows.write_boxes(str(path), table)
+  lines = [line.split(',') for line in path.read_text().splitlines()]
+  column = lines[0].index('draw')
+  path.write_text(
+    ''.join(','.join(c[:column] + c[column + 1 :]) + '\n' for c in lines)
+  )
+  older = table._asdict()
+  del older['draw']
+  digest = {'csv_sha256': np.array(files.sha256(str(path)))}
+  for arrays in (True, False):
+    if arrays:
+      files.write_arrays(str(tmp_path / 'boxes.npz'), older | digest)
+    else:
+      (tmp_path / 'boxes.npz').unlink()
+    for name, read in stored_rows.read_boxes(str(path))._asdict().items():
+      np.testing.assert_array_equal(read, getattr(table, name))
+
+
+def test_a_draw_is_a_row_of_its_own(tmp_path):
+  row = made_rows.row('f1', 'Mass', LEFT, [LEFT])
+  path = str(tmp_path / 'boxes.csv')
+  stored_rows.write_boxes(path, made_rows.make_boxes([row, row | {'draw': 1}]))
+  assert stored_rows._parse_boxes(path).draw.tolist() == [0, 1]
+  stored_rows.write_boxes(path, made_rows.make_boxes([row, row]))
+  with pytest.raises(ValueError, match='twice'):
+    stored_rows._parse_boxes(path)

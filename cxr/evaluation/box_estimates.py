@@ -9,21 +9,29 @@ IoBB:
             no true box of it by more than T, over the boxes of ALL findings
 
 A true box that was missed counts as such; 'mean' is the mean over findings.
-Every estimate has its interval by bootstrap over patients.
+Every estimate has its interval by bootstrap over patients. Each true box counts
+once: where a control has several draws of it, their mean does. A score that is
+of the union of a film's true boxes counts the film once.
+
+What decides is a method less its control of another patient, paired by true
+box. It stands beside the methods as one of them, under the method's name and
+`wording.LESS_ANOTHER`.
 """
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from jaxtyping import Bool
 
 from cxr import stored_rows
 from cxr.localization import overlap, scoring
+from cxr.reporting import wording
 from cxr.statistics import ratios
 from input_pipeline.findings import FINDINGS
 
 IOU_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 IOBB_THRESHOLDS = (0.1, 0.25, 0.5, 0.75, 0.9)
-# Rows of boxes.csv whose mean over true boxes is an estimate -> its name.
+# Scores of boxes.csv whose mean is an estimate -> its name.
 MEANS = {
   'iou': 'mean_iou',
   'mask_iou': 'mask_iou',
@@ -32,6 +40,9 @@ MEANS = {
   'energy': 'energy',
   'map_auroc': 'map_auroc',
 }
+
+
+_OF_MAPS = tuple(name for source, name in MEANS.items() if source != 'iou')
 
 
 def score_names() -> list[str]:
@@ -48,12 +59,15 @@ def ratios_of(rows: stored_rows.Boxes) -> ratios.Ratios:
   """Every row's share in the numerator and denominator of every score.
 
   Args:
-    rows: of one method and rule.
+    rows: of one method and rule; or of `less_another`: then every score is the
+      method's less that of its control.
 
   Raises:
-    ValueError: rows of one film and finding (several true boxes) that list
-      different predicted boxes.
+    ValueError: rows of one map (several true boxes) that list different
+      predicted boxes.
   """
+  another = np.char.endswith(rows.method, wording.ANOTHER_PATIENT)
+  subtracted = another & (not another.all())
   findings = _ordered(rows.finding, FINDINGS)
   column = np.array([findings.index(f) for f in rows.finding.tolist()], int)
   row = np.arange(len(column))
@@ -65,20 +79,26 @@ def ratios_of(rows: stored_rows.Boxes) -> ratios.Ratios:
   # A film with several boxes of a finding has several rows with the same
   # predicted boxes: each is counted once, and is right if it hits any.
   films, film = np.unique(rows.image, return_inverse=True)
+  pair = (subtracted * len(films) + film) * len(findings) + column
   _, first, key = np.unique(
-    film * len(findings) + column, return_index=True, return_inverse=True
+    pair * (1 + rows.draw.max(initial=0)) + rows.draw,
+    return_index=True,
+    return_inverse=True,
   )
   if not np.array_equal(rows.count, rows.count[first[key]]):
     raise ValueError(
       'Rows of one film, finding, method and rule list different numbers of '
       'predicted boxes in boxes.csv; write it again with --mode=evaluate.'
     )
+  weight = 1 / np.bincount(pair[first])[pair]
   # False positives need every film: a missing row is not an empty one.
-  complete = np.bincount(column[first], minlength=len(findings)) == len(films)
+  of_finding = np.unique(pair[first]) % len(findings) if len(first) else first
+  needed = len(films) * (1 + subtracted.any())
+  complete = np.bincount(of_finding, minlength=len(findings)) == needed
   start = np.cumsum(rows.count) - rows.count
   box_row = np.repeat(row, rows.count)
   slot = start[first[key[box_row]]] + np.arange(len(box_row)) - start[box_row]
-  is_first = np.isin(row, first)[box_row]
+  is_first = np.isin(row, first)
   for kind, overlap_of, levels in (
     ('iou', overlap.iou, IOU_THRESHOLDS),
     ('iobb', overlap.iobb, IOBB_THRESHOLDS),
@@ -96,15 +116,46 @@ def ratios_of(rows: stored_rows.Boxes) -> ratios.Ratios:
       numerator[row, s, column] = boxed & (best_of_row > t)
       denominator[row, s, column] = boxed
       s = place[f'afp_{kind}@{t:g}']
-      wrong = box_row[is_first & (best_of_box <= t)]
+      wrong = box_row[is_first[box_row] & (best_of_box <= t)]
       numerator[row, s, column] = np.bincount(wrong, minlength=len(row))
       denominator[:, s, :] = boxed[:, None] & complete
   for source, name in MEANS.items():
     value = rows.score[:, scoring.SCORES.index(source)]
     defined = boxed & ~np.isnan(value)
+    if name in _OF_MAPS:  # and of the union of the film's true boxes
+      defined &= is_first
     numerator[row, place[name], column] = np.where(defined, value, 0.0)
     denominator[row, place[name], column] = defined
+  # Both sides have the same boxes with the same weight, and so, whichever
+  # patients are drawn, one denominator: the difference is a ratio as well.
+  numerator *= np.where(subtracted, -weight, weight)[:, None, None]
+  denominator *= np.where(subtracted, 0.0, weight)[:, None, None]
   return ratios.Ratios(numerator, denominator, findings)
+
+
+def _has_another(
+  own: stored_rows.Boxes, another: stored_rows.Boxes
+) -> Bool[np.ndarray, ' n']:
+  """Whether each row's film and finding has a control of another patient."""
+  pairs = set(
+    zip(another.image.tolist(), another.finding.tolist(), strict=True)
+  )
+  keys = zip(own.image.tolist(), own.finding.tolist(), strict=True)
+  return np.array([key in pairs for key in keys], bool)
+
+
+def less_another(
+  own: stored_rows.Boxes, another: stored_rows.Boxes
+) -> stored_rows.Boxes:
+  """The rows from which `ratios_of` takes a method less its control.
+
+  Args:
+    own: of one method and rule.
+    another: of its control of another patient; films and findings without it
+      are left out.
+  """
+  paired = own.rows(np.flatnonzero(_has_another(own, another)))
+  return stored_rows.concatenate_boxes([paired, another])
 
 
 def _ordered(names, first: Sequence[str]) -> tuple[str, ...]:
@@ -121,6 +172,7 @@ def counts_of(
 ) -> list[list[dict]]:
   """The counts of `bootstrap.estimate`: by score, then 'mean' and findings."""
   films, film = np.unique(rows.image, return_inverse=True)
+  set_down = np.char.endswith(rows.method, wording.SET_DOWN).any()
   counts = []
   for s, name in enumerate(score_names()):
     of_score = []
@@ -129,7 +181,9 @@ def counts_of(
       if counted.ndim > 1:
         counted = counted.any(axis=1)
       if name.startswith('afp_'):
-        why = 'boxes.csv lacks rows of films without a box of the finding'
+        why = 'boxes.csv lacks rows of some films'
+      elif set_down and name in _OF_MAPS:
+        why = 'the score is of a map; boxes that are set down have none'
       else:
         why = 'no film has a box of the finding'
       of_score.append(
@@ -160,11 +214,23 @@ def rule_estimates(rows: stored_rows.Boxes, **options) -> dict:
 def methods_and_rules(
   rows: stored_rows.Boxes,
 ) -> Iterator[tuple[str, str, stored_rows.Boxes]]:
-  """(method, rule, its rows): Wang's rule first, the upper bound last."""
-  for method in _ordered(rows.method, ()):
-    of_method = rows.where(method=method)
+  """(method, rule, its rows): Wang's rule first, the upper bound last.
+
+  Before each method that has a control of another patient stands the method
+  less this control.
+  """
+  by_method = {
+    method: rows.where(method=method) for method in _ordered(rows.method, ())
+  }
+  for method, of_method in by_method.items():
     rules = _ordered(of_method.rule, ('wang',))
-    for rule in sorted(rules, key=lambda rule: rule == 'oracle'):
+    rules = sorted(rules, key=lambda rule: rule == 'oracle')
+    another = by_method.get(method + wording.ANOTHER_PATIENT)
+    if another is not None:
+      for rule in rules:
+        both = of_method.where(rule=rule), another.where(rule=rule)
+        yield method + wording.LESS_ANOTHER, rule, less_another(*both)
+    for rule in rules:
       yield method, rule, of_method.where(rule=rule)
 
 
@@ -177,15 +243,27 @@ def estimates(rows: stored_rows.Boxes, **options) -> dict:
 
   Returns:
     {'count': {finding: true boxes}, 'methods': {method: {rule: what
-    `rule_estimates` returns}}}.
+    `rule_estimates` returns}}}; and 'without_another': {finding: films}, where
+    films with a true box have no control of another patient.
   """
-  count, methods = {}, {}
+  methods = {}
   for method, rule, of_rule in methods_and_rules(rows):
     methods.setdefault(method, {})[rule] = rule_estimates(of_rule, **options)
-    if not count:
-      boxed = overlap.has_box(of_rule.truth)
-      count = {
-        f: int(boxed[of_rule.finding == f].sum())
-        for f in _ordered(of_rule.finding, FINDINGS)
-      }
-  return {'count': count, 'methods': methods}
+  if not methods:
+    return {'count': {}, 'methods': {}}
+  name = str(rows.method[0])
+  first = rows.where(method=name, rule=rows.rule[0])
+  boxed = first.rows(np.flatnonzero(overlap.has_box(first.truth)))
+  another = rows.where(method=name + wording.ANOTHER_PATIENT)
+  without = {}
+  if len(another.image):
+    lonely = boxed.rows(np.flatnonzero(~_has_another(boxed, another)))
+    for finding in _ordered(lonely.finding, FINDINGS):
+      of_finding = lonely.where(finding=finding)
+      without[finding] = sorted(set(of_finding.image.tolist()))
+  count = {
+    finding: int((boxed.finding == finding).sum())
+    for finding in _ordered(first.finding, FINDINGS)
+  }
+  result = {'count': count, 'methods': methods}
+  return result | ({'without_another': without} if without else {})

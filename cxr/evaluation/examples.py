@@ -65,10 +65,12 @@ def _main_ious(
     method=evaluate.methods[0], rule=thresholds.main_rule(evaluate.rules)
   )
   film = {name: i for i, name in enumerate(films.name.tolist())}
-  ious = np.full(films.truth.shape[:2], np.nan)
+  ious = np.full(films.boxed.shape, np.nan)
   row = [film[name] for name in rows.image.tolist()]
   column = [FINDINGS.index(name) for name in rows.finding.tolist()]
-  ious[row, column] = rows.score[:, scoring.SCORES.index('iou')]
+  # The worst of several true boxes; NaN where there is none.
+  iou = rows.score[:, scoring.SCORES.index('iou')]
+  np.fmin.at(ious, (row, column), iou)
   return ious
 
 
@@ -78,14 +80,19 @@ def choose_examples(
   """(film, finding, kind) by rule, none by hand.
 
   best, median, worst: by the IoU of this run's first method. typical: the film
-  whose true box has the finding's median area, so the same in every run.
+  whose true boxes have the finding's median area, so the same in every run.
   """
   chosen = []
   for finding in range(len(BOXED)):
-    boxed = np.flatnonzero(overlap.has_box(films.truth[:, finding]))
+    boxed = np.flatnonzero(films.boxed[:, finding])
     if not len(boxed):
       continue
-    area = overlap.area(films.truth[boxed, finding])
+    area = np.array(
+      [
+        overlap.area(overlap.disjoint(np.nan_to_num(boxes))).sum()
+        for boxes in films.truth[boxed, finding]
+      ]
+    )
     # Ties go by name, so that the choice does not hang on the order of films.
     by_iou = boxed[np.lexsort((films.name[boxed], ious[boxed, finding]))]
     by_area = boxed[np.lexsort((films.name[boxed], area))]

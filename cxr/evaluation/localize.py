@@ -1,7 +1,9 @@
 """Weakly supervised localization: the maps of boxed films, scored.
 
 Every film with a box is mapped for every boxed finding: a film without a box
-of a finding can only earn false positives, and they count.
+of a finding can only earn false positives, and they count. Each method has
+controls of its own: the same network's maps of other patients, its boxes set
+down elsewhere, and the maps of the network with shuffled weights.
 """
 
 import functools
@@ -9,21 +11,22 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from cxr import data, files, heatmaps, sharding, stored_rows
 from cxr.evaluation.parts import Parts, is_whole
 from cxr.exporting import boxes_and_masks
 from cxr.inference import Subject
-from cxr.localization import controls, scoring, thresholds
+from cxr.localization import controls, overlap, scoring, thresholds
 from cxr.reporting import wording
 from input_pipeline import workers
-from input_pipeline.findings import BOXED
+from input_pipeline.findings import BOXED, FINDINGS
 
 CONTROLS = ('random', 'centre', 'mean_box')
+# Maps of other patients that a true box is held against.
+NUM_DRAWS = 3
 
 
 def export_folder(subject: Subject, parts: Parts) -> str:
@@ -53,17 +56,13 @@ def localize(
     logging.warning('No test film has a box: localization is left out.')
     return stored_rows.no_boxes(), {}
   grids = heatmaps.map_sizes(subject)
-  rules = subject.config.evaluate.rules
   # They score maps while the device makes the next ones.
   with workers.pool() as executor:
     scored = []
-    for name, path, maps_of in _maps_to_score(subject, parts, films, grids):
+    for path, job_of in _maps_to_score(subject, parts, films, grids):
       futures = None
-      if maps_of is not None and jax.process_index() == 0:
-        futures = [
-          executor.submit(score, maps_of(k), films, k, name, rules)
-          for k in range(len(BOXED))
-        ]
+      if job_of is not None and jax.process_index() == 0:
+        futures = [executor.submit(*job_of(k)) for k in range(len(BOXED))]
       scored.append((path, futures))
     for path, futures in scored:
       if futures is not None:
@@ -73,57 +72,71 @@ def localize(
   # The rows say which films are examples, so every process needs them.
   sharding.wait_for_all('boxes')
   tables = [stored_rows.Boxes(**files.read_arrays(path)) for path, _ in scored]
-  return stored_rows.concatenate_boxes(tables), grids
+  boxes = stored_rows.concatenate_boxes(tables)
+  own = [
+    boxes.where(method=method) for method in subject.config.evaluate.methods
+  ]
+  moved = [set_down(rows, subject.config.seed) for rows in own]
+  return stored_rows.concatenate_boxes([boxes, *moved]), grids
 
 
 def _maps_to_score(
   subject: Subject, parts: Parts, films: data.BoxedFilms, grids
-) -> Iterator[tuple[str, str, Callable | None]]:
-  """(method or control, path of its boxes, finding -> its maps 'n h w').
+) -> Iterator[tuple[str, Callable | None]]:
+  """(path of the boxes of a method or control, what makes them).
 
-  None instead of the function where the boxes are stored already.
+  What makes them is a function of the finding: (function, its arguments), to be
+  run by a worker; None where the boxes are stored already.
   """
   config = subject.config
   rules = {'rules': config.evaluate.rules}
   size = (config.data.image_size,) * 2
-  untrained = functools.cache(lambda: _untrained(subject))
+  shuffled = functools.cache(lambda: heatmaps.shuffled(subject))
+  donors = [draw_donors(films, k, config.seed) for k in range(len(BOXED))]
+  _say_without_donor(films, donors)
+
+  def job(make_boxes, name, maps_of, *more):
+    return lambda k: (
+      make_boxes,
+      maps_of(k),
+      films,
+      k,
+      name,
+      config.evaluate.rules,
+      *(of_finding[k] for of_finding in more),
+    )
+
   for method in config.evaluate.methods:
     settings = heatmaps.settings(config, method) | rules
-    moved = method + wording.MOVED
-    moved_path = parts.path(f'boxes-{moved}.npz', settings)
+    another = method + wording.ANOTHER_PATIENT
     path = parts.path(f'boxes-{method}.npz', settings)
+    another_path = parts.path(
+      f'boxes-{another}.npz', settings | {'draws': NUM_DRAWS}
+    )
     exports = _exports(subject, parts, method)
-    if _all_whole([path, moved_path], exports):
-      yield method, path, None
-      yield moved, moved_path, None
+    if _all_whole([path, another_path], exports):
+      yield path, None
+      yield another_path, None
     else:
-      maps = _compute(subject, parts, films, method, method)
-      yield method, path, _by_finding(maps)
-      yield (
-        moved,
-        moved_path,
-        lambda k, maps=maps: moved_maps(
-          maps[..., k], films, k, seed=config.seed
-        ),
-      )
-    name = method + wording.RANDOM_WEIGHTS
-    path = parts.path(f'boxes-{name}.npz', settings, trained=False)
+      maps_of = _by_finding(_compute(subject, parts, films, method, method))
+      yield path, job(score, method, maps_of)
+      yield another_path, job(score_donors, another, maps_of, donors)
+    name = method + wording.SHUFFLED_WEIGHTS
+    path = parts.path(f'boxes-{name}.npz', settings)
     exports = _exports(subject, parts, name)
-    maps_of = None
-    if not _all_whole([path], exports):
-      maps = _compute(untrained(), parts, films, method, name)
-      maps_of = _by_finding(maps)
-    yield name, path, maps_of
+    if _all_whole([path], exports):
+      yield path, None
+    else:
+      maps = _compute(shuffled(), parts, films, method, name)
+      yield path, job(score, name, _by_finding(maps))
   grid = grids[config.evaluate.methods[0]]
   for name in CONTROLS:
     settings = rules | {'seed': config.seed, 'grid': grid, 'size': size}
     path = parts.path(f'boxes-{name}.npz', settings, trained=False)
-    maps_of = None
-    if not is_whole(path):
-      maps_of = lambda k, name=name: control_maps(
-        name, films, k, grid=grid, size=size, seed=config.seed
-      )
-    yield name, path, maps_of
+    maps_of = functools.partial(
+      control_maps, name, films, grid=grid, size=size, seed=config.seed
+    )
+    yield path, None if is_whole(path) else job(score, name, maps_of)
 
 
 def _all_whole(parts: Sequence[str], exports: Sequence[str]) -> bool:
@@ -140,7 +153,7 @@ def _compute(
 ) -> Float[np.ndarray, 'n h w k']:
   """The method's maps of the boxed films; exported, where the config says so.
 
-  `name`: of the maps, which may be those of untrained weights.
+  `name`: of the maps, which may be those of shuffled weights.
   """
   logging.info('Maps of %d boxed films: %s.', len(films.row), name)
   config = subject.config
@@ -170,22 +183,15 @@ def _exports(subject: Subject, parts: Parts, name: str) -> list[str]:
   return [os.path.join(folder, file) for file in names]
 
 
-def _untrained(subject: Subject) -> Subject:
-  """The same architecture with the random weights of a first step."""
-  config = subject.config
-  image = jnp.zeros((1, config.data.image_size, config.data.image_size, 1))
-  key = jax.random.fold_in(jax.random.key(config.seed), 1)
-  variables = subject.model.init(key, image)
-  return subject._replace(variables=sharding.replicate(subject.mesh, variables))
-
-
-# At module level: worker processes call it.
+# At module level: worker processes call them.
 def score(
   maps: Float[np.ndarray, 'n h w'],
   films: data.BoxedFilms,
   finding: int,
   method: str,
   rules: Sequence[str],
+  *,
+  draw: int = 0,
 ) -> stored_rows.Boxes:
   """The rows of boxes.csv of one finding's maps, under every rule."""
   by_rule = scoring.score_finding(
@@ -200,28 +206,107 @@ def score(
         finding=BOXED[finding],
         method=method,
         rule=rule,
+        draw=draw,
       )
       for rule, scored in by_rule.items()
     ]
   )
 
 
-# Controls.
-
-
-def moved_maps(
+def score_donors(
   maps: Float[np.ndarray, 'n h w'],
   films: data.BoxedFilms,
   finding: int,
-  *,
-  seed: int,
-) -> Float[np.ndarray, 'n h w']:
-  """A finding's maps, each moved at random: the control of where they point."""
-  return np.stack(
-    [
-      controls.moved_map(controls.film_seed(image, finding, seed), heatmap)
-      for image, heatmap in zip(films.name.tolist(), maps, strict=True)
-    ]
+  method: str,
+  rules: Sequence[str],
+  donors: Int[np.ndarray, 'n d'],
+) -> stored_rows.Boxes:
+  """The rows of other patients' maps, held against each film's true boxes.
+
+  Args:
+    maps: one finding's map of each film.
+    films: the n boxed films.
+    finding: its index.
+    method: what the rows are called.
+    rules: that make boxes of the maps.
+    donors: of `draw_donors`.
+  """
+  tables = []
+  for draw, of_draw in enumerate(donors.T):
+    film = np.flatnonzero(of_draw >= 0)
+    if len(film):
+      shown = data.BoxedFilms(*(column[film] for column in films))
+      donated = maps[of_draw[film]]
+      tables.append(score(donated, shown, finding, method, rules, draw=draw))
+  return stored_rows.concatenate_boxes(tables)
+
+
+# Controls.
+
+
+def draw_donors(
+  films: data.BoxedFilms, finding: int, seed: int
+) -> Int[np.ndarray, 'n d']:
+  """Of which films the maps stand beside each film's: d = NUM_DRAWS indices.
+
+  They are boxed films, since these are mapped anyway, of other patients and
+  labelled as without the finding. A film without a true box of the finding can
+  only earn false positives, and one draw is enough for it. -1: no draw.
+  """
+  without = (films.label[:, finding] == 0) & ~films.boxed[:, finding]
+  donors = np.full((len(films.row), NUM_DRAWS), -1)
+  for i, name in enumerate(films.name.tolist()):
+    drawn = controls.draw_donors(
+      controls.film_seed(name, finding, seed),
+      films.patient,
+      without,
+      i,
+      NUM_DRAWS if films.boxed[i, finding] else 1,
+    )
+    donors[i, : len(drawn)] = drawn
+  return donors
+
+
+def _say_without_donor(films: data.BoxedFilms, donors) -> None:
+  for k, of_finding in enumerate(donors):
+    lonely = films.boxed[:, k] & (of_finding < 0).all(axis=1)
+    if lonely.any():
+      logging.warning(
+        '%d films with a box of %s have no control of another patient: no '
+        'boxed test film of another patient is labelled as without it. %s',
+        lonely.sum(),
+        BOXED[k],
+        ', '.join(films.name[lonely].tolist()),
+      )
+
+
+def set_down(own: stored_rows.Boxes, seed: int) -> stored_rows.Boxes:
+  """The rows of a method, its boxes set down whole in random places.
+
+  There is no map that would draw them, so scores of a map are NaN.
+  """
+  scores = np.full(own.score.shape, np.nan)
+  iou, iobb = (scoring.SCORES.index(name) for name in ('iou', 'iobb'))
+  boxes = []
+  for i, (image, finding, of_row) in enumerate(
+    zip(
+      own.image.tolist(),
+      own.finding.tolist(),
+      own.boxes_of_rows(),
+      strict=True,
+    )
+  ):
+    film_seed = controls.film_seed(image, FINDINGS.index(finding), seed)
+    boxes.append(controls.set_down(film_seed, of_row))
+    truth = own.truth[i]
+    if overlap.has_box(truth):
+      scores[i, iou] = overlap.iou(boxes[-1], truth).max(initial=0.0)
+      scores[i, iobb] = overlap.iobb(boxes[-1], truth).max(initial=0.0)
+  name = own.method.astype(object) + wording.SET_DOWN
+  return own._replace(
+    method=name.astype(np.str_),
+    box=np.concatenate([np.zeros((0, 4)), *boxes]),
+    score=scores,
   )
 
 

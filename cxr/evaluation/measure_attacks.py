@@ -18,7 +18,7 @@ from cxr import data, heatmaps, losses, sharding
 from cxr.attribution import by_name, gradient_alignment, sanity
 from cxr.evaluation import measures, named_attacks
 from cxr.inference import Subject, by_index, make_predict, predict_split
-from cxr.localization import overlap, scoring, thresholds
+from cxr.localization import scoring, thresholds
 from cxr.statistics import metrics
 from input_pipeline.findings import BOXED, FINDINGS
 
@@ -196,12 +196,12 @@ def under_attack(
   films = data.boxed_films(subject.test)
   if not len(films.row):
     return []
-  film, finding = np.nonzero(overlap.has_box(films.truth))
+  film, finding = np.nonzero(films.boxed)
   maps_of = _maps_of_pairs(subject, methods, films, film, finding)
   rows = []
 
   def add(name, method, condition, of_pair):
-    value = np.full(films.truth.shape[:2], np.nan)
+    value = np.full(films.boxed.shape, np.nan)
     value[film, finding] = of_pair
     rows.append(
       measures.Measure(
@@ -288,7 +288,8 @@ def _maps_of_pairs(
 def _scores(
   subject: Subject, films: data.BoxedFilms, film, finding, maps
 ) -> dict[str, Float[np.ndarray, ' p']]:
-  """'iou' and 'pointing' of the map of each film[i] and finding[i]."""
+  """'iou' (the mean over the true boxes) and 'pointing' of the map of each
+  film[i] and finding[i]."""
   # Not an upper bound: it would be one of another map in every condition.
   rule = thresholds.main_rule(subject.config.evaluate.rules)
   scores = {name: np.full(len(film), np.nan) for name in ('iou', 'pointing')}
@@ -301,5 +302,6 @@ def _scores(
       rules=(rule,),
     )[rule]
     for name, value in scores.items():
-      value[pair] = scored.column(name)
+      value[pair] = np.bincount(scored.index, scored.column(name))
+      value[pair] /= np.bincount(scored.index)
   return scores

@@ -200,10 +200,7 @@ def randomisation(subject: Subject, methods: Sequence[str]) -> list[Measure]:
       jax.random.key(0), jnp.zeros((1, *image.shape[1:]))
     )
   )
-  shuffled = sharding.replicate(
-    subject.mesh,
-    sanity.shuffle(subject.config.seed, jax.device_get(subject.variables)),
-  )
+  shuffled = heatmaps.shuffled(subject).variables
   measured = []
   for method in methods:
     map_fn = make_map_fn(subject, method, rows)

@@ -92,7 +92,10 @@ def _aligned_boxes(
 
   def keys(rows):
     truth = np.nan_to_num(rows.truth, nan=-1.0)
-    return [rows.image, rows.patient, rows.finding, *truth.T]
+    return [
+      *(rows.image, rows.patient, rows.finding, rows.method, rows.draw),
+      *truth.T,
+    ]
 
   order = stored_rows.matching_order(keys(first), keys(other))
   if order is None:

@@ -19,6 +19,9 @@ from absl import logging
 from cxr import files
 from cxr.inference import Subject
 
+# Of what a part's values mean; parts that an older one made are made anew.
+# 2: boxes have draws, and a row for each true box of a film.
+VERSION = 2
 # Fields of config.model that change no output of given weights.
 _FREE_MODEL_FIELDS = ('init_from', 'init_pixels', 'remat')
 
@@ -66,6 +69,7 @@ class Parts:
 
   def _key(self, settings, splits, trained) -> str:
     made_from = {
+      'version': VERSION,
       'settings': settings,
       'films': {name: self._films.get(name) for name in splits},
       'model': self._model,

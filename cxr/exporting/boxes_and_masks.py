@@ -58,8 +58,10 @@ def write_chexlocalize(
     )
     for i, name in enumerate(truth):
       heatmap = regions.clean(heatmaps[i])
-      box = np.nan_to_num(films.truth[i, k])  # no box: one of no area
-      true = truth[name][finding] = overlap.box_mask(box, size)
+      true = np.zeros(size, bool)
+      for box in np.nan_to_num(films.truth[i, k]):  # no box: one of no area
+        true |= overlap.box_mask(box, size)
+      truth[name][finding] = true
       mask = masks[name][finding] = heatmap > min(levels[i])
       scores[:, i, k] = (
         chexlocalize.iou(true, mask),
@@ -84,7 +86,8 @@ def write_coco(
   Args:
     folder: to write into.
     films: the boxed films.
-    boxes: rows of boxes.csv under one rule.
+    boxes: rows of boxes.csv under one rule; of several draws the first is
+      written.
     logits: of the split's films; a predicted box's score is the probability of
       its finding on its film.
   """
@@ -94,13 +97,14 @@ def write_coco(
   }
   index_of = dict(zip(images, films.row.tolist(), strict=True))
   true_boxes = [
-    (str(films.name[i]), BOXED[k], films.truth[i, k])
-    for i, k in np.argwhere(overlap.has_box(films.truth))
+    (str(films.name[i]), BOXED[k], films.truth[i, k, j])
+    for i, k, j in np.argwhere(overlap.has_box(films.truth))
   ]
   path = lambda kind: os.path.join(folder, f'coco-{kind}.json')
   coco.write_truth(path('truth'), images, BOXED, true_boxes)
   for method in dict.fromkeys(boxes.method.tolist()):
-    rows, detections = boxes.where(method=method), []
+    rows, detections = boxes.where(method=method, draw=0), []
+    rows = rows.rows(rows.first_of_maps())
     for name, finding, of_row in zip(
       rows.image.tolist(),
       rows.finding.tolist(),

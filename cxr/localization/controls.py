@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from cxr.localization import overlap
 
@@ -72,23 +72,37 @@ def random_map(
   return resize_bilinear(noise, size)
 
 
-def moved_map(
-  seed: Seed, heatmap: Float[np.ndarray, 'h w']
-) -> Float[np.ndarray, 'h w']:
-  """The map moved at random; what leaves on one side comes in on the other.
+def draw_donors(
+  seed: Seed,
+  patient: Int[np.ndarray, ' n'],
+  without_finding: Bool[np.ndarray, ' n'],
+  film: int,
+  num_draws: int,
+) -> Int[np.ndarray, ' d']:
+  """Draws films of other patients without the finding, each at most once.
 
-  It draws about as many boxes as the map, of about the same sizes. A random map
-  does not; one that draws many small boxes gains by IoBB, where a box within
-  the truth is a hit, and loses by IoU.
+  The same network's maps of these films, scored against this film's true box,
+  show what the map is worth that does not follow the film: it knows where the
+  finding usually is, how large, and how the network's maps look.
+
+  Args:
+    seed: the film's own, as `film_seed` makes it.
+    patient: each film's patient, by any integer.
+    without_finding: the films that are known not to have the finding.
+    film: index of the film whose true box is scored.
+    num_draws: how many are drawn.
+
+  Returns:
+    indices of the drawn films: fewer than `num_draws` where there are fewer.
 
   Examples:
-    >>> moved = moved_map(0, np.array([[1.0, 2.0], [3.0, 4.0]]))
-    >>> sorted(moved.ravel().tolist())
-    [1.0, 2.0, 3.0, 4.0]
+    >>> patient, without = np.array([1, 1, 2, 3]), np.array([0, 1, 1, 0], bool)
+    >>> draw_donors(0, patient, without, 0, 3).tolist()
+    [2]
   """
+  donors = np.flatnonzero(without_finding & (patient != patient[film]))
   rng = np.random.default_rng(seed)
-  shift = [int(rng.integers(n)) for n in heatmap.shape]
-  return np.roll(heatmap, shift, axis=(0, 1))
+  return rng.permutation(donors)[:num_draws]
 
 
 def set_down(
@@ -97,20 +111,44 @@ def set_down(
   """Each box moved as a whole to a random place where it fits on the film.
 
   Number and sizes of the boxes stay: a map that draws such boxes without
-  looking scores what these score. All places are equally likely.
+  looking scores what these score. All places are equally likely. A box that
+  lies within another one, as a map's region at a high level lies within its
+  region at a low one, is set down anywhere within that one. (Were it to keep
+  its place there, a low level's box that fills the film would hold it in its
+  place on the film, and nothing would be moved.)
 
   Args:
     seed: the film's own, as `film_seed` makes it.
     boxes: of one map, within the film.
 
   Examples:
-    >>> moved = set_down(0, np.array([[0, 0, 0.5, 0.25], [0, 0, 1, 1]]))
+    >>> outer, inner = [0, 0, 0.5, 0.25], [0.25, 0.125, 0.5, 0.25]
+    >>> moved = set_down(0, np.array([outer, inner]))
     >>> (moved[:, 2:] - moved[:, :2]).round(12).tolist()
-    [[0.5, 0.25], [1.0, 1.0]]
+    [[0.5, 0.25], [0.25, 0.125]]
+    >>> (moved[1, :2] >= moved[0, :2]).all(), (moved[1] <= moved[0])[2:].all()
+    (np.True_, np.True_)
   """
-  sides = boxes[:, 2:] - boxes[:, :2]
-  corner = np.random.default_rng(seed).random(sides.shape) * (1 - sides)
-  return np.concatenate([corner, np.minimum(corner + sides, 1.0)], axis=1)
+  # Every box stands after those that hold it.
+  order = np.argsort(-overlap.area(boxes), kind='stable')
+  boxes = boxes[order]
+  inner, outer = boxes[:, None], boxes[None]
+  within = (outer[..., :2] <= inner[..., :2]).all(axis=-1)
+  within &= (outer[..., 2:] >= inner[..., 2:]).all(axis=-1)
+  within = np.tril(within, -1)
+  share = np.random.default_rng(seed).random((len(boxes), 2))
+  moved = np.empty_like(boxes)
+  for i, (box, holders) in enumerate(zip(boxes, within, strict=True)):
+    holder = np.array([0.0, 0.0, 1.0, 1.0])
+    if holders.any():
+      holder = moved[np.flatnonzero(holders)[-1]]  # the smallest
+    sides = box[2:] - box[:2]
+    room = np.maximum(holder[2:] - holder[:2] - sides, 0.0)
+    corner = holder[:2] + share[i] * room
+    moved[i] = *corner, *np.minimum(corner + sides, 1.0)
+  result = np.empty_like(boxes)
+  result[order] = moved
+  return result
 
 
 def centre_map(
@@ -129,12 +167,12 @@ def centre_map(
 
 
 def mean_boxes(
-  truth: Float[np.ndarray, 'n 4'], patient: Int[np.ndarray, ' n']
+  truth: Float[np.ndarray, 'n *t 4'], patient: Int[np.ndarray, ' n']
 ) -> Float[np.ndarray, 'n 4']:
   """For each film the mean of the finding's boxes of all OTHER patients.
 
   Args:
-    truth: the finding's box of each film, NaN where it has none.
+    truth: the finding's boxes of each film; rows of NaN are none.
     patient: each film's patient, by any integer.
 
   Returns:
@@ -148,8 +186,9 @@ def mean_boxes(
   boxed = overlap.has_box(truth)
   _, index = np.unique(patient, return_inverse=True)
   total, count = np.zeros((len(truth), 4)), np.zeros((len(truth), 1))
-  np.add.at(total, index[boxed], truth[boxed])
-  np.add.at(count, index[boxed], 1.0)
+  index_of_box = np.broadcast_to(index, boxed.T.shape).T[boxed]
+  np.add.at(total, index_of_box, truth[boxed])
+  np.add.at(count, index_of_box, 1.0)
   others = count.sum() - count[index]
   return np.divide(
     total.sum(axis=0) - total[index],

@@ -1,8 +1,9 @@
 """What a heat map, and the boxes made of it, score against a true box.
 
 Contract. Heat maps and boxes are as in `regions` and `overlap`. `truth` is the
-finding's box on the film, NaN where it has none; where it may have several
-('*t 4'), a map is scored against their union, and `match_boxes` counts each.
+finding's box on the film, or its boxes, one a row; rows of NaN are none. IoU
+and IoBB are of each true box; all other scores are of the union of the film's
+true boxes.
 Every score lies in [0, 1], and odd maps and boxes have a defined score; none is
 dropped:
 
@@ -30,19 +31,21 @@ SCORES = BOX_SCORES + MAP_SCORES
 
 
 class Scored(NamedTuple):
-  """What n maps of one finding score under one rule, by column.
+  """What the maps of one finding score under one rule, by column.
 
-  The predicted boxes of all maps stand in one array, map after map; `count`
-  says how many of them are each map's.
+  A map has a row for each true box of its film, and one where there is none.
+  The predicted boxes of all rows stand in one array, row after row; `count`
+  says how many of them are each row's. All rows of a map have the same ones.
   """
 
+  index: Int[np.ndarray, ' n']  # of the row's map
   truth: Float[np.ndarray, 'n 4']  # NaN where the film has no true box
   count: Int[np.ndarray, ' n']
   box: Float[np.ndarray, 'b 4']
   score: Float[np.ndarray, 'n s']  # in the order of SCORES
 
   def column(self, name: str) -> Float[np.ndarray, ' n']:
-    """One of SCORES of every map."""
+    """One of SCORES of every row."""
     return self.score[:, SCORES.index(name)]
 
 
@@ -219,36 +222,34 @@ def match_boxes(
 def box_scores(
   mask: Bool[np.ndarray, 'h w'],
   boxes: Float[np.ndarray, 'b 4'],
-  truth: Float[np.ndarray, '4'],
-) -> Float[np.ndarray, ' s']:
-  """BOX_SCORES of a map cut into boxes; NaN without a true box.
+  truth: Float[np.ndarray, 't 4'],
+) -> Float[np.ndarray, 't s']:
+  """BOX_SCORES of a map cut into boxes, for each true box.
 
   Args:
     mask: the pixels above the rule's lowest level.
     boxes: predicted, of all levels of the rule.
-    truth: the true box.
+    truth: the film's true boxes.
 
   Returns:
-    IoU and IoBB of the best predicted box (0 where there is none), IoR and
-    mask IoU of the mask.
+    IoU and IoBB of the predicted box that is best for each true box (0 where
+    there is none), IoR and mask IoU of the mask and the union of true boxes.
 
   Examples:
-    >>> mask, truth = np.array([[False, True]]), np.array([0, 0.5, 1, 1])
+    >>> mask, truth = np.array([[False, True]]), np.array([[0, 0.5, 1, 1]])
     >>> box_scores(mask, np.array([[0.0, 0, 1, 1]]), truth).tolist()
-    [0.5, 0.5, 1.0, 1.0]
+    [[0.5, 0.5, 1.0, 1.0]]
   """
-  if not overlap.has_box(truth):
-    return np.full(len(BOX_SCORES), np.nan)
-  best = [
-    float(of_boxes(boxes, truth).max(initial=0.0))
-    for of_boxes in (overlap.iou, overlap.iobb)
-  ]
-  return np.array([*best, *mask_scores(mask, truth)])
+  scores = np.empty((len(truth), len(BOX_SCORES)))
+  for i, overlap_of in enumerate((overlap.iou, overlap.iobb)):
+    scores[:, i] = match_boxes(boxes, truth, overlap_of)[0]
+  scores[:, 2:] = mask_scores(mask, truth)
+  return scores
 
 
 def score_finding(
   heatmaps: regions.Heatmaps,
-  truth: Float[np.ndarray, 'n 4'],
+  truth: Float[np.ndarray, 'n *t 4'],
   patient: Int[np.ndarray, ' n'],
   *,
   rules: Sequence[str] = ('wang',),
@@ -258,7 +259,8 @@ def score_finding(
 
   Args:
     heatmaps: the finding's map of each film.
-    truth: its true box, NaN where the film has none.
+    truth: its true boxes, one ('n 4') or several ('n t 4'); rows of NaN are
+      none.
     patient: each film's patient; cross-fitted rules keep his films together.
     rules: names in `thresholds.RULES` or `thresholds.CROSS_FITTED_RULES`.
     seed: of the folds of cross-fitted rules.
@@ -269,7 +271,16 @@ def score_finding(
     >>> scored.count.tolist(), scored.column('iou').tolist()
     ([2], [1.0])
   """
-  of_maps = [map_scores(*pair) for pair in zip(heatmaps, truth, strict=True)]
+  true_boxes = [np.reshape(boxes, (-1, 4)) for boxes in truth]
+  true_boxes = [boxes[overlap.has_box(boxes)] for boxes in true_boxes]
+  of_maps = [
+    map_scores(*pair) for pair in zip(heatmaps, true_boxes, strict=True)
+  ]
+  num_boxes = np.array([len(boxes) for boxes in true_boxes], np.int64)
+  index = np.repeat(np.arange(len(num_boxes)), np.maximum(num_boxes, 1))
+  boxed = num_boxes[index] > 0
+  truth_of_row = np.full((len(index), 4), np.nan)
+  truth_of_row[boxed] = np.concatenate([np.zeros((0, 4)), *true_boxes])
   iou_table = None
   if set(rules) & set(thresholds.CROSS_FITTED_RULES):
     iou_table = thresholds.make_iou_table(heatmaps, truth)
@@ -282,21 +293,25 @@ def score_finding(
       regions.levels_to_boxes(*pair)
       for pair in zip(heatmaps, levels, strict=True)
     ]
+    score = np.full((len(index), len(SCORES)), np.nan)
     of_boxes = [
       box_scores(regions.clean(heatmap) > min(of_map), *boxes_and_truth)
       for heatmap, of_map, *boxes_and_truth in zip(
-        heatmaps, levels, boxes, truth, strict=True
+        heatmaps, levels, boxes, true_boxes, strict=True
       )
     ]
+    num_box_scores = len(BOX_SCORES)
+    score[boxed, :num_box_scores] = np.concatenate(
+      [np.zeros((0, num_box_scores)), *of_boxes]
+    )
+    score[:, num_box_scores:] = np.reshape(of_maps, (-1, len(MAP_SCORES)))[
+      index
+    ]
     scored[rule] = Scored(
-      truth=np.asarray(truth, np.float64),
-      count=np.array([len(b) for b in boxes], np.int64),
-      box=np.concatenate([np.zeros((0, 4)), *boxes]),
-      score=np.hstack(
-        [
-          np.reshape(of_boxes, (-1, len(BOX_SCORES))),
-          np.reshape(of_maps, (-1, len(MAP_SCORES))),
-        ]
-      ),
+      index=index,
+      truth=truth_of_row,
+      count=np.array([len(boxes[i]) for i in index], np.int64),
+      box=np.concatenate([np.zeros((0, 4)), *(boxes[i] for i in index)]),
+      score=score,
     )
   return scored

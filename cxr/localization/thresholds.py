@@ -116,13 +116,13 @@ CROSS_FITTED_RULES = ('tuned', 'oracle')
 
 
 def make_iou_table(
-  heatmaps: regions.Heatmaps, truth: Float[np.ndarray, 'n 4']
-) -> Float[np.ndarray, 'n l']:
-  """The best box's IoU for each film and each of FRACTIONS.
+  heatmaps: regions.Heatmaps, truth: Float[np.ndarray, 'n *t 4']
+) -> Float[np.ndarray, 'n *t l']:
+  """The best predicted box's IoU for each true box and each of FRACTIONS.
 
   Args:
     heatmaps: one finding's map of each film.
-    truth: its true box; NaN where the film has none, then the row is NaN.
+    truth: its true boxes; where a row is NaN, so is that of the table.
 
   Examples:
     >>> heatmap = np.array([[0.0, 1, 4, 4]])
@@ -130,13 +130,17 @@ def make_iou_table(
     >>> table[0, [0, -1]].round(4).tolist()
     [0.6667, 1.0]
   """
-  table = np.full((len(truth), len(FRACTIONS)), np.nan)
-  for i in np.flatnonzero(overlap.has_box(truth)):
+  truth = np.asarray(truth, np.float64)
+  table = np.full((*truth.shape[:-1], len(FRACTIONS)), np.nan)
+  for i, of_film in enumerate(overlap.has_box(truth).reshape(len(truth), -1)):
+    if not of_film.any():
+      continue
     heatmap = regions.clean(heatmaps[i])
     low, high = heatmap.min(), heatmap.max()
     for j, fraction in enumerate(FRACTIONS):
       boxes = regions.mask_to_boxes(heatmap > low + (high - low) * fraction)
-      table[i, j] = overlap.iou(boxes, truth[i]).max(initial=0.0)
+      best = overlap.iou(truth[i][..., None, :], boxes).max(-1, initial=0.0)
+      table[i, ..., j] = np.where(overlap.has_box(truth[i]), best, np.nan)
   return table
 
 
@@ -149,7 +153,7 @@ def _patient_folds(patient, *, seed) -> Int[np.ndarray, ' n']:
 
 
 def tuned_fractions(
-  iou_table: Float[np.ndarray, 'n l'],
+  iou_table: Float[np.ndarray, 'n *t l'],
   patient: Int[np.ndarray, ' n'],
   *,
   seed: int = 0,
@@ -171,17 +175,18 @@ def tuned_fractions(
     [0.2, 0.2, 0.2, 0.2]
   """
   fold = _patient_folds(patient, seed=seed)
-  boxed = ~np.isnan(iou_table).any(axis=1)
+  boxed = ~np.isnan(iou_table).any(axis=-1)
+  fold_of_box = np.broadcast_to(fold, boxed.T.shape).T
   tuned = np.full(len(fold), MIDDLE)
   for held_out in range(NUM_FOLDS):
-    others = boxed & (fold != held_out)
+    others = boxed & (fold_of_box != held_out)
     if others.any():
       best = iou_table[others].mean(axis=0).argmax()
       tuned[fold == held_out] = FRACTIONS[best]
   return tuned
 
 
-def oracle_fraction(iou_table: Float[np.ndarray, 'n l']) -> float:
+def oracle_fraction(iou_table: Float[np.ndarray, 'n *t l']) -> float:
   """The one fraction with the best mean accuracy on the scored boxes.
 
   The accuracy is averaged over ORACLE_IOUS; equal fractions are told apart by
@@ -193,7 +198,7 @@ def oracle_fraction(iou_table: Float[np.ndarray, 'n l']) -> float:
     >>> round(oracle_fraction(iou_table), 2)
     0.2
   """
-  table = iou_table[~np.isnan(iou_table).any(axis=1)]
+  table = iou_table[~np.isnan(iou_table).any(axis=-1)]
   if not len(table):
     return float(MIDDLE)
   accuracy = np.mean([(table >= t).mean(axis=0) for t in ORACLE_IOUS], axis=0)
@@ -222,10 +227,10 @@ def main_rule(rules: Iterable[str]) -> str:
 def finding_levels(
   rule: str,
   heatmaps: regions.Heatmaps,
-  truth: Float[np.ndarray, 'n 4'],
+  truth: Float[np.ndarray, 'n *t 4'],
   patient: Int[np.ndarray, ' n'],
   *,
-  iou_table: Float[np.ndarray, 'n l'] | None = None,
+  iou_table: Float[np.ndarray, 'n *t l'] | None = None,
   seed: int = 0,
 ) -> list[Levels]:
   """The levels of every film of one finding.
@@ -233,7 +238,7 @@ def finding_levels(
   Args:
     rule: a name in RULES or CROSS_FITTED_RULES.
     heatmaps: the finding's map of each film.
-    truth: its box, NaN where the film has none.
+    truth: its true boxes; rows of NaN are none.
     patient: each film's patient; 'tuned' keeps a patient's films together.
     iou_table: by `make_iou_table`, if it is made already.
     seed: of the folds of 'tuned'.

@@ -120,9 +120,11 @@ def _localization(localization):
     if scores:
       kind = ' (control)' if wording.is_control(method) else ''
       row = {'maps': wording.method_name(method) + kind}
-      rows.append(
-        row | {wording.score_name(s): scores.get(s) or {} for s in wanted}
-      )
+      for score in wanted:
+        row[wording.score_name(score)] = tables.estimate_cell(
+          scores.get(score), sign=wording.is_difference(method)
+        )
+      rows.append(row)
   return tables.markdown(rows)
 
 

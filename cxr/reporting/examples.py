@@ -33,7 +33,7 @@ def read(workdir: str, rule: str) -> list[dict]:
       'probability': float(arrays['probability'][i]),
       'truth': [
         box.tolist()
-        for box in arrays['truth'][i : i + 1]
+        for box in arrays['truth'][i].reshape(-1, 4)
         if np.isfinite(box).all()
       ],
       'maps': {m: arrays[f'map_{m}'][i] for m in methods},

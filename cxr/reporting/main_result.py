@@ -33,7 +33,7 @@ def shown_splits(classification: Mapping) -> dict[str, Mapping]:
 
 
 def main_method(methods: Mapping) -> str | None:
-  own = [m for m in methods if not wording.is_control(m)]
+  own = [m for m in methods if wording.is_own(m)]
   return 'cam' if 'cam' in own else next(iter(own), None)
 
 
@@ -97,9 +97,11 @@ def run(config: Mapping, metrics: Mapping, data: Mapping) -> list[str]:
 
 def answer(metrics: Mapping) -> list[str]:
   """Sentences on classification, localization and what the logits rest on."""
+  localization = metrics.get('localization', {})
   sentences = [
+    _less_another(localization),
     _classified(metrics),
-    _localized(metrics.get('localization', {})),
+    _localized(localization),
     _lesion_share(metrics.get('measures', {})),
   ]
   return [s for s in sentences if s] or [
@@ -131,6 +133,30 @@ def _classified(metrics):
   return f'{text}.'
 
 
+def _less_another(localization):
+  """The first sentence: what the maps are worth beyond another patient's."""
+  method = main_method(localization.get('methods', {})) or ''
+  scores = mean_scores(localization, method + wording.LESS_ANOTHER)
+  score = main_score(scores) or ''
+  if wording.value_of(scores.get(score)) is None:
+    return ''
+  own, another = (
+    wording.number(wording.value_of(mean_scores(localization, name)[score]))
+    for name in (method, method + wording.ANOTHER_PATIENT)
+  )
+  text = (
+    f"Own less another patient's: boxes drawn from a film's own {method} map "
+    f'have an accuracy of {own} at {wording.score_name(score)}, those from the '
+    f"same network's maps of other patients without the finding {another}; the "
+    f'difference is {wording.with_interval(scores[score], sign=True)}'
+  )
+  without = sum(map(len, localization.get('without_another', {}).values()))
+  if without:
+    films = wording.count(without, 'film and finding', 'films and findings')
+    text += f', where {films} with a true box have no such other film'
+  return f'{text}.'
+
+
 def _localized(localization):
   method = main_method(localization.get('methods', {}))
   scores = mean_scores(localization, method) if method else {}
@@ -150,7 +176,11 @@ def _localized(localization):
       f'{wording.number(afp, 2)}'
     )
   controls = []
-  for control in ('random', method + wording.MOVED, 'mean_box'):
+  for control in (
+    'random',
+    method + wording.SET_DOWN,
+    'mean_box',
+  ):
     value = wording.value_of(mean_scores(localization, control).get(score))
     if value is not None:
       article = 'the ' if control in wording.CONTROLS else ''
@@ -217,7 +247,13 @@ def tiles(metrics: Mapping) -> list[Tile]:
   for method in localization.get('methods', {}):
     scores = mean_scores(localization, method)
     score = main_score(scores)
-    if score and not wording.is_control(method):
-      label = f'Accuracy of {method} at {wording.score_name(score)}'
+    if not score or wording.is_control(method):
+      continue
+    label = f'Accuracy of {method} at {wording.score_name(score)}'
+    if wording.is_difference(method):
+      name = wording.method_name(method)
+      label = f'Accuracy of {name}, at {wording.score_name(score)}'
+      result.append(tile(label, scores[score], sign=True))
+    else:
       result.append(tile(label, scores[score], afp_line(scores, score)))
   return result

@@ -45,14 +45,12 @@ def write(workdir: str | os.PathLike) -> str:
   rule = main_result.main_rule(localization.get('methods', {}))
   caveat = _caveat(metrics, data)
   records = files.read_json_lines(os.path.join(workdir, 'train.jsonl'))
+  first, *others = main_result.answer(metrics)
   return _write(
     os.path.join(workdir, 'report.html'),
     title=config.get('name') or os.path.basename(os.path.normpath(workdir)),
     kicker='Chest x-ray classification, robustness and localization',
-    answer=[
-      *main_result.run(config, metrics, data),
-      *main_result.answer(metrics),
-    ],
+    answer=[first, *main_result.run(config, metrics, data), *others],
     tiles=main_result.tiles(metrics),
     warnings=[
       *metrics.get('warnings', ()),

@@ -41,18 +41,23 @@ def _leaf(tree, *path: str | None):
 def _results(comparison) -> dict[str, Mapping]:
   """What stands for the comparison: label -> entry, means over findings.
 
-  Accuracy and the false positives it costs, AUROC, and AUROC at the largest
-  epsilon that the runs share.
+  Accuracy less that of another patient's maps, accuracy and the false positives
+  it costs, AUROC, and AUROC at the largest epsilon that the runs share.
   """
   localization = comparison.get('localization', {})
   classification = comparison.get('classification', {})
-  method = main_result.main_method(localization)
-  scores = _leaf(localization, method, main_result.main_rule(localization))
+  method = main_result.main_method(localization) or ''
+  rule = main_result.main_rule(localization)
+  scores = _leaf(localization, method, rule)
   score = main_result.main_score(scores) or ''
   split = main_result.main_split(classification) or ''
   attack = main_result.attacked(comparison.get('robustness', ())) or {}
   at = f'of {method} at {wording.score_name(score)}'
+  less_another = method + wording.LESS_ANOTHER
   entries = {
+    f"accuracy {at}, own less another patient's,": _leaf(
+      localization, less_another, rule, score, 'mean'
+    ),
     f'accuracy {at}': _leaf(scores, score, 'mean'),
     f'AFP {at}': _leaf(scores, f'afp_{score}', 'mean'),
     f'mean AUROC on {wording.films(split)}': _leaf(
@@ -78,17 +83,16 @@ def answer(comparison: Mapping) -> list[str]:
   paragraphs = []
   for i, other in enumerate(others):
     sentences = []
-    for label, entry in results:
+    for k, (label, entry) in enumerate(results):
       difference = _differences(entry)[i]
       name = label.replace('AFP', 'average number of false positives (AFP)')
       text = f'the {name} is {_against(entry, i)}, a difference of '
       text += f'{_changed(difference)}.'
-      if label.startswith('accuracy'):
+      if not k and label.startswith('accuracy'):
         text = f'{_verdict(difference, other, first)}: {text}'
-        text += _random(comparison)
-      else:
-        text = wording.capital(text)
-      sentences.append(text)
+      sentences.append(wording.capital(text) if k else text)
+      if label.startswith('accuracy') and not label.endswith(','):
+        sentences[-1] += _random(comparison)
     paragraphs.append(' '.join(sentences))
   if not results:
     return ['These runs have no results in common to compare.']
@@ -126,7 +130,7 @@ def tiles(comparison: Mapping) -> list[main_result.Tile]:
   first, *others = comparison['runs']
   return [
     main_result.tile(
-      f'{wording.capital(label)}: {other} less {first}',
+      f'{wording.capital(label.removesuffix(","))}: {other} less {first}',
       _differences(entry)[i],
       _against(entry, i),
       sign=True,
@@ -143,12 +147,17 @@ def headline(comparison: Mapping) -> tables.Table | None:
   """The few results that matter, of all runs, and their differences."""
   entries = {}
   localization = comparison.get('localization', {})
-  for method in filter(lambda m: not wording.is_control(m), localization):
+  for method in localization:
+    if wording.is_control(method) and not method.endswith(
+      wording.ANOTHER_PATIENT
+    ):
+      continue
     scores = localization[method].get(main_result.main_rule(localization), {})
     for score in _HEADLINE:
       name = wording.score_name(score)
       label = f'accuracy at {name}' if score.startswith('iou') else name
-      entries[f'{method}: {label}'] = _leaf(scores, score, 'mean')
+      label = f'{wording.method_name(method)}: {label}'
+      entries[label] = _leaf(scores, score, 'mean')
   classification = comparison.get('classification', {})
   for split, scores in main_result.shown_splits(classification).items():
     label = f'mean AUROC on {wording.films(split)}'

@@ -24,13 +24,21 @@ def localization(metrics: Mapping, caveat: str) -> tables.Section | None:
     'localization',
     'Localization',
     [tables.group([*accuracies, _other_scores(methods)], filters)],
-    text=_text(scores.get('map_size', {}), scores.get('count', {})),
+    text=_text(scores),
     figures=curves({'': metrics}, rule),
   )
 
 
-def _text(sizes, count):
+def _text(scores):
+  sizes, count = scores.get('map_size', {}), scores.get('count', {})
   text = []
+  if any(map(wording.is_difference, scores['methods'])):
+    text.append(
+      "The main rows, own less another patient's, say what a map is worth "
+      "because it is this film's: the method less the same network's maps of "
+      'other patients without the finding, held against the same true boxes. '
+      'Their interval is of the difference, paired by true box.'
+    )
   if sizes:
     cells = ', '.join(
       f'{wording.method_name(method)} {" × ".join(map(str, size))}'
@@ -43,6 +51,15 @@ def _text(sizes, count):
   if count:
     boxes = ', '.join(f'{finding} {n}' for finding, n in count.items())
     text.append(f'True boxes: {sum(count.values()):,} ({boxes}).')
+  without = scores.get('without_another', {})
+  if without:
+    films = '; '.join(
+      f'{f}: {", ".join(names)}' for f, names in without.items()
+    )
+    text.append(
+      'Films with a true box but no control of another patient, since no other '
+      f'boxed film is labelled as without the finding: {films}.'
+    )
   return text
 
 
@@ -70,7 +87,7 @@ def curves(
           for score in _accuracies(of_method, kind)
         ]
         name = wording.method_name(method)
-        if points and not wording.is_control(method):
+        if points and wording.is_own(method):
           series[f'{run}, {name}' if len(runs) > 1 else name] = points
         elif points and not i and method in ('random', 'mean_box'):
           controls[name] = points
@@ -93,14 +110,19 @@ def keys(method: str, finding: str, rule: str) -> dict[str, tables.Cell | str]:
   mark = 'upper bound' if rule == 'oracle' else ''
   if wording.is_control(method):
     mark = 'control'
+  elif wording.is_difference(method):
+    mark = 'main row'
   name = tables.text_cell(wording.method_name(method), mark=mark)
   return {'method': name, 'finding': finding, 'rule': rule}
 
 
 def _rows(methods, cells):
-  """A row for each method, rule and finding; `cells`: scores -> cells."""
+  """A row for each method, rule and finding.
+
+  `cells`: (scores, sign) -> cells; a difference shows its sign.
+  """
   return [
-    keys(method, finding, rule) | cells(scores)
+    keys(method, finding, rule) | cells(scores, wording.is_difference(method))
     for method, rule, finding, scores in tables.walk(methods, 3)
   ]
 
@@ -113,9 +135,9 @@ def _names(methods):
 def _accuracy(methods, kind, caveat):
   """Accuracy above the false positives that it costs."""
   ratio, names = RATIOS[kind], _accuracies(_names(methods), kind)
-  cells = lambda scores: {
+  cells = lambda scores, sign=False: {
     f'{ratio} > {score.partition("@")[2]}': tables.estimate_cell(
-      scores.get(score), afp=scores.get(f'afp_{score}') or {}
+      scores.get(score), sign=sign, afp=scores.get(f'afp_{score}') or {}
     )
     for score in names
   }
@@ -145,8 +167,11 @@ def _accuracy(methods, kind, caveat):
 
 def _other_scores(methods):
   names = [score for score in _names(methods) if '@' not in score]
-  cells = lambda scores: {
-    wording.score_name(score): scores.get(score) or {} for score in names
+  cells = lambda scores, sign: {
+    wording.score_name(score): tables.estimate_cell(
+      scores.get(score), sign=sign
+    )
+    for score in names
   }
   caption = 'Other scores of boxes and maps'
   return tables.table('scores', caption, _rows(methods, cells))

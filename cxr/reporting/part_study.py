@@ -7,7 +7,7 @@ makes it; an estimate of a group has the values of its 'runs', too.
 
 from collections.abc import Mapping, Sequence
 
-from cxr.reporting import tables, wording
+from cxr.reporting import main_result, tables, wording
 from input_pipeline import renditions
 
 _RANKINGS = {'auroc': 'AUROC', 'average_precision': 'average precision'}
@@ -61,7 +61,11 @@ def _section(key: Sequence[str]) -> str | None:
   if part == 'localization':
     if what not in _SCORES:
       return None
-    return 'controls' if wording.is_control(where) else part
+    if where in wording.CONTROLS:
+      return 'controls'
+    # Another patient's maps stand beside those that they are subtracted from.
+    another = where.endswith(wording.ANOTHER_PATIENT)
+    return 'of networks' if wording.is_control(where) and not another else part
   return None if where == 'validation' else part
 
 
@@ -71,6 +75,7 @@ def markdown(study: Mapping) -> str:
   names = [group['name'] for group in groups]
   means = [e for e in study['figures'] if e['finding'] == 'mean']
   lines = ['# Study', '']
+  lines += _first_sentence(names, means)
   for group in groups:
     runs = wording.count(len(group['runs']), 'run')
     seeds = ', '.join(map(str, group['seeds']))
@@ -89,6 +94,8 @@ def markdown(study: Mapping) -> str:
   ]
   for part in ('classification', 'localization', 'measures'):
     lines += _tables(part.capitalize(), names, named(part))
+  title = "Localization of the networks' controls"
+  lines += _tables(title, names, named('of networks'))
   # No network makes them: they are the same for every run.
   rows = [(label, entry['groups']) for label, entry in named('controls')]
   title = 'Localization of controls'
@@ -101,6 +108,37 @@ def markdown(study: Mapping) -> str:
     ]
     lines += _tables(f'{name(key)}, by finding', names, of_findings)
   return '\n'.join(lines) + '\n'
+
+
+def _first_sentence(names, means) -> list[str]:
+  """What decides: the maps less those of another patient, by group."""
+  by_method = {}
+  for entry in means:
+    part, score, method, *rule = entry['key']
+    if (
+      part == 'localization'
+      and score == _MAIN_SCORES[0]
+      and wording.is_difference(method)
+    ):
+      method = method.removesuffix(wording.LESS_ANOTHER)
+      by_method.setdefault(method, {})[rule[0]] = entry
+  method = main_result.main_method(by_method)
+  if method is None:
+    return []
+  entry = by_method[method][main_result.main_rule(by_method)]
+  signed = lambda estimate: wording.with_interval(estimate, sign=True)
+  pairs = zip(map(signed, entry['groups']), names, strict=True)
+  values = [f'{value} for {name}' for value, name in pairs]
+  text = (
+    f"Own less another patient's: the accuracy of {method} at "
+    f"{wording.score_name(_MAIN_SCORES[0])}, less that of the same networks' "
+    f'maps of other patients without the finding, is {wording.listed(values)}'
+  )
+  pairs = zip(map(signed, entry['differences']), names[1:], strict=True)
+  less = [f'{value} for {name} less {names[0]}' for value, name in pairs]
+  if less:
+    text += f'; the difference is {wording.listed(less)}'
+  return [f'{text}.', '']
 
 
 def _tables(title, names, entries):
@@ -129,7 +167,9 @@ def _table(title, names, rows, text):
 def _by_finding(key):
   """Whether a result is shown for every finding."""
   return key == ['classification', 'auroc', 'test', 'clean', '0'] or (
-    _section(key) == 'localization' and key[1] in _MAIN_SCORES
+    _section(key) == 'localization'
+    and key[1] in _MAIN_SCORES
+    and not wording.is_control(key[2])
   )
 
 
@@ -149,7 +189,11 @@ def panels(study: Mapping) -> list[dict]:
   wanted = [
     lambda key: _section(key) == 'classification' and key[1] == 'auroc',
     *(
-      lambda key, s=score: _section(key) == 'localization' and key[1] == s
+      lambda key, s=score: (
+        _section(key) == 'localization'
+        and key[1] == s
+        and not wording.is_control(key[2])
+      )
       for score in _MAIN_SCORES
     ),
     lambda key: (
@@ -169,6 +213,8 @@ def panels(study: Mapping) -> list[dict]:
 
 
 def _random(means: Mapping, key: tuple) -> float | None:
-  """The value of a random map in the first group."""
+  """The value of a random map in the first group; None of a difference."""
+  if key[0] == 'localization' and wording.is_difference(key[2]):
+    return None
   control = means.get((*key[:2], 'random', *key[3:]))
   return wording.value_of(control['groups'][0]) if control else None

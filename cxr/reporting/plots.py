@@ -208,11 +208,11 @@ def small_multiples(
   grid = fig.add_gridspec(
     rows,
     columns,
-    left=0.05,
+    left=0.06,
     right=0.99,
     bottom=0.12 / height,
     top=1 - (legend + 0.25) / height,
-    wspace=0.32,
+    wspace=0.36,
     hspace=0.32,
   )
   for i, panel in enumerate(panels):
@@ -254,8 +254,8 @@ def gallery_figure(
 
   Args:
     cases: {'finding', 'image' 'h w', 'truth' [box], 'maps': {run: {method: 'u
-      v'}}, 'boxes': {run: {method: [box]}}}; a missing map leaves its place
-      empty.
+      v'}}, 'boxes': {run: {method: [box]}}}; boxes without a map are drawn on
+      the film, and where both are missing the place stays empty.
     runs: in the order from top to bottom, as a rule the baseline first.
     methods: one block of rows each.
   """
@@ -292,10 +292,11 @@ def gallery_figure(
     rows = [(method, run) for method in methods for run in runs]
     for axes, (method, run) in zip(column[1:], rows, strict=True):
       heatmap = case['maps'].get(run, {}).get(method)
-      if heatmap is not None:
+      boxes = case['boxes'].get(run, {}).get(method, ())
+      if heatmap is not None or len(boxes):
         _film(axes, case['image'])
-        _map(axes, heatmap)
-        boxes = case['boxes'].get(run, {}).get(method, ())
+        if heatmap is not None:
+          _map(axes, heatmap)
         _boxes(axes, case['truth'], boxes)
   bar = fig.add_axes((left / width, 0.36 / height, 1.6 / width, 0.09 / height))
   bar.imshow(np.linspace(0, 1, 256)[None], aspect='auto', cmap=COLORMAP)

@@ -15,10 +15,22 @@ CONTROLS = {
   'mean_box': 'mean box of other patients',
   'uniform': 'uniform map',
 }
-# How the names of a method's own controls end: the same method on a network
-# with weights drawn anew, and the same map moved to a random place.
-RANDOM_WEIGHTS = '_random_weights'
-MOVED = '_moved'
+# How the names of a method's own controls end: the same network's maps of other
+# patients' films, the map's own boxes set down in random places, and the maps
+# of the network with shuffled weights.
+ANOTHER_PATIENT = '_another_patient'
+SET_DOWN = '_set_down'
+SHUFFLED_WEIGHTS = '_shuffled_weights'
+_SUFFIXES = {
+  ANOTHER_PATIENT: '{}, another patient',
+  SET_DOWN: '{} boxes set down elsewhere',
+  SHUFFLED_WEIGHTS: '{} of shuffled weights',
+  # Of older runs: maps torn at the film's border, and a network at its start.
+  '_moved': '{} moved at random',
+  '_random_weights': '{} of random weights',
+}
+# What a method scores beyond its maps of other patients.
+LESS_ANOTHER = '_own_less_another'
 SCORES = {
   'iou': 'IoU',
   'iobb': 'IoBB',
@@ -91,15 +103,27 @@ def capital(text: str) -> str:
 
 def is_control(method: str) -> bool:
   """Whether the maps of a method are no explanation of the trained model."""
-  return method in CONTROLS or method.endswith((RANDOM_WEIGHTS, MOVED))
+  return method in CONTROLS or method.endswith(tuple(_SUFFIXES))
+
+
+def is_difference(method: str) -> bool:
+  """Whether it stands for a method less its control of another patient."""
+  return method.endswith(LESS_ANOTHER)
+
+
+def is_own(method: str) -> bool:
+  """Whether its maps are explanations of the trained model."""
+  return not is_control(method) and not is_difference(method)
 
 
 def method_name(method: str) -> str:
-  """'cam_moved' -> 'cam moved at random', 'random' -> 'random map'."""
-  if method.endswith(RANDOM_WEIGHTS):
-    return f'{method.removesuffix(RANDOM_WEIGHTS)} of random weights'
-  if method.endswith(MOVED):
-    return f'{method.removesuffix(MOVED)} moved at random'
+  """'cam_set_down' -> 'cam boxes set down elsewhere', 'random' -> …"""
+  if is_difference(method):
+    name = method.removesuffix(LESS_ANOTHER)
+    return f"{name}, own less another patient's"
+  for suffix, text in _SUFFIXES.items():
+    if method.endswith(suffix):
+      return text.format(method.removesuffix(suffix))
   return CONTROLS.get(method, method)
 
 

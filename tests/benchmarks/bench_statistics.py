@@ -149,6 +149,7 @@ def _box_rows(films):
     boxed = np.arange(films) % len(BOXED) == k
     for method in ('cam', 'gradient', 'random', 'mean_box', 'centre', 'other'):
       scored = scoring.Scored(
+        index=np.arange(films),
         truth=np.where(boxed[:, None], [0.1, 0.1, 0.4, 0.4], np.nan),
         count=np.full(films, 3),
         box=np.sort(rng.random((3 * films, 2, 2)), axis=1).reshape(-1, 4),

@@ -113,3 +113,36 @@ def test_runs_on_other_films_or_boxes_are_refused(tmp_path):
   )
   with pytest.raises(ValueError, match='other true boxes'):
     paired_summary.compare([first, second], **FAST)
+
+
+def test_the_difference_of_what_is_own_less_another_patient_s(tmp_path):
+  """Film i's own map hits in run i alone, another patient's always half."""
+  workdirs, hits = [], ((1, 0, 1, 0), (1, 1, 1, 0))
+  for name, of_run in zip('ab', hits, strict=True):
+    rows = []
+    for film, hit in enumerate(of_run):
+      drawn = lambda hit: [LEFT] if hit else [RIGHT]
+      rows.append(made_rows.row(f'f{film}', 'Mass', LEFT, drawn(hit)))
+      rows += [
+        made_rows.row(
+          f'f{film}',
+          'Mass',
+          LEFT,
+          drawn(draw),
+          method='cam_another_patient',
+        )
+        | {'draw': draw}
+        for draw in range(2)
+      ]
+    workdirs.append(
+      made_rows.written(tmp_path, rows[:: 1 - 2 * (name == 'b')], name)
+    )
+  result = paired_summary.compare(workdirs, **FAST)['localization']
+  entry = result['cam_own_less_another']['wang']['iou@0.5']['Mass']
+  assert [run['value'] for run in entry['runs']] == [0, 0.25]
+  assert entry['difference']['value'] == 0.25
+  assert 0 <= entry['difference']['low'] <= entry['difference']['high'] <= 1
+  assert 0 < entry['difference']['p'] <= 1
+  same = result['cam_another_patient']['wang']['iou@0.5']['Mass']
+  assert [run['value'] for run in same['runs']] == [0.5, 0.5]
+  assert same['difference']['value'] == 0

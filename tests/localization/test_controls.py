@@ -27,24 +27,22 @@ def test_a_random_map_is_its_film_s_own():
   assert not np.array_equal(first, other)
 
 
-def test_a_moved_map_draws_the_same_boxes_elsewhere():
-  heatmap = np.zeros((16, 16))
-  heatmap[7:10, 6:9] = 1.0  # inside, wherever up to 6 pixels move it
-  boxes = regions.levels_to_boxes(heatmap, [0.5])
-  inside, places = 0, set()
-  for seed in range(40):
-    moved = controls.moved_map((0, seed), heatmap)
-    assert sorted(moved.ravel()) == sorted(heatmap.ravel())
-    found = regions.levels_to_boxes(moved, [0.5])
-    if len(found) == 1:
-      inside += 1
-      places.add(tuple(found[0]))
-      np.testing.assert_allclose(
-        found[0][2:] - found[0][:2], boxes[0][2:] - boxes[0][:2]
-      )
-  # (14 / 16)^2 of the places do not cut it in two.
-  assert inside > 20
-  assert len(places) > 15
+def test_donors_are_other_patients_films_without_the_finding():
+  patient = np.array([1, 1, 2, 3, 4, 5, 6])
+  without = np.array([False, True, True, False, True, True, True])
+  drawn = [
+    controls.draw_donors((0, seed), patient, without, 0, 3).tolist()
+    for seed in range(60)
+  ]
+  # Film 1 is of the same patient, film 3 has the finding.
+  assert {film for films in drawn for film in films} == {2, 4, 5, 6}
+  assert all(len(set(films)) == 3 for films in drawn)
+  assert len({tuple(sorted(films)) for films in drawn}) == 4
+  again = controls.draw_donors((0, 7), patient, without, 0, 3)
+  assert again.tolist() == drawn[7]
+  few = controls.draw_donors(0, patient[:3], without[:3], 0, 3)
+  assert few.tolist() == [2]
+  assert not len(controls.draw_donors(0, patient[:2], without[:2], 0, 3))
 
 
 def test_the_centre_map_peaks_in_the_centre():
@@ -62,19 +60,64 @@ def test_the_mean_box_leaves_the_patient_out():
   np.testing.assert_allclose(mean[2], truth[:2].mean(axis=0))
   np.testing.assert_allclose(mean[3], truth[:3].mean(axis=0))
   assert np.isnan(controls.mean_boxes(truth[:2], np.array([5, 5]))).all()
+  # Several boxes of a film are several.
+  several = np.stack([truth[:2], truth[2:]])
+  mean = controls.mean_boxes(several, np.array([5, 9]))
+  np.testing.assert_allclose(mean, [truth[2], truth[:2].mean(axis=0)])
 
 
 @hypothesis.given(made_boxes.STRATEGY, st.integers(0, 9))
 @hypothesis.settings(max_examples=50, deadline=None)
 def test_boxes_set_down_keep_number_and_area_and_stay_on_the_film(box, seed):
-  boxes = np.stack([box, box, [0, 0, 1, 1], [0.9, 0.9, 1, 1]])
+  boxes = np.stack([box, box, [0.9, 0.9, 1, 1]])
   moved = controls.set_down((0, seed), boxes)
   np.testing.assert_allclose(
     moved[:, 2:] - moved[:, :2], boxes[:, 2:] - boxes[:, :2], atol=1e-12
   )
   assert (moved >= 0).all() and (moved <= 1).all()
-  np.testing.assert_array_equal(moved[2], boxes[2])  # fits in one place alone
+  whole = np.array([[0.0, 0, 1, 1]])  # fits in one place alone
+  np.testing.assert_array_equal(controls.set_down((0, seed), whole), whole)
   np.testing.assert_array_equal(moved, controls.set_down((0, seed), boxes))
+
+
+def test_a_box_within_another_stays_within_it():
+  heatmap = np.zeros((16, 16))
+  # At the border: a map that is rolled around would be torn.
+  heatmap[:6, 10:] = 1.0
+  heatmap[1:3, 12:] = heatmap[4:5, 10:12] = 2.0
+  heatmap[12:, :4] = 1.0
+  boxes = regions.levels_to_boxes(heatmap, (0.5, 1.5))
+  assert len(boxes) == 4
+  places = set()
+  for seed in range(20):
+    moved = controls.set_down((0, seed), boxes)
+    # The first and the second are the outer ones; both others lie in the first.
+    for inner in (2, 3):
+      assert (moved[inner, :2] >= moved[0, :2] - 1e-12).all()
+      assert (moved[inner, 2:] <= moved[0, 2:] + 1e-12).all()
+      places.add(tuple(moved[inner] - moved[0]))
+    np.testing.assert_allclose(
+      moved[:, 2:] - moved[:, :2], boxes[:, 2:] - boxes[:, :2], atol=1e-12
+    )
+    places.add(tuple(moved[0]))
+    places.add(tuple(moved[1]))
+  assert len(places) == 80
+
+
+def test_a_box_moves_in_one_that_fills_the_film():
+  whole, small = [0.0, 0, 1, 1], [0.25, 0.25, 0.5, 0.5]
+  boxes = np.array([small, whole, small])
+  corner = []
+  for seed in range(2000):
+    moved = controls.set_down((0, seed), boxes)
+    np.testing.assert_array_equal(moved[1], whole)
+    # Equal boxes, as two levels may give them, stay one.
+    np.testing.assert_allclose(moved[2], moved[0], atol=1e-12)
+    corner.append(moved[0, :2])
+  np.testing.assert_allclose(np.mean(corner, axis=0), 0.375, atol=0.02)
+  np.testing.assert_allclose(
+    np.std(corner, axis=0), 0.75 / np.sqrt(12), rtol=0.05
+  )
 
 
 def test_boxes_are_set_down_anywhere():

@@ -159,6 +159,26 @@ def test_a_map_is_scored_against_the_union_of_the_true_boxes():
   assert np.isnan(scoring.map_scores(heatmap, truth[3:])).all()
 
 
+def test_a_map_has_a_row_for_each_true_box():
+  heatmap = np.zeros((4, 4))
+  heatmap[:2, :2] = heatmap[3, 0] = 1.0  # CORNER, and a pixel on nothing
+  nothing = [np.nan] * 4
+  truth = np.array([[nothing, nothing], [CORNER, RIGHT], [RIGHT, nothing]])
+  scored = scoring.score_finding([heatmap] * 3, truth, np.arange(3))['wang']
+  assert scored.index.tolist() == [0, 1, 1, 2]
+  np.testing.assert_array_equal(scored.truth, [nothing, CORNER, RIGHT, RIGHT])
+  assert scored.count.tolist() == [4] * 4  # two boxes at each of two levels
+  np.testing.assert_array_equal(scored.column('iou'), [np.nan, 1, 0, 0])
+  np.testing.assert_array_equal(
+    scored.column('pointing'), [np.nan, 0.8, 0.8, 0]
+  )
+  np.testing.assert_allclose(scored.column('energy'), [np.nan, 0.8, 0.8, 0])
+  # 4 of 5 pixels inside; the union has 4 + 8 pixels, and 1 lies outside.
+  np.testing.assert_allclose(
+    scored.column('mask_iou'), [np.nan, 4 / 13, 4 / 13, 0]
+  )
+
+
 def test_one_true_box_is_the_union_of_itself():
   rng = np.random.default_rng(0)
   for _ in range(5):

@@ -99,6 +99,26 @@ def test_the_oracle_s_fraction_by_hand():
   assert thresholds.oracle_fraction(table) == thresholds.FRACTIONS[7]
 
 
+def test_rules_are_tuned_on_every_true_box():
+  wide, narrow = [0.1, 0.1, 0.9, 0.9], [0.4, 0.4, 0.6, 0.6]
+  nothing = [np.nan] * 4
+  maps = [_square(8, 12, 0.5)] * 2
+  several = np.array([[wide, nothing], [narrow, wide]])
+  table = thresholds.make_iou_table(maps, several)
+  assert np.isnan(table[0, 1]).all()
+  alone = thresholds.make_iou_table(maps[:1], np.array([narrow]))
+  np.testing.assert_array_equal(table[1, 0], alone[0])
+  # As many films with one box each.
+  apart = table.reshape(4, -1)[[0, 2, 3]]
+  assert thresholds.oracle_fraction(table) == thresholds.oracle_fraction(apart)
+  # Two of three boxes ask for a low level, and film 0 looks at the others.
+  fractions = thresholds.tuned_fractions(table, np.array([0, 1]))
+  assert (
+    fractions[1] == thresholds.tuned_fractions(apart, np.array([0, 1, 1]))[1]
+  )
+  assert fractions[0] == thresholds.FRACTIONS[table[1].mean(axis=0).argmax()]
+
+
 def test_the_oracle_is_an_upper_bound_of_every_fixed_fraction():
   table = np.random.default_rng(0).random((30, 19))
   accuracy = [

@@ -1,5 +1,6 @@
 """The first screen's sentences, without a page around them."""
 
+from cxr import run_files
 from cxr.reporting import main_result
 from tests import made_workdir
 
@@ -30,3 +31,28 @@ def test_the_answer_says_on_how_many_films_it_was_attacked():
 
   assert 'epsilon 2/255 it is 0.500 (0.100 to 0.900) on 4 of them.' in answer(4)
   assert 'of them' not in answer(9)
+
+
+def test_own_less_another_patient_s_is_the_first_sentence(tmp_path):
+  metrics = run_files.read(made_workdir.write(tmp_path / 'a'), 'metrics.json')
+  methods = metrics['localization']['methods']
+  for name, value in (
+    ('cam', 0.5),
+    ('cam_another_patient', 0.375),
+    ('cam_own_less_another', 0.125),
+  ):
+    methods[name]['wang']['mean']['iou@0.3'] = made_workdir.estimate(value)
+  first, second, *_ = main_result.answer(metrics)
+  assert first == (
+    "Own less another patient's: boxes drawn from a film's own cam map have an "
+    "accuracy of 0.500 at T(IoU) 0.3, those from the same network's maps of "
+    'other patients without the finding 0.375; the difference is +0.125 '
+    '(+0.085 to +0.165).'
+  )
+  assert 'AUROC' in second
+  metrics['localization']['without_another'] = {'Mass': ['a.png', 'b.png']}
+  first, *_ = main_result.answer(metrics)
+  assert '2 films and findings with a true box have no such other film' in first
+  # A run of before has no such control.
+  del methods['cam_own_less_another'], methods['cam_another_patient']
+  assert 'AUROC' in main_result.answer(metrics)[0]

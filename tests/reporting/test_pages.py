@@ -92,6 +92,12 @@ def test_first_screen_answers(page):
   assert 'Map resolution: cam 8 × 8, gradient 64 × 64 cells' in page.text
 
 
+def test_own_less_another_patient_s_is_the_first_sentence(page):
+  first = page.text.index("Own less another patient's: boxes drawn")
+  assert first < page.text.index('the AUROC, as the mean over findings')
+  assert 'The main rows, own less another' in page.text
+
+
 def test_warnings_stand_on_the_first_screen(tmp_path):
   run = made_workdir.write(tmp_path)
   path = tmp_path / 'metrics.json'
@@ -106,11 +112,13 @@ def test_controls_are_marked_and_no_headline(page, run):
   controls = {
     r['data-method'] for r in page.rows if r.get('class') == 'control'
   }
-  assert controls == set(map(wording.method_name, made_workdir.CONTROLS))
-  assert 'cam of random weights' in page.text
+  names = filter(wording.is_control, made_workdir.CONTROLS)
+  assert controls == set(map(wording.method_name, names))
+  assert 'cam of shuffled weights' in page.text
   with open(f'{run}/metrics.json') as file:
     labels = [t.label for t in main_result.tiles(json.load(file))]
   assert 'Accuracy of cam at T(IoU) 0.3' in labels
+  assert "Accuracy of cam, own less another patient's, at T(IoU) 0.3" in labels
   assert not any('random' in label for label in labels)
   assert labels[0] == 'Mean AUROC on test films'
   assert not any('validation' in label for label in labels)

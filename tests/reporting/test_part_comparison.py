@@ -42,3 +42,38 @@ def test_a_run_may_be_called_as_another_column():
     'p': '0.010',
     'p, Holm': '0.020',
   }
+
+
+def test_the_difference_of_differences_comes_first():
+  def entry(first, second, low, high):
+    return {
+      'mean': {
+        'runs': [made_workdir.estimate(first), made_workdir.estimate(second)],
+        'difference': {'value': second - first, 'low': low, 'high': high}
+        | {'p': 0.25},
+      }
+    }
+
+  localization = {
+    'cam_own_less_another': {
+      'wang': {'iou@0.3': entry(0.25, 0.125, -0.2, -0.1)}
+    },
+    'cam': {'wang': {'iou@0.3': entry(0.5, 0.75, 0.1, 0.4)}},
+    'cam_another_patient': {'wang': {'iou@0.3': entry(0.25, 0.625, 0.3, 0.5)}},
+    'random': {'wang': {'iou@0.3': entry(0.1, 0.1, 0, 0)}},
+  }
+  comparison = {'runs': ['a', 'b'], 'localization': localization}
+  (text,) = part_comparison.answer(comparison)
+  # It alone decides: b is better than a on the other patients' maps as well.
+  assert text.startswith(
+    'b localizes worse than a: the accuracy of cam at T(IoU) 0.3, own less '
+    "another patient's, is 0.125 against 0.250, a difference of −0.125 "
+    '(−0.200 to −0.100; p = 0.250). The accuracy of cam at T(IoU) 0.3 is 0.750 '
+    'against 0.500, a difference of +0.250'
+  )
+  rows = part_comparison.headline(comparison).rows
+  assert [row.cells['result'].text for row in rows] == [
+    "cam, own less another patient's: accuracy at T(IoU) 0.3",
+    'cam: accuracy at T(IoU) 0.3',
+    'cam, another patient: accuracy at T(IoU) 0.3',
+  ]

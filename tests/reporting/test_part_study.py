@@ -54,3 +54,44 @@ def test_markdown_shows_groups_differences_and_controls():
   assert (
     '| random map: T(IoU) 0.3 | 160 (60) | 0.100 (0.060 to 0.140) |' in text
   )
+
+
+def test_own_less_another_patient_s_is_the_first_sentence_and_the_main_row():
+  entry = lambda method, *values: _entry(
+    ['localization', 'iou@0.3', method, 'wang'], 'mean', *values
+  )
+  study = {
+    'groups': [
+      {'name': 'baseline', 'runs': ['a', 'b'], 'seeds': [0, 1]},
+      {'name': 'robust', 'runs': ['c'], 'seeds': [0]},
+    ],
+    'figures': [
+      entry('cam_own_less_another', 0.125, 0.25),
+      entry('cam', 0.5, 0.75),
+      entry('cam_another_patient', 0.375, 0.5),
+      entry('cam_set_down', 0.25, 0.375),
+      entry('random', 0.1, 0.1),
+    ],
+  }
+  lines = part_study.markdown(study).splitlines()
+  assert lines[2] == (
+    "Own less another patient's: the accuracy of cam at T(IoU) 0.3, less that "
+    "of the same networks' maps of other patients without the finding, is "
+    '+0.125 (+0.085 to +0.165) for baseline and +0.250 (+0.210 to +0.290) for '
+    'robust; the difference is +0.125 (+0.105 to +0.145) for robust less '
+    'baseline.'
+  )
+  table = lines[lines.index('## Localization') + 4 :][:3]
+  starts = [line.split('|')[1].strip() for line in table]
+  assert starts == [
+    "cam, own less another patient's: T(IoU) 0.3",
+    'cam: T(IoU) 0.3',
+    'cam, another patient: T(IoU) 0.3',
+  ]
+  # What a network makes differs from group to group.
+  title = lines.index("## Localization of the networks' controls: difference")
+  assert 'cam boxes set down elsewhere' in lines[title + 4]
+  shown = [panel['title'] for panel in part_study.panels(study)]
+  assert shown == starts[:2]
+  assert part_study.panels(study)[0]['control'] is None
+  assert part_study.panels(study)[1]['control'] == 0.1

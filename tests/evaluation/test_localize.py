@@ -1,0 +1,238 @@
+"""From a split to scores, on a model whose maps are its films."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from configs import default
+from cxr import data, inference, sharding, stored_rows
+from cxr.evaluation import box_estimates, localize
+from cxr.evaluation.parts import Parts
+from cxr.localization import controls
+from input_pipeline import pipeline
+from input_pipeline.findings import BOXED, FINDINGS
+
+SIZE = 16
+MASS, NODULE = BOXED.index('Mass'), BOXED.index('Nodule')
+# Squares of four pixels; an area is named by its upper left corner.
+SIDE = 4
+
+
+class Bright(nn.Module):
+  """Every logit is the sum of the pixels: film times gradient is the film."""
+
+  def __call__(self, image, train=False, start='image'):
+    total = image.sum((1, 2, 3))[:, None]
+    logits = jnp.broadcast_to(total, (len(image), len(FINDINGS)))
+    return logits, {'features': image}
+
+  def head(self, params):
+    raise NotImplementedError('the pooled film has no weights')
+
+
+def box(y, x):
+  return np.array([y, x, y + SIDE, x + SIDE]) / SIZE
+
+
+# Of each film: its patient, its bright squares, its true boxes, what is known
+# of Mass.
+FILMS = (
+  # One of two true boxes is found, one predicted box is wrong.
+  (0, [(0, 0), (8, 0)], [(MASS, (0, 0)), (MASS, (12, 12))], 1),
+  # The one donor of film 0.
+  (1, [(0, 8)], [(NODULE, (0, 8))], 0),
+  # Of the patient of film 0; its Nodule has no donor: film 0 is his own.
+  (0, [(12, 12)], [(NODULE, (12, 12))], 0),
+  # Nobody knows whether it has a Mass.
+  (2, [(12, 12)], [(NODULE, (0, 0))], np.nan),
+)
+
+
+def make_split():
+  image = np.zeros((len(FILMS), SIZE, SIZE, 1), np.uint8)
+  label = np.zeros((len(FILMS), len(FINDINGS)), np.float32)
+  boxes = []
+  for i, (_, squares, truth, mass) in enumerate(FILMS):
+    for y, x in squares:
+      image[i, y : y + SIDE, x : x + SIDE] = 200
+    boxes += [(i, finding, box(*corner)) for finding, corner in truth]
+    label[i, [finding for finding, _ in truth]] = 1
+    label[i, MASS] = mass
+  film, finding, corners = zip(*boxes, strict=True)
+  return pipeline.Split(
+    name='test',
+    image=image,
+    label=label,
+    image_name=np.array([f'f{i}.png' for i in range(len(FILMS))]),
+    patient=np.array([patient for patient, *_ in FILMS]),
+    view=np.full(len(FILMS), 'PA'),
+    age=np.full(len(FILMS), 50.0),
+    sex=np.full(len(FILMS), 'F'),
+    box=np.array(corners),
+    box_image=np.array(film),
+    box_finding=np.array(finding),
+  )
+
+
+METHOD = 'gradient_x_input'
+
+
+@pytest.fixture(scope='module')
+def rows(tmp_path_factory):
+  """The rows of boxes.csv of these films, written and read again."""
+  config = default.get_config('smoke')
+  config.data.image_size = SIZE
+  config.evaluate.batch_size = 4
+  config.evaluate.methods = (METHOD,)
+  config.evaluate.smooth = 0.0
+  config.evaluate.rules = ('fixed',)
+  subject = inference.Subject(
+    config, Bright(), {}, sharding.make_mesh(1), {'test': make_split()}
+  )
+  folder = tmp_path_factory.mktemp('run')
+  found, _ = localize.localize(subject, Parts(str(folder), subject))
+  again, _ = localize.localize(subject, Parts(str(folder), subject))
+  path = str(folder / 'boxes.csv')
+  stored_rows.write_boxes(path, found)
+  read = stored_rows.read_boxes(path)
+  for other in (again, read, stored_rows._parse_boxes(path)):
+    for a, b in zip(found, other, strict=True):
+      np.testing.assert_array_equal(a, b)
+  return found
+
+
+@pytest.fixture(scope='module')
+def estimates(rows):
+  return box_estimates.estimates(rows, num_resamples=20)
+
+
+def test_a_film_has_all_its_true_boxes():
+  films = data.boxed_films(make_split())
+  assert films.truth.shape == (4, len(BOXED), 2, 4)
+  np.testing.assert_array_equal(films.truth[0, MASS], [box(0, 0), box(12, 12)])
+  assert films.boxed.sum() == 4
+  np.testing.assert_array_equal(films.label[:, MASS], [1, 0, 0, np.nan])
+
+
+def test_several_true_boxes_are_counted_each_once(rows, estimates):
+  assert estimates['count'] == dict.fromkeys(BOXED, 0) | {
+    'Mass': 2,
+    'Nodule': 3,
+  }
+  mass = rows.where(method=METHOD, finding='Mass', image='f0.png')
+  np.testing.assert_array_equal(mass.truth, [box(0, 0), box(12, 12)])
+  own = estimates['methods'][METHOD]['fixed']['Mass']
+  assert own['iou@0.5']['value'] == 1 / 2
+  assert own['iou@0.5']['images'] == 1
+  # f0 has one wrong box, the three films without a Mass one each; 5 true boxes.
+  assert own['afp_iou@0.5']['value'] == pytest.approx(4 / 5)
+  # Half of the brightest pixels, half of the energy lie in the union.
+  assert own['pointing']['value'] == own['energy']['value'] == 0.5
+  assert own['mean_iou']['value'] == 0.5
+  nodule = estimates['methods'][METHOD]['fixed']['Nodule']
+  assert nodule['iou@0.5']['value'] == pytest.approx(2 / 3)
+  # f0 has two boxes and no Nodule, f3 one box elsewhere.
+  assert nodule['afp_iou@0.5']['value'] == pytest.approx(3 / 5)
+
+
+def test_another_patient_s_map_is_held_against_the_same_true_boxes(
+  rows, estimates
+):
+  name = f'{METHOD}_another_patient'
+  mass = rows.where(method=name, finding='Mass', image='f0.png')
+  # Film 1 is the only donor: one draw, a row for each true box.
+  assert mass.draw.tolist() == [0, 0]
+  np.testing.assert_array_equal(mass.box, [box(0, 8), box(0, 8)])
+  assert mass.patient.tolist() == [0, 0]
+  # Without a true box one draw is enough.
+  effusion = rows.where(method=name, finding='Effusion')
+  assert effusion.draw.tolist() == [0, 0, 0, 0]
+  another = estimates['methods'][name]['fixed']
+  assert another['Mass']['iou@0.5']['value'] == 0
+  assert another['Mass']['pointing']['value'] == 0
+  # f0's squares, on f1's and f3's Nodule: the second is one of them.
+  assert another['Nodule']['iou@0.5']['value'] == 1 / 2
+  assert another['Nodule']['pointing']['value'] == 1 / 4
+  assert estimates['without_another'] == {'Nodule': ['f2.png']}
+
+
+def test_own_less_another_patient_s_is_paired_by_true_box(estimates):
+  assert next(iter(estimates['methods'])) == f'{METHOD}_own_less_another'
+  less = estimates['methods'][f'{METHOD}_own_less_another']['fixed']
+  assert less['Mass']['iou@0.5']['value'] == 1 / 2
+  assert less['Mass']['pointing']['value'] == 1 / 2
+  assert less['Mass']['energy']['value'] == 1 / 2
+  # One wrong box a film on either side.
+  assert less['Mass']['afp_iou@0.5']['value'] == 0
+  # f1: 1 - 0, f3: 0 - 1; f2 has no other film and counts on neither side.
+  assert less['Nodule']['iou@0.5']['value'] == 0
+  assert less['Nodule']['iou@0.5']['images'] == 2
+  assert less['mean']['iou@0.5']['value'] == 1 / 4
+  low, high = less['mean']['iou@0.5']['low'], less['mean']['iou@0.5']['high']
+  assert low <= 1 / 4 <= high
+  # No film without a Nodule is another patient's of f0.
+  assert less['Nodule']['afp_iou@0.5']['value'] is None
+
+
+def test_draws_of_a_true_box_count_as_one():
+  rng = np.random.default_rng(0)
+  image = np.array([f'{i}.png' for i in range(6)])
+  without = np.arange(6) > 0
+  films = data.BoxedFilms(
+    np.arange(6),
+    image,
+    np.arange(6),
+    np.where(without[:, None], 0.0, np.ones((6, len(BOXED)))),
+    np.full((6, len(BOXED), 1, 4), np.nan),
+  )
+  films.truth[0, 0] = box(0, 0)
+  films.truth[1, 1] = films.truth[2, 1] = box(0, 0)
+  donors = localize.draw_donors(films, 0, seed=0)
+  assert (donors[0] > 0).all() and len(set(donors[0])) == localize.NUM_DRAWS
+  assert (donors[1:, 0] > 0).all() and (donors[1:, 1:] == -1).all()
+  maps = np.zeros((6, SIZE, SIZE))
+  maps[donors[0, 0], :SIDE, :SIDE] = 1  # one of three draws hits
+  maps += 1e-3 * rng.random(maps.shape)
+  another = localize.score_donors(
+    maps, films, 0, 'cam_another_patient', ('fixed',), donors
+  )
+  assert another.where(image='0.png').draw.tolist() == [0, 1, 2]
+  own = localize.score(maps, films, 0, 'cam', ('fixed',))
+  result = box_estimates.estimates(
+    stored_rows.concatenate_boxes([own, another]), num_resamples=20
+  )
+  of = lambda method: result['methods'][method]['fixed']['Atelectasis']
+  assert of('cam_another_patient')['iou@0.5']['value'] == pytest.approx(1 / 3)
+  assert of('cam_another_patient')['iou@0.5']['images'] == 1
+  assert of('cam_own_less_another')['iou@0.5']['value'] == pytest.approx(-1 / 3)
+  # Wrong boxes of the three draws are averaged, those of other films added.
+  hit = donors[0, 0]
+  wrong = np.array([own.where(image=f'{i}.png').count[0] for i in range(6)])
+  missed = wrong[donors[0, 1:]].sum() / 3 + (wrong[hit] - 1) / 3
+  assert of('cam_another_patient')['afp_iou@0.5']['value'] == pytest.approx(
+    missed + wrong[donors[1:, 0]].sum()
+  )
+
+
+def test_boxes_are_set_down_whole(rows, estimates):
+  own = rows.where(method=METHOD)
+  moved = rows.where(method=f'{METHOD}_set_down')
+  np.testing.assert_array_equal(moved.count, own.count)
+  np.testing.assert_allclose(
+    moved.box[:, 2:] - moved.box[:, :2], own.box[:, 2:] - own.box[:, :2]
+  )
+  assert (moved.box != own.box).any(axis=1).all()
+  # Rows of one film and finding stand for one map.
+  first, second = moved.where(finding='Mass', image='f0.png').boxes_of_rows()
+  np.testing.assert_array_equal(first, second)
+  seed = controls.film_seed('f1.png', MASS, 0)
+  np.testing.assert_array_equal(
+    moved.where(finding='Mass', image='f1.png').box,
+    controls.set_down(seed, own.where(finding='Mass', image='f1.png').box),
+  )
+  scores = estimates['methods'][f'{METHOD}_set_down']['fixed']['Mass']
+  assert 0 <= scores['iou@0.5']['value'] <= 1
+  # There is no map that could point or have energy anywhere.
+  assert scores['pointing']['value'] is None
+  assert 'set down have none' in scores['pointing']['why']
