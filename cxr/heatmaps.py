@@ -6,6 +6,7 @@ it gets its options from config.evaluate and the films of a split in batches.
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -92,8 +93,28 @@ def _make_maps(
   return maps if from_host else jax.jit(maps)
 
 
-def map_sizes(subject: inference.Subject) -> dict[str, tuple[int, int]]:
-  """Cells of each method's map, before it is enlarged to the film.
+class Grid(NamedTuple):
+  """The cells of a method's maps, and where they look on the film.
+
+  `stride` and `offset` in pixels: cell i looks at pixel offset + stride * i.
+  """
+
+  rows: int
+  columns: int
+  stride: float = 1
+  offset: float = 0
+
+  def weights(self, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of its rows 'h u' and columns 'w v', for a film of `size` pixels."""
+    place = {'stride': self.stride, 'offset': self.offset}
+    return (
+      cam.interpolation(self.rows, size, **place),
+      cam.interpolation(self.columns, size, **place),
+    )
+
+
+def grids(subject: inference.Subject) -> dict[str, Grid]:
+  """The grid of each method's maps, before they are enlarged to the film.
 
   Raises:
     ValueError: config.evaluate.stages names an endpoint the model lacks.
@@ -115,13 +136,15 @@ def map_sizes(subject: inference.Subject) -> dict[str, tuple[int, int]]:
     )
 
   def grid(method):
-    if method not in by_name.CAM_METHODS:
-      return size, size
     if method == by_name.DENSE_CAM:
-      return endpoints_of(model.dense())['features'].shape[1:3]
+      dense = model.dense()
+      shape = endpoints_of(dense)['features'].shape[1:3]
+      return Grid(*shape, *dense.cells('features'))
     stage = options(config, method).get('stage', 'features')
-    # Maps of several stages are fused on the film's own grid.
-    return endpoints[stage].shape[1:3] if stage in endpoints else (size, size)
+    if method not in by_name.CAM_METHODS or stage not in endpoints:
+      # Maps of several stages are fused on the film's own pixels.
+      return Grid(size, size)
+    return Grid(*endpoints[stage].shape[1:3], *model.cells(stage))
 
   return {method: grid(method) for method in config.evaluate.methods}
 

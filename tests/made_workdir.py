@@ -9,7 +9,8 @@ import os
 import numpy as np
 
 from cxr import stored_rows
-from cxr.localization import controls, scoring
+from cxr.attribution import cam
+from cxr.localization import scoring
 from input_pipeline.findings import BOXED, FINDINGS
 from tests import made_rows
 
@@ -32,6 +33,15 @@ CONTROLS = {
 }
 IOUS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 IOBBS = (0.1, 0.25, 0.5, 0.75, 0.9)
+
+
+def enlarged(heatmap, size):
+  """Cells as areas, each with its value in its middle."""
+  rows, columns = (
+    cam.interpolation(n, m, stride=m / n, offset=(m / n - 1) / 2)
+    for n, m in zip(heatmap.shape, size, strict=True)
+  )
+  return rows @ heatmap @ columns.T
 
 
 def estimate(value, *, images=160, patients=60, width=0.04):
@@ -316,10 +326,7 @@ def write(
       cases.append((image_name.format(10 * i + j), finding, kind, box))
   pictures = [film(films, size) for _ in cases]
   maps = {
-    'cam': [
-      controls.resize_bilinear(blob(rng, 8, c[3], level), (size, size))
-      for c in cases
-    ],
+    'cam': [enlarged(blob(rng, 8, c[3], level), (size, size)) for c in cases],
     'gradient': [np.abs(blob(rng, size, c[3], level)) for c in cases],
   }
   if 'examples' in parts:

@@ -50,6 +50,9 @@ class Model(Protocol):
   ) -> tuple[Float[Array | np.ndarray, 'd k'], Float[Array | np.ndarray, ' k']]:
     """(kernel, bias): logits = mean(endpoints['features']) @ kernel + bias."""
 
+  def cells(self, endpoint: str) -> tuple[float, float]:
+    """(stride, offset): cell i looks at pixel offset + stride * i."""
+
 
 # The CAM of the same weights on a grid twice as fine, by dilation in place of
 # stride: every second cell of it is the CAM's own.
@@ -80,7 +83,6 @@ def make_attribution(
   method: str,
   *,
   findings: Sequence[int] | None = None,
-  size: int | tuple[int, int] | None = None,
   native: bool = False,
   **options: Any,
 ) -> Attribution:
@@ -90,9 +92,8 @@ def make_attribution(
     model: the network; see `Model`.
     method: a name of `METHODS`.
     findings: indices of the findings wanted, in this order; all where None.
-    size: the side, or (height, width), of the maps, resized bilinearly; that of
-      the images where None.
-    native: leave the maps of the CAM family on their own grid, 'b u v k'.
+    native: leave the maps of the CAM family on their own grid, 'b u v k'; else
+      they are enlarged to the film, every cell where it looks.
     **options: those of the function in cam.py or saliency.py, by keyword.
       `baseline` may also be a name of `saliency.BASELINES`. `chunk` bounds the
       memory: samples a pass, or images a pass for the methods that do not
@@ -103,7 +104,7 @@ def make_attribution(
   Raises:
     ValueError: on an unknown method or option, or options that contradict.
   """
-  return _make(model, method, findings, size, native, options, from_host=False)
+  return _make(model, method, findings, native, options, from_host=False)
 
 
 def make_host_attribution(
@@ -111,39 +112,34 @@ def make_host_attribution(
   method: str,
   *,
   findings: Sequence[int] | None = None,
-  size: int | tuple[int, int] | None = None,
   native: bool = False,
   **options: Any,
 ) -> Attribution:
   """As `make_attribution`, driven from the host: not to be jitted."""
-  return _make(model, method, findings, size, native, options, from_host=True)
+  return _make(model, method, findings, native, options, from_host=True)
 
 
-def _make(model, method, findings, size, native, options, *, from_host):
-  _check(method, size, native, options)
+def _make(model, method, findings, native, options, *, from_host):
+  _check(method, native, options)
   if method == DENSE_CAM:
     model = model.dense()
-  if isinstance(size, int):
-    size = (size, size)
   if findings is not None:
     findings = jnp.asarray(findings)
   function = METHODS[method]
   if method in CAM_METHODS:
-    maps_fn = _make_cam(model, function, findings, **options)
+    maps_fn = _make_cam(model, function, findings, native, **options)
     maps_fn = jax.jit(maps_fn) if from_host else maps_fn
   else:
     maps_fn = _make_saliency(model, function, findings, from_host, **options)
 
   def attribution(variables, key, image):
     keys = key if key.ndim else jax.random.split(key, len(image))
-    maps = maps_fn(variables, keys, image)
-    target = maps.shape[1:3] if native else size or image.shape[1:3]
-    return maps if maps.shape[1:3] == target else cam.resize(maps, target)
+    return maps_fn(variables, keys, image)
 
   return attribution
 
 
-def _check(method, size, native, options):
+def _check(method, native, options):
   if method not in METHODS:
     raise ValueError(
       f'Unknown attribution method {method!r}; choose from'
@@ -160,10 +156,10 @@ def _check(method, size, native, options):
       f'{method} has no option {", ".join(unknown)}; it has'
       f' {", ".join(sorted(known))}.'
     )
-  if native and (size is not None or method not in CAM_METHODS):
+  if native and method not in CAM_METHODS:
     raise ValueError(
-      f'native=True keeps the grid of a CAM: {method} has none, or size'
-      f' ({size}) is given with it; leave one of them out.'
+      f'native=True keeps the grid of a CAM, and {method} has none: leave it '
+      'out.'
     )
 
 
@@ -190,7 +186,7 @@ def magnitude(maps: Maps, *, sigma: float = 0.02) -> Maps:
   return jax.vmap(lambda x: saliency.blur(x, sigma))(jnp.abs(maps))
 
 
-def _make_cam(model, method, findings, *, stage='features', **options):
+def _make_cam(model, method, findings, native, *, stage='features', **options):
   fused = not isinstance(stage, str)
 
   def maps_fn(variables, keys, image):
@@ -198,14 +194,23 @@ def _make_cam(model, method, findings, *, stage='features', **options):
     _, endpoints = model.apply(variables, image)
     if method is cam.cam:
       kernel, _ = model.head(variables['params'])
-      return cam.cam(
+      maps = cam.cam(
         endpoints['features'], _select(kernel, findings), **options
       )
-    maps = [
-      at_stage(variables, endpoints, name)
-      for name in (stage if fused else [stage])
-    ]
-    return cam.fuse(maps, size=image.shape[1:3]) if fused else maps[0]
+      return maps if native else on_film(maps, 'features', image)
+    if fused:
+      return cam.fuse(
+        [
+          on_film(at_stage(variables, endpoints, name), name, image)
+          for name in stage
+        ]
+      )
+    maps = at_stage(variables, endpoints, stage)
+    return maps if native else on_film(maps, stage, image)
+
+  def on_film(maps, endpoint, image):
+    stride, offset = model.cells(endpoint)
+    return cam.enlarge(maps, image.shape[1:3], stride=stride, offset=offset)
 
   def at_stage(variables, endpoints, name):
     if name not in endpoints:

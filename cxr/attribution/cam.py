@@ -113,23 +113,19 @@ def layer_cam(
 
 
 def fuse(
-  maps: Sequence[Float[Array, 'b _ _ k']],
-  *,
-  size: tuple[int, int],
-  gamma: float = 2.0,
+  maps: Sequence[Float[Array, 'b h w k']], *, gamma: float = 2.0
 ) -> Float[Array, 'b h w k']:
-  """Maps of several stages as one: LayerCAM's fusion (Jiang et al. 2021).
+  """Enlarged maps of several stages as one: LayerCAM's fusion (Jiang 2021).
 
   The positive part of each map is brought to a common scale by
-  tanh(gamma * map / max(map)), resized to `size` (h, w), and the largest value
-  of any stage is kept. Stages have no common unit, so this alone of the maps
-  here is scaled: it lies in [0, tanh(gamma)], and is 0 where no stage of the
-  image has a positive value.
+  tanh(gamma * map / max(map)), and the largest value of any stage is kept.
+  Stages have no common unit, so this alone of the maps here is scaled: it lies
+  in [0, tanh(gamma)], and is 0 where no stage of the image has a positive
+  value.
 
   Examples:
-    >>> coarse, fine = jnp.full((1, 1, 1, 1), 5.0), -jnp.ones((1, 1, 2, 1))
-    >>> maps = fuse([coarse, fine], size=(1, 2), gamma=20.0)
-    >>> maps[0, :, :, 0].tolist()
+    >>> one, other = jnp.full((1, 1, 2, 1), 5.0), -jnp.ones((1, 1, 2, 1))
+    >>> fuse([one, other], gamma=20.0)[0, :, :, 0].tolist()
     [[1.0, 1.0]]
   """
   scaled = []
@@ -137,23 +133,56 @@ def fuse(
     stage = jax.nn.relu(_float32(stage))
     peak = stage.max((1, 2), keepdims=True)
     scaled.append(jnp.tanh(gamma * stage / jnp.where(peak > 0, peak, 1)))
-  return jnp.stack([resize(stage, size) for stage in scaled]).max(0)
+  return jnp.stack(scaled).max(0)
 
 
-def resize(
-  maps: Float[Array, 'b _ _ k'], size: tuple[int, int]
-) -> Float[Array, 'b h w k']:
-  """Maps on the grid `size` (h, w), interpolated bilinearly.
+def interpolation(
+  num_cells: int, num_pixels: int, *, stride: float, offset: float
+) -> Float[np.ndarray, 'p c']:
+  """Weights of the cells of a line in each of its pixels.
 
-  Cells are areas: their values stand at their centres. Beyond the centres of
-  the outer cells the value stays.
+  A cell has its value at the pixel that it looks at, `offset + stride * cell`
+  (pixels count from 0, by their centres); between two of them the weights are
+  linear, beyond the outer ones the value stays. With symmetric padding, as in
+  torchvision's ResNets, the offset is 0: cell i is centred at pixel stride * i,
+  not in the middle of the stride pixels that a plain enlargement gives it,
+  (stride - 1) / 2 farther on.
 
   Examples:
-    >>> resize(jnp.array([[[[0.0], [4.0]]]]), (1, 4))[0, 0, :, 0].tolist()
-    [0.0, 1.0, 3.0, 4.0]
+    >>> interpolation(2, 4, stride=2, offset=0).tolist()
+    [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0], [0.0, 1.0]]
   """
-  return jax.image.resize(
-    maps, (maps.shape[0], *size, maps.shape[3]), 'bilinear'
+  cell = (np.arange(num_pixels) - offset) / stride
+  cell = np.clip(cell, 0, num_cells - 1)
+  return np.maximum(0, 1 - np.abs(cell[:, None] - np.arange(num_cells)))
+
+
+def enlarge(
+  maps: Float[Array, 'b _ _ k'],
+  size: tuple[int, int],
+  *,
+  stride: float,
+  offset: float,
+) -> Float[Array, 'b h w k']:
+  """Maps on the pixels of the film, `size` (h, w): bilinear interpolation.
+
+  Every cell is drawn where it looks; see `interpolation`.
+
+  Examples:
+    >>> maps = jnp.array([[[[0.0], [4.0]]]])
+    >>> enlarge(maps, (1, 4), stride=2, offset=0)[0, 0, :, 0].tolist()
+    [0.0, 2.0, 4.0, 4.0]
+  """
+  rows, columns = (
+    interpolation(cells, pixels, stride=stride, offset=offset)
+    for cells, pixels in zip(maps.shape[1:3], size, strict=True)
+  )
+  return jnp.einsum(
+    'hu,buvk,wv->bhwk',
+    rows.astype(np.float32),
+    _float32(maps),
+    columns.astype(np.float32),
+    precision='highest',
   )
 
 

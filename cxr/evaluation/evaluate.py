@@ -70,7 +70,7 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
       'batch_stats': config.evaluate.batch_stats,
       'audits': audits,
       'attack_checks': checks,
-      'map_size': grids,
+      'map_size': {name: grid[:2] for name, grid in grids.items()},
       'rows': run_tables.row_counts(blocks, boxes, measured),
       **provenance.record(workdir, config, parts.weights, splits),
     }

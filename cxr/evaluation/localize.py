@@ -45,7 +45,7 @@ def export_folder(subject: Subject, parts: Parts) -> str:
 
 def localize(
   subject: Subject, parts: Parts
-) -> tuple[stored_rows.Boxes, dict[str, tuple[int, int]]]:
+) -> tuple[stored_rows.Boxes, dict[str, heatmaps.Grid]]:
   """Maps the boxed test films by every method and control, and scores them.
 
   Returns:
@@ -55,7 +55,7 @@ def localize(
   if not len(films.row):
     logging.warning('No test film has a box: localization is left out.')
     return stored_rows.no_boxes(), {}
-  grids = heatmaps.map_sizes(subject)
+  grids = heatmaps.grids(subject)
   # They score maps while the device makes the next ones.
   with workers.pool() as executor:
     scored = []
@@ -311,18 +311,23 @@ def set_down(own: stored_rows.Boxes, seed: int) -> stored_rows.Boxes:
 
 
 def control_maps(
-  name: str, films: data.BoxedFilms, finding: int, *, grid, size, seed: int
+  name: str,
+  films: data.BoxedFilms,
+  finding: int,
+  *,
+  grid: heatmaps.Grid,
+  size: tuple[int, int],
+  seed: int,
 ) -> Float[np.ndarray, 'n h w']:
   """The maps of one of CONTROLS, which see no film.
 
   They show what a score is worth to whoever knows only where findings lie.
   """
   if name == 'random':
+    weights = grid.weights(size[0])
     return np.stack(
       [
-        controls.random_map(
-          controls.film_seed(image, finding, seed), grid=grid, size=size
-        )
+        controls.random_map(controls.film_seed(image, finding, seed), *weights)
         for image in films.name.tolist()
       ]
     )

@@ -219,9 +219,9 @@ def randomisation(subject: Subject, methods: Sequence[str]) -> list[Measure]:
   return measured
 
 
-def random_grid(subject: Subject) -> tuple[int, int]:
+def random_grid(subject: Subject) -> heatmaps.Grid:
   """The grid of cells of the random map: that of the first method's maps."""
-  return heatmaps.map_sizes(subject)[subject.config.evaluate.methods[0]]
+  return heatmaps.grids(subject)[subject.config.evaluate.methods[0]]
 
 
 def faithfulness(subject: Subject, methods: Sequence[str]) -> list[Measure]:
@@ -240,14 +240,12 @@ def faithfulness(subject: Subject, methods: Sequence[str]) -> list[Measure]:
 
   def heatmaps_of(method):
     if method == RANDOM:
-      grid = random_grid(subject)
+      weights = random_grid(subject).weights(image.shape[1])
       names = subject.test.image_name[film].tolist()
       return np.float32(
         [
           controls.random_map(
-            controls.film_seed(name, k, subject.config.seed),
-            grid=grid,
-            size=image.shape[1:3],
+            controls.film_seed(name, k, subject.config.seed), *weights
           )
           for name, k in zip(names, finding.tolist(), strict=True)
         ]

@@ -20,7 +20,8 @@ from cxr import files
 from cxr.inference import Subject
 
 # Of what a part's values mean; parts that an older one made are made anew.
-# 2: boxes have draws, and a row for each true box of a film.
+# 2: class activation maps are drawn where their cells look; boxes have draws,
+# and a row for each true box of a film.
 VERSION = 2
 # Fields of config.model that change no output of given weights.
 _FREE_MODEL_FIELDS = ('init_from', 'init_pixels', 'remat')

@@ -5,7 +5,6 @@ says how much is gained by knowing where findings usually are, how large, and
 how smooth maps are.
 """
 
-import functools
 import zlib
 from collections.abc import Sequence
 
@@ -32,44 +31,27 @@ def film_seed(image: str, finding: int, seed: int) -> tuple[int, int, int]:
   return seed, finding, zlib.crc32(image.encode())
 
 
-@functools.lru_cache(maxsize=16)
-def _bilinear(size: int, new_size: int) -> Float[np.ndarray, 'm n']:
-  """Interpolation weights, half-pixel centres, clamped at the borders."""
-  position = (np.arange(new_size) + 0.5) * size / new_size - 0.5
-  position = np.clip(position, 0, size - 1)
-  distance = np.abs(position[:, None] - np.arange(size))
-  return np.maximum(1.0 - distance, 0.0)
-
-
-def resize_bilinear(
-  heatmap: Float[np.ndarray, 'u v'], size: tuple[int, int]
-) -> Float[np.ndarray, 'h w']:
-  """The map enlarged as class activation maps are: bilinearly.
-
-  Examples:
-    >>> resize_bilinear(np.array([[0.0, 4.0]]), (1, 4)).tolist()
-    [[0.0, 1.0, 3.0, 4.0]]
-  """
-  u, v = heatmap.shape
-  return _bilinear(u, size[0]) @ heatmap @ _bilinear(v, size[1]).T
-
-
 def random_map(
-  seed: Seed, *, grid: tuple[int, int], size: tuple[int, int]
+  seed: Seed, rows: Float[np.ndarray, 'h u'], columns: Float[np.ndarray, 'w v']
 ) -> Float[np.ndarray, 'h w']:
-  """Normal noise on the model's grid of cells, enlarged as its maps are.
+  """Normal noise on the cells of a model's maps, enlarged as these are.
 
   Args:
     seed: the film's own, as `film_seed` makes it.
-    grid: (rows, columns) of cells.
-    size: (h, w) of the map, in pixels.
+    rows: weights of the rows of cells in each row of pixels, as
+      `cam.interpolation` makes them.
+    columns: the same of the columns.
 
   Examples:
-    >>> random_map(film_seed('a.png', 0, 0), grid=(4, 4), size=(8, 8)).shape
-    (8, 8)
+    >>> pairs = np.repeat(np.eye(4), 2, axis=0)
+    >>> heatmap = random_map(film_seed('a.png', 0, 0), pairs, pairs)
+    >>> heatmap.shape, len(np.unique(heatmap))
+    ((8, 8), 16)
   """
-  noise = np.random.default_rng(seed).normal(size=grid)
-  return resize_bilinear(noise, size)
+  noise = np.random.default_rng(seed).normal(
+    size=(rows.shape[1], columns.shape[1])
+  )
+  return rows @ noise @ columns.T
 
 
 def draw_donors(

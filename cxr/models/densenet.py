@@ -25,6 +25,7 @@ from jaxtyping import Array, Float
 
 from cxr.models import layers
 
+STEM_STRIDE = 4
 NUM_LAYERS = {'densenet121': (6, 12, 24, 16)}
 BOTTLENECK = 4  # channels between a layer's two convolutions, per new channel
 
@@ -105,6 +106,17 @@ class DenseNet(layers.Network):
   remat: bool = False
 
   HEAD = 'classifier'
+
+  def cells(self, endpoint: str) -> tuple[float, float]:
+    last = layers.first_stage(endpoint, self.num_stages)
+    if not last:
+      return 1, 0
+    stride, offset = STEM_STRIDE, 0.0
+    for _ in range(last - 1):
+      # A transition's mean of two cells is centred between them.
+      offset += stride / 2
+      stride *= 2
+    return stride, offset
 
   @nn.compact
   def __call__(

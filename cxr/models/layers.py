@@ -107,6 +107,17 @@ class Network(nn.Module):
     """The (kernel, bias) with which logits = mean(features) @ kernel + bias."""
     return params[self.HEAD]['kernel'], params[self.HEAD]['bias']
 
+  def cells(self, endpoint: str) -> tuple[float, float]:
+    """Where the cells of an endpoint look: (stride, offset), in pixels.
+
+    Cell i is centred at pixel offset + stride * i, pixels counted from 0 by
+    their centres.
+
+    Raises:
+      ValueError: the network has no such endpoint.
+    """
+    raise NotImplementedError
+
   def dense(self) -> 'Network':
     """The network of the same weights on a grid twice as fine.
 

@@ -157,6 +157,13 @@ class ResNet(layers.Network):
 
   HEAD = 'fc'
 
+  def cells(self, endpoint: str) -> tuple[float, float]:
+    # Every convolution and the pooling are padded alike on both sides: an
+    # output is centred on the input that its window is centred on.
+    strides = [s for s, _ in stage_grid(self.num_stages, self.output_stride)]
+    last = layers.first_stage(endpoint, self.num_stages)
+    return STEM_STRIDE * math.prod(strides[:last]) if last else 1, 0
+
   def dense(self) -> 'ResNet':
     grid = stage_grid(self.num_stages, self.output_stride)
     stride = STEM_STRIDE * math.prod(stride for stride, _ in grid)

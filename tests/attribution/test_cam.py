@@ -141,25 +141,49 @@ def test_bfloat16_features_give_float32_maps():
 
 
 def test_fuse_by_hand():
-  coarse = jnp.array([[[[1.0]]]])
+  coarse = jnp.ones((1, 2, 2, 2))
   fine = jnp.array([[[[4.0], [-3.0]], [[2.0], [0.0]]]])
-  fused = cam.fuse([fine], size=(2, 2), gamma=2.0)
+  fused = cam.fuse([fine], gamma=2.0)
   expected = np.tanh([[[[2.0], [0.0]], [[1.0], [0.0]]]])
   np.testing.assert_allclose(fused, expected, rtol=1e-6)
-  both = cam.fuse([fine, coarse], size=(2, 2), gamma=0.5)
+  both = cam.fuse([fine, coarse], gamma=0.5)
   np.testing.assert_allclose(both, np.tanh(np.full((1, 2, 2, 1), 0.5)))
 
 
 def test_fuse_of_negative_maps_is_zero():
-  fused = cam.fuse([-jnp.ones((1, 2, 2, 3))], size=(4, 4))
+  fused = cam.fuse([-jnp.ones((1, 4, 4, 3))])
   np.testing.assert_array_equal(fused, np.zeros((1, 4, 4, 3)))
 
 
-def test_resize_keeps_a_constant_and_the_centre():
+def test_enlarge_keeps_a_constant_and_the_centre():
   maps = jnp.zeros((1, 3, 3, 1)).at[0, 1, 1].set(1.0)
-  large = cam.resize(maps, (9, 9))
+  large = cam.enlarge(maps, (9, 9), stride=3, offset=1)
   assert np.unravel_index(large.argmax(), large.shape) == (0, 4, 4, 0)
-  np.testing.assert_allclose(cam.resize(maps + 2, (9, 9)), large + 2, rtol=1e-6)
+  np.testing.assert_allclose(
+    cam.enlarge(maps + 2, (9, 9), stride=3, offset=1), large + 2, rtol=1e-6
+  )
+
+
+@pytest.mark.parametrize('stride', [2, 3, 8])
+def test_cells_in_the_middle_of_their_pixels_are_a_plain_enlargement(stride):
+  maps = jax.random.normal(jax.random.key(0), (2, 4, 3, 5))
+  size = 4 * stride, 3 * stride
+  np.testing.assert_allclose(
+    cam.enlarge(maps, size, stride=stride, offset=(stride - 1) / 2),
+    jax.image.resize(maps, (2, *size, 5), 'bilinear'),
+    atol=1e-5,
+  )
+
+
+@pytest.mark.parametrize('stride, offset', [(4, 0), (8, 2), (16, 6.0)])
+def test_a_cell_is_highest_at_the_pixel_it_looks_at(stride, offset):
+  maps = jnp.zeros((1, 4, 4, 1)).at[0, 1, 2].set(1.0)
+  side = 4 * stride
+  large = cam.enlarge(maps, (side, side), stride=stride, offset=offset)[
+    0, ..., 0
+  ]
+  peak = offset + stride * 1, offset + stride * 2
+  assert np.unravel_index(large.argmax(), large.shape) == peak
 
 
 def test_one_compilation_under_jit():

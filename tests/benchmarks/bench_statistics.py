@@ -17,6 +17,7 @@ import numpy as np
 from sklearn import metrics as sklearn_metrics
 
 from cxr import stored_rows
+from cxr.attribution import cam
 from cxr.evaluation import box_estimates
 from cxr.localization import controls, regions, scoring, thresholds
 from cxr.statistics import bootstrap, intervals, paired, rankings
@@ -38,10 +39,8 @@ def _timed(what, function):
 
 
 def _maps(num_maps):
-  maps = [
-    controls.random_map(i, grid=(28, 28), size=(224, 224))
-    for i in range(num_maps)
-  ]
+  weights = cam.interpolation(28, 224, stride=8, offset=0)
+  maps = [controls.random_map(i, weights, weights) for i in range(num_maps)]
   rng = np.random.default_rng(0)
   corner = rng.random((num_maps, 2)) * 0.7
   truth = np.concatenate(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs import robust
-from cxr.localization import controls, overlap, regions
+from cxr.localization import overlap, regions
 from cxr.reporting import card, gallery, pages
 from tests import made_workdir
 
@@ -313,7 +313,7 @@ def test_slider_draws_the_boxes_of_localization(visit, paths, level, method):
     low + np.round((heatmap - low) / (high - low) * 255) * (high - low) / 255
   )
   heatmap = regions.scale_255(
-    controls.resize_bilinear(heatmap, case['image'].shape)
+    made_workdir.enlarged(heatmap, case['image'].shape)
   )
   expected = regions.levels_to_boxes(heatmap, [level + 1e-3])
   drawn = _boxes(browser, method)
@@ -379,7 +379,7 @@ def test_map_is_painted_in_inferno(visit, paths):
   )
   case = paths['cases'][0]
   pixels = np.reshape(rgb, (*case['image'].shape, 4))[..., :3]
-  heatmap = controls.resize_bilinear(
+  heatmap = made_workdir.enlarged(
     np.asarray(case['findings'][0]['maps']['cam'], np.float64),
     case['image'].shape,
   )
