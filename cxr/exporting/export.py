@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 
 from cxr import files, inference, run_files
 from cxr.attribution import cam
-from cxr.models import cpu_convolution, resnet, torch_weights
+from cxr.models import cpu_convolution, layers, resnet, torch_weights
 from cxr.reporting import rendering
 from cxr.statistics import calibration
 from input_pipeline.findings import FINDINGS
@@ -36,8 +36,8 @@ OUTPUTS = {
   'probability': 'sigmoid of the logit, not calibrated',
   'calibrated': 'calibrated on validation films; NaN where they had films of '
   'one kind only',
-  'cam': 'class activation map: its mean over the grid plus the bias of the '
-  'last layer is the logit',
+  'cam': 'class activation map, cell by cell: its mean over the cells plus '
+  'the bias of the last layer is the logit',
 }
 
 
@@ -72,7 +72,7 @@ def export(config: ConfigDict, workdir: str, output_dir: str = '') -> str:
   torch_weights.save(in_output('model.safetensors'), variables, config.model)
   program = make_program(model, variables, config.data.image_size, fitted)
   _write(in_output('model.stablehlo'), program.serialize())
-  described = describe(config, program, step, stored)
+  described = describe(config, model, program, step, stored)
   _write(
     in_output('config.json'), (json.dumps(described, indent=2) + '\n').encode()
   )
@@ -120,6 +120,7 @@ def make_program(
 
 def describe(
   config: ConfigDict,
+  model: layers.Network,
   program: jax.export.Exported,
   step: int,
   stored: Mapping | None,
@@ -127,6 +128,7 @@ def describe(
   """What config.json says: plain values, nothing of the machine."""
   c = config.model
   outputs = jax.tree.unflatten(program.out_tree, program.out_avals)
+  stride, offset = model.cells('features')
   return {
     'name': config.name,
     'step': step,
@@ -150,6 +152,8 @@ def describe(
       for name, text in OUTPUTS.items()
       if name in outputs
     },
+    # Cell i of 'cam' looks at pixel offset + stride * i, pixels counted from 0.
+    'cells': {'stride': stride, 'offset': offset},
     'training': config.attack.to_dict()
     | {'data': config.data.source, 'loss_weighting': config.loss.weighting},
     'calibration': dict(stored) if stored else None,

@@ -163,6 +163,7 @@ def test_config_json_says_what_the_program_takes_and_gives(resnet):
   assert described['findings'] == list(export.FINDINGS)
   assert described['input']['mean'] == 0.5 and described['step'] == 7
   assert described['outputs']['cam']['shape'] == ['b', '4', '4', '14']
+  assert described['cells'] == {'stride': 8, 'offset': 0}
   assert described['platforms'] == ['cpu', 'cuda', 'tpu']
   assert described['calibration']['findings']['Mass']['threshold'] == 0.25
   assert 'dir' not in json.dumps(list(described))
