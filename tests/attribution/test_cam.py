@@ -141,7 +141,7 @@ def test_bfloat16_features_give_float32_maps():
 
 
 def test_fuse_by_hand():
-  coarse = jnp.ones((1, 2, 2, 2))
+  coarse = jnp.ones((1, 2, 2, 1))
   fine = jnp.array([[[[4.0], [-3.0]], [[2.0], [0.0]]]])
   fused = cam.fuse([fine], gamma=2.0)
   expected = np.tanh([[[[2.0], [0.0]], [[1.0], [0.0]]]])
