@@ -27,6 +27,9 @@ class Bright(nn.Module):
     logits = jnp.broadcast_to(total, (len(image), len(FINDINGS)))
     return logits, {'features': image}
 
+  def cells(self, endpoint):
+    return 1, 0
+
   def head(self, params):
     raise NotImplementedError('the pooled film has no weights')
 
