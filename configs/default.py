@@ -64,7 +64,8 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   # The model begins with (image - input_mean) / input_std.
   config.model.input_mean = 0.5
   config.model.input_std = 0.25
-  # Of the computation: 'float32' | 'bfloat16'. Parameters stay float32.
+  # Of the computation: 'float32' | 'bfloat16'. Parameters and the first
+  # convolution stay float32. An evaluation may have another.
   config.model.dtype = 'float32'
   # Activations are computed again where the gradient needs them: less memory,
   # more time. It saves none on a CPU; train.accumulate does.
@@ -117,7 +118,9 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.train.accumulate = 1
   config.train.optimizer = 'adamw'  # 'adamw' | 'sgd'
   config.train.learning_rate = 2e-3  # the highest, after the warm-up
-  config.train.warmup_epochs = 0.5  # the learning rate rises from 0 over these
+  config.train.warmup_epochs = 0.5  # the learning rate rises over these
+  # Decoupled from the gradient with either optimizer: an update takes
+  # learning rate * weight_decay of a weight off.
   config.train.weight_decay = 1e-4
   config.train.momentum = 0.9  # used by sgd
   config.train.ema = 0.0  # decay of the averaged weights; 0: no average
@@ -141,7 +144,8 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.evaluate.num_steps = 10
   config.evaluate.queries = 1000  # calls of the model by 'square'
   config.evaluate.restarts = 1
-  # Test films that are attacked, evenly spread; 0: all.
+  # Test films that are attacked, evenly spread over the films (not over the
+  # patients: whoever has many films has many of these); 0: all.
   config.evaluate.attack_films = 0
   # Attribution methods; cxr/attribution/by_name.py lists them.
   config.evaluate.methods = ('cam', 'gradient')
@@ -152,7 +156,17 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.evaluate.stages = ('features',)
   # Sigma of the blur of gradient maps, as a share of the side.
   config.evaluate.smooth = 0.02
-  config.evaluate.integration_steps = 64  # of integrated gradients
+  # What gradient_x_input, integrated_gradients, occlusion and rise take for
+  # "nothing to see": 'black' | 'white' | 'mean' | 'blurred'.
+  config.evaluate.baseline = 'black'
+  config.evaluate.integration_steps = 64  # of integrated_gradients
+  config.evaluate.smooth_grad_samples = 32
+  config.evaluate.smooth_grad_noise = 0.1  # standard deviation, of the range
+  config.evaluate.occlusion_window = 0.25  # share of the film's side
+  config.evaluate.occlusion_stride = 0.5  # share of the window
+  config.evaluate.rise_masks = 512
+  config.evaluate.rise_grid = 7  # cells of a mask, a side
+  config.evaluate.rise_keep = 0.5  # share of the cells that a mask shows
   # Films, samples or steps of which a gradient is taken at once; it bounds the
   # memory.
   config.evaluate.chunk = 8
@@ -170,7 +184,7 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.evaluate.measure_films = 128  # test films of the measures; 0: all
   # Test films of the measures that need many maps of each; 0: all.
   config.evaluate.sanity_films = 32
-  config.evaluate.check_films = 16  # test films that check the attacks; 0: none
+  config.evaluate.check_films = 32  # test films that check the attacks; 0: none
   config.evaluate.num_resamples = 2000  # of patients, for intervals
   # Whether every map that is scored is kept, as evaluation/maps-<method>.npz.
   config.evaluate.save_maps = False

@@ -156,7 +156,8 @@ def read(checkpoints: Checkpoints, step: int) -> train_state.TrainState:
 def _made_for(config: ConfigDict) -> dict[str, Any]:
   """What a checkpoint's arrays do not say: the model, film size, findings."""
   fields = run_files.flat(config)
-  names = [n for n in fields if n.startswith('model.')]
+  free = run_files.FREE_MODEL_FIELDS
+  names = [n for n in fields if n.startswith('model.') and n not in free]
   return {n: fields[n] for n in (*names, 'data.image_size')} | {
     'findings': list(FINDINGS)
   }
@@ -171,6 +172,8 @@ def _check_made_for(checkpoints: Checkpoints, step: int) -> None:
     f'{name} ({stored[name]!r} there, {wanted.get(name)!r} here)'
     for name in stored
     if stored[name] != wanted.get(name)
+    # Checkpoints of older versions hold them.
+    and name not in run_files.FREE_MODEL_FIELDS
   ]
   if differ:
     raise ValueError(

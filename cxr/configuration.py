@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from ml_collections import ConfigDict
 
 from cxr import run_files
-from cxr.attribution import by_name
+from cxr.attribution import by_name, saliency
 from cxr.evaluation import evaluate, film_measures, named_attacks
 from cxr.localization import thresholds
 from cxr.models import architectures, torch_weights
@@ -169,7 +169,15 @@ def _rules():
     'evaluate.stages': _several(
       _one_of('stage1', 'stage2', 'stage3', 'stage4', 'features')
     ),
+    'evaluate.baseline': _one_of(*saliency.BASELINES),
     'evaluate.integration_steps': _whole(1),
+    'evaluate.smooth_grad_samples': _whole(1),
+    'evaluate.smooth_grad_noise': _between(0, 1),
+    'evaluate.occlusion_window': _above(0, 1),
+    'evaluate.occlusion_stride': _above(0, 1),
+    'evaluate.rise_masks': _whole(1),
+    'evaluate.rise_grid': _whole(1),
+    'evaluate.rise_keep': share,
     'evaluate.chunk': _whole(1),
     'evaluate.export': _several(_one_of(*evaluate.EXPORTS), at_least=0),
     'evaluate.smooth': _between(0, 1),

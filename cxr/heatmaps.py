@@ -26,6 +26,30 @@ BY_MAGNITUDE = (
   'integrated_gradients',
 )
 
+# Options of the methods -> the fields of config.evaluate that set them.
+_FIELDS = {
+  'gradient_x_input': {'baseline': 'baseline'},
+  'smooth_grad': {
+    'num_samples': 'smooth_grad_samples',
+    'noise': 'smooth_grad_noise',
+  },
+  'integrated_gradients': {
+    'num_steps': 'integration_steps',
+    'baseline': 'baseline',
+  },
+  'occlusion': {
+    'window': 'occlusion_window',
+    'stride': 'occlusion_stride',
+    'baseline': 'baseline',
+  },
+  'rise': {
+    'num_masks': 'rise_masks',
+    'grid': 'rise_grid',
+    'keep': 'rise_keep',
+    'baseline': 'baseline',
+  },
+}
+
 
 def options(config: ConfigDict, method: str) -> dict:
   """The options of a method of attribution, as config.evaluate has them."""
@@ -35,10 +59,9 @@ def options(config: ConfigDict, method: str) -> dict:
       return {}
     stages = evaluate.stages
     return {'stage': stages[0] if len(stages) == 1 else stages}
-  chosen = {'chunk': evaluate.chunk}
-  if method == 'integrated_gradients':
-    chosen['num_steps'] = evaluate.integration_steps
-  return chosen
+  fields = _FIELDS.get(method, {})
+  chosen = {option: evaluate[field] for option, field in fields.items()}
+  return chosen | {'chunk': evaluate.chunk}
 
 
 def settings(config: ConfigDict, method: str, *, raw: bool = False) -> dict:

@@ -134,7 +134,7 @@ def _stored(request: Request) -> tuple[ConfigDict, str]:
   config = run_files.read_config(workdir)
   stored = run_files.flat(config)
   for name, value in request.overrides.items():
-    free = name.startswith((*run_files.FREE_FIELDS, 'data.', 'seed'))
+    free = name.startswith(run_files.FREE_AFTER_TRAINING)
     fixed = not free or name == 'data.image_size'
     if fixed and name in stored and value != stored[name]:
       raise ValueError(

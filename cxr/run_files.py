@@ -24,6 +24,12 @@ FREE_FIELDS = (
   'data.dir',
   'train.log_every',
 )
+# Fields of the model that say how weights are applied, and none of their
+# shapes. With another output_stride the maps have another grid, and the logits
+# are not quite those that were learned.
+FREE_MODEL_FIELDS = ('model.dtype', 'model.output_stride', 'model.remat')
+# Fields that may be others when trained weights are used.
+FREE_AFTER_TRAINING = (*FREE_FIELDS, *FREE_MODEL_FIELDS, 'data.', 'seed')
 
 
 def check_config(workdir: str, config: ConfigDict) -> None:

@@ -164,7 +164,9 @@ def localized(rng, level):
           },
           **{f'iobb@{t:g}': estimate(strength * (1 - t / 2)) for t in IOBBS},
           **{f'afp_iou@{t:g}': estimate(1 + t) for t in IOUS},
+          **{f'false_iou@{t:g}': estimate(2 + t) for t in IOUS},
           **{f'afp_iobb@{t:g}': estimate(0.8 + t) for t in IOBBS},
+          **{f'false_iobb@{t:g}': estimate(1.8 + t) for t in IOBBS},
           'mean_iou': estimate(strength * 0.4),
           'pointing': estimate(strength * 0.6),
           'energy': estimate(strength * 0.3),
@@ -304,6 +306,9 @@ def write(
             'name': name,
             'raised': raised,
             'value': value,
+            'low': None if value is None else value / 2,
+            'high': None if value is None else 2 * value,
+            'count': None if value is None else round(64 * value),
             'limit': 0.05,
             'why': f'{name} is why.',
             'attack': attack,
@@ -313,7 +318,7 @@ def write(
           for name, raised, value, attack in (
             ('zero_gradient', False, 0.01, ''),
             ('black_box_wins', True, 0.25, 'pgd-100'),
-            ('not_converged', True, None, 'pgd-10'),
+            ('not_converged', False, None, 'pgd-10'),
           )
         ],
       },

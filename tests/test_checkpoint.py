@@ -76,6 +76,28 @@ def test_latest_and_best_come_back(run):
 
 @pytest.mark.parametrize(
   'name, value',
+  [('dtype', 'bfloat16'), ('remat', True), ('output_stride', None)],
+)
+def test_how_weights_are_applied_is_free(tmp_path, name, value):
+  """A run that was trained in bfloat16 is evaluated in float32."""
+  trained = make_config()
+  if name == 'output_stride':
+    trained.model.num_stages, value = 2, 8
+  trained.model[name] = value
+  write(tmp_path, trained)
+  config = make_config()
+  config.model.num_stages = trained.model.num_stages
+  _, model, variables, _ = inference.load_model(str(tmp_path), config)
+  expected = train_state.variables(make_state(7))
+  if name != 'output_stride':
+    jax.tree.map(np.testing.assert_array_equal, variables, expected)
+  assert getattr(model, name) == getattr(
+    architectures.make_model(config.model, num_findings=len(FINDINGS)), name
+  )
+
+
+@pytest.mark.parametrize(
+  'name, value',
   [
     ('model.num_filters', 4), ('model.arch', 'resnet34'),
     ('model.input_mean', 0.25), ('data.image_size', 64),

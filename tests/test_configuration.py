@@ -218,6 +218,19 @@ def test_a_stored_run_does_not_become_another(tmp_path, name, value):
   assert str(tmp_path) in str(e.value) and repr(value) in str(e.value)
 
 
+@pytest.mark.parametrize(
+  'name, value', [('model.dtype', 'bfloat16'), ('model.remat', True)]
+)
+def test_how_weights_are_applied_is_free_at_evaluation(tmp_path, name, value):
+  config = stored(tmp_path, {name: value})
+  assert run_files.flat(config)[name] == value
+  # Training under another would give other weights.
+  other = default.get_config('smoke')
+  other.update_from_flattened_dict({name: value})
+  with pytest.raises(ValueError, match='holds another run'):
+    run_files.check_config(str(tmp_path), other)
+
+
 def test_a_run_older_than_a_field_takes_its_default(tmp_path):
   config = stored(
     tmp_path, change=lambda fields: fields['evaluate'].pop('smooth')

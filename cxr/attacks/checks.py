@@ -3,11 +3,14 @@
 Host functions of numpy arrays. `audit` measures what attacked films are;
 the checks, after AutoAttack's, return a flag each:
 
-    {'name': ..., 'raised': bool, 'value': float, 'limit': float, 'why': ...}
+    {'name': ..., 'raised': bool, 'value': float, 'low': float, 'high': float,
+     'count': int, 'limit': float, 'why': ...}
 
-`value`, None where it could not be measured, is compared with `limit`, and
-`why` says in one sentence what a raised flag means. A flag is a warning about
-the measurement, not about the model.
+A flag is raised where the whole 95 % interval of `value`, from `low` on, lies
+above `limit`: what a few films show by chance raises none. `count` is the
+number of films that it rests on, None where it is no share of films; `value` is
+None where it could not be measured. `why` says in one sentence what a raised
+flag means. It is a warning about the measurement, not about the model.
 
 References:
   Croce & Hein 2020, arXiv 2003.01690; its code's `checks.py`; Carlini et al.
@@ -18,6 +21,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
+from scipy import stats
 
 
 def audit(
@@ -86,30 +90,48 @@ def describe(audit: dict[str, float | int | None]) -> str:
   )
 
 
-def _flag(name, value, limit, why):
-  value = float(value)
+def _flag(name, value, interval, limit, why, *, count=None):
+  """A flag; NaN, which could not be measured, raises none."""
+  low, high = interval
+  plain = lambda number: None if np.isnan(number) else float(number)
   return {
     'name': name,
-    # NaN raises: what could not be measured is not sound.
-    'raised': not value <= limit,
-    'value': None if np.isnan(value) else value,
+    'raised': bool(low > limit),
+    'value': plain(value),
+    'low': plain(low),
+    'high': plain(high),
+    'count': count,
     'limit': limit,
     'why': why,
   }
 
 
+def _share_flag(name, films, limit, why):
+  """A flag on a share of films, with the interval of Clopper and Pearson."""
+  count = int(np.count_nonzero(films))
+  share = stats.binomtest(count, len(films))
+  interval = share.proportion_ci(method='exact')
+  return _flag(name, share.statistic, interval, limit, why, count=count)
+
+
 def randomized_output(
   logits: Float[np.ndarray, 'r n k'], *, limit: float = 1e-4
 ) -> dict:
-  """Largest spread of a logit over r calls on the same films."""
+  """Largest spread of a logit over r calls on the same films.
+
+  Its interval is the value itself: one film is a proof. 'count' is the number
+  of films whose spread is above the limit.
+  """
   logits = np.asarray(logits, np.float64)
-  spread = (logits.max(0) - logits.min(0)).max()
+  spread = (logits.max(0) - logits.min(0)).max(1)
   return _flag(
     'randomized_output',
-    spread,
+    spread.max(),
+    (spread.max(), spread.max()),
     limit,
     'The same film gets different logits at each call; attacks must then '
     'average their gradients.',
+    count=int((spread > limit).sum()),
   )
 
 
@@ -126,9 +148,9 @@ def zero_gradient(
   gradient = np.abs(np.asarray(gradient)).reshape(len(gradient), -1)
   with np.errstate(invalid='ignore'):
     sound = np.isfinite(gradient).all(1) & (gradient.max(1) > vanishing)
-  return _flag(
+  return _share_flag(
     'zero_gradient',
-    1 - sound.mean(),
+    ~sound,
     limit,
     'The loss is flat at many films, so gradient attacks stand still; use a '
     'margin loss and believe only the black-box attack.',
@@ -148,23 +170,31 @@ def black_box_wins(
     white_box: loss per film under the strongest gradient attack.
     black_box: the same loss under the attack by values, same films and radius.
     tolerance: how much higher counts.
-    limit: the share above which the flag is raised.
+    limit: the share that the interval must lie above.
   """
-  wins = np.asarray(black_box) > np.asarray(white_box) + tolerance
-  return _flag(
+  return _share_flag(
     'black_box_wins',
-    wins.mean(),
+    np.asarray(black_box) > np.asarray(white_box) + tolerance,
     limit,
     'An attack without gradients beats the one with them: the gradients are '
     'masked, or the white-box attack is too weak.',
   )
 
 
-def not_converged(short: float, long: float, *, limit: float = 0.01) -> dict:
-  """By how much a figure (mean AUROC, say) falls from PGD-10 to PGD-100."""
+def not_converged(
+  fall: float, interval: tuple[float, float], *, limit: float = 0.01
+) -> dict:
+  """By how much an estimate (mean AUROC, say) falls with many more steps.
+
+  Args:
+    fall: of the few steps less of the many, on the same films.
+    interval: of the fall; NaN where there is none.
+    limit: the fall that the interval must lie above.
+  """
   return _flag(
     'not_converged',
-    short - long,
+    fall,
+    interval,
     limit,
     'Many more steps make the attack clearly stronger, so the short one '
     'overstates the robustness.',
@@ -173,22 +203,27 @@ def not_converged(short: float, long: float, *, limit: float = 0.01) -> dict:
 
 def larger_epsilon_weaker(
   epsilon: Float[np.ndarray, ' e'],
-  figure: Float[np.ndarray, ' e'],
+  estimate: Float[np.ndarray, ' e'],
   *,
+  half_width: float,
   limit: float = 0.005,
 ) -> dict:
-  """Largest rise of a figure (mean AUROC, say) as epsilon grows.
+  """Largest rise of an estimate (mean AUROC, say) as epsilon grows.
 
-  The epsilons may stand in any order, 0 (clean) among them. A rise counts
-  from the lowest figure at any smaller epsilon. Chance moves a figure of few
-  films by more than the default limit: give its interval's half width.
+  Args:
+    epsilon: in any order, 0 (clean) among them.
+    estimate: at each epsilon. A rise counts from the lowest one at any smaller
+      epsilon.
+    half_width: of the estimates' intervals; a smaller rise may be chance.
+    limit: the rise that its interval must lie above.
   """
   order = np.argsort(epsilon)
-  figure = np.asarray(figure, np.float64)[order]
-  rise = (figure - np.minimum.accumulate(figure)).max()
+  estimate = np.asarray(estimate, np.float64)[order]
+  rise = (estimate - np.minimum.accumulate(estimate)).max()
   return _flag(
     'larger_epsilon_weaker',
     rise,
+    (rise - half_width, rise + half_width),
     limit,
     'A larger epsilon allows all that a smaller one does, so the attack '
     'failed there; take more steps or another step size.',

@@ -144,43 +144,39 @@ def occlusion(
   score_fn: ScoreFn,
   image: Image,
   *,
-  window: int = 16,
-  stride: int | None = None,
+  window: float = 0.25,
+  stride: float = 0.5,
   baseline: Image | float = 0.0,
   chunk: int = 16,
   from_host: bool = False,
 ) -> Map:
   """By how much the score falls where a window is hidden.
 
-  A square of `window` pixels takes the values of `baseline` at every `stride`
-  pixels (half a window where None). The last windows are flush with the border,
-  so that each pixel is hidden at least once. A pixel's value is the mean fall
-  over the windows that hide it.
+  A square whose side is `window`, as a share of the image's shorter side, takes
+  the values of `baseline`; it moves by `stride`, a share of its own side, both
+  rounded to pixels. The last windows are flush with the border, so that each
+  pixel is hidden at least once. A pixel's value is the mean fall over the
+  windows that hide it.
 
   Raises:
-    ValueError: the window does not fit into the image, the stride leaves pixels
-      out, or chunk is below 1.
+    ValueError: a share is not above 0 and at most 1, or chunk is below 1.
 
   References:
     Zeiler and Fergus 2014, arXiv 1311.2901.
 
   Examples:
     >>> image = jnp.arange(4.0).reshape(2, 2, 1)
-    >>> occlusion(jnp.sum, image, window=1).tolist()
+    >>> occlusion(jnp.sum, image, window=0.5).tolist()
     [[0.0, 1.0], [2.0, 3.0]]
   """
-  stride = max(window // 2, 1) if stride is None else stride
+  for name, share in (('window', window), ('stride', stride)):
+    if not 0 < share <= 1:
+      raise ValueError(
+        f'occlusion {name} ({share}) must be a share, above 0 and at most 1.'
+      )
   height, width = image.shape[:2]
-  if not 1 <= window <= min(height, width):
-    raise ValueError(
-      f'occlusion window ({window}) must lie in 1..{min(height, width)}, the'
-      ' side of the image.'
-    )
-  if not 1 <= stride <= window:
-    raise ValueError(
-      f'occlusion stride ({stride}) must lie in 1..{window}, the window, so'
-      ' that no pixel is left out.'
-    )
+  window = max(round(window * min(height, width)), 1)
+  stride = max(round(stride * window), 1)
   corners = np.stack(
     np.meshgrid(
       _window_starts(height, window, stride),

@@ -18,7 +18,7 @@ from cxr.attacks import checks
 from cxr.evaluation import named_attacks
 from cxr.evaluation.parts import Parts, stored
 from cxr.inference import Subject, by_index, predict_split
-from cxr.statistics import bootstrap, rankings
+from cxr.statistics import bootstrap, intervals, rankings
 
 CALLS = 2  # of the model on the same films
 LONG_STEPS = 100  # of the PGD that the evaluation's own is held against
@@ -34,6 +34,7 @@ def checked(subject: Subject, parts: Parts) -> list[dict]:
   settings = named_attacks.settings(config, 'pgd') | {
     'films': films,
     'epsilon': named_attacks.middle_epsilon(config),
+    'flags': 'with intervals',
   }
   flags = stored(
     parts.path('checks.json', settings),
@@ -83,13 +84,31 @@ def run(subject: Subject) -> list[dict]:
     checks.zero_gradient(_gradients(subject, rows)) | clean,
     checks.black_box_wins(np.maximum(loss(short), loss(long)), loss(square))
     | of_long,
-    checks.not_converged(
-      float(bootstrap.defined_mean(rankings.auroc(short, label))),
-      float(bootstrap.defined_mean(rankings.auroc(long, label))),
-    )
+    checks.not_converged(*_fall(short, long, label, subject.test.patient[rows]))
     | of_pgd,
   ]
   return [flag | {'images': len(rows)} for flag in flags]
+
+
+def _fall(short, long, label, patient) -> tuple[float, tuple[float, float]]:
+  """How far the mean AUROC falls from one attack's logits to another's, with
+  its interval over the films' patients."""
+  patient, num_patients = bootstrap.index_patients(patient)
+  first, second = (
+    bootstrap.with_mean(
+      rankings.make_auroc(logits, label, patient, num_patients)
+    )
+    for logits in (short, long)
+  )
+  sampled = intervals.sample(
+    lambda weight: (first(weight) - second(weight))[:, :1], num_patients
+  )
+  low, high = intervals.student_interval(
+    sampled.values,
+    intervals.over_patients(sampled),
+    num_patients=num_patients,
+  )
+  return float(sampled.values[0]), (float(low[0]), float(high[0]))
 
 
 def of_estimates(
@@ -97,7 +116,8 @@ def of_estimates(
 ) -> list[dict]:
   """larger_epsilon_weaker of every attack, from its mean AUROCs.
 
-  A rise within half of the widest interval may be chance. An estimate whose
+  A rise within half of the widest interval may be chance: the films are the
+  same at every epsilon, so that its own interval is shorter. An estimate whose
   interval is withheld is left out: nothing says what is chance there.
 
   Args:
@@ -121,7 +141,7 @@ def of_estimates(
     epsilon, value = zip(*((e, m['value']) for e, m in points), strict=True)
     flags.append(
       checks.larger_epsilon_weaker(
-        np.array(epsilon), np.array(value), limit=max(0.005, width / 2)
+        np.array(epsilon), np.array(value), half_width=width / 2
       )
       | {'attack': attack, 'epsilon': max(epsilon), 'images': images}
     )

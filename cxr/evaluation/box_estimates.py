@@ -8,9 +8,14 @@ IoBB:
   afp_iou@T predicted boxes of the finding, on ALL boxed films, that overlap
             no true box of it by more than T, over the boxes of ALL findings
 
+Beside Wang's AFP stands what its name suggests:
+
+  false_iou@T the same false boxes over the boxed films: how many a film has of
+              a finding; times the number of findings, how many a film has
+
 A true box that was missed counts as such; 'mean' is the mean over findings.
-Every estimate has its interval by bootstrap over patients. Each true box counts
-once: where a control has several draws of it, their mean does. A score that is
+Every estimate has Student's interval over patients. Each true box counts once:
+where a control has several draws of it, their mean does. A score that is
 of the union of a film's true boxes counts the film once.
 
 What decides is a method less its control of another patient, paired by true
@@ -26,7 +31,7 @@ from jaxtyping import Bool
 from cxr import stored_rows
 from cxr.localization import overlap, scoring
 from cxr.reporting import wording
-from cxr.statistics import ratios
+from cxr.statistics import intervals, ratios
 from input_pipeline.findings import FINDINGS
 
 IOU_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
@@ -41,6 +46,8 @@ MEANS = {
   'map_auroc': 'map_auroc',
 }
 
+_UNBOUNDED = 'afp_', 'false_'
+
 
 _OF_MAPS = tuple(name for source, name in MEANS.items() if source != 'iou')
 
@@ -51,8 +58,14 @@ def score_names() -> list[str]:
   return [
     *(f'{kind}@{t:g}' for kind, ts in pairs for t in ts),
     *(f'afp_{kind}@{t:g}' for kind, ts in pairs for t in ts),
+    *(f'false_{kind}@{t:g}' for kind, ts in pairs for t in ts),
     *MEANS.values(),
   ]
+
+
+def scale_of(score: str) -> intervals.Scale:
+  """The scale of a score's interval: false positives have no upper bound."""
+  return 'log' if score.startswith(_UNBOUNDED) else 'logit'
 
 
 def ratios_of(rows: stored_rows.Boxes) -> ratios.Ratios:
@@ -119,6 +132,9 @@ def ratios_of(rows: stored_rows.Boxes) -> ratios.Ratios:
       wrong = box_row[is_first[box_row] & (best_of_box <= t)]
       numerator[row, s, column] = np.bincount(wrong, minlength=len(row))
       denominator[:, s, :] = boxed[:, None] & complete
+      per_film = place[f'false_{kind}@{t:g}']
+      numerator[:, per_film] = numerator[:, s]
+      denominator[first, per_film, column[first]] = complete[column[first]]
   for source, name in MEANS.items():
     value = rows.score[:, scoring.SCORES.index(source)]
     defined = boxed & ~np.isnan(value)
@@ -130,7 +146,10 @@ def ratios_of(rows: stored_rows.Boxes) -> ratios.Ratios:
   # patients are drawn, one denominator: the difference is a ratio as well.
   numerator *= np.where(subtracted, -weight, weight)[:, None, None]
   denominator *= np.where(subtracted, 0.0, weight)[:, None, None]
-  return ratios.Ratios(numerator, denominator, findings)
+  scales = tuple(
+    'linear' if subtracted.any() else scale_of(name) for name in place
+  )
+  return ratios.Ratios(numerator, denominator, findings, scales)
 
 
 def _has_another(
@@ -170,7 +189,7 @@ def _ordered(names, first: Sequence[str]) -> tuple[str, ...]:
 def counts_of(
   rows: stored_rows.Boxes, of_rows: ratios.Ratios
 ) -> list[list[dict]]:
-  """The counts of `bootstrap.estimate`: by score, then 'mean' and findings."""
+  """The counts of `intervals.estimate`: by score, then 'mean' and findings."""
   films, film = np.unique(rows.image, return_inverse=True)
   set_down = np.char.endswith(rows.method, wording.SET_DOWN).any()
   counts = []
@@ -180,7 +199,7 @@ def counts_of(
       counted = of_rows.denominator[:, s, c] > 0
       if counted.ndim > 1:
         counted = counted.any(axis=1)
-      if name.startswith('afp_'):
+      if name.startswith(_UNBOUNDED):
         why = 'boxes.csv lacks rows of some films'
       elif set_down and name in _OF_MAPS:
         why = 'the score is of a map; boxes that are set down have none'

@@ -16,6 +16,7 @@ from absl import logging
 from jaxtyping import Float, Int
 
 from cxr import data, files, heatmaps, sharding, stored_rows
+from cxr.attribution import by_name
 from cxr.evaluation.parts import Parts, is_whole
 from cxr.exporting import boxes_and_masks
 from cxr.inference import Subject
@@ -31,16 +32,10 @@ NUM_DRAWS = 3
 
 def export_folder(subject: Subject, parts: Parts) -> str:
   """Where the files for other tools stand: one folder for one kind of maps."""
-  evaluate = subject.config.evaluate
-  return parts.export_folder(
-    {
-      'rule': thresholds.main_rule(evaluate.rules),
-      'seed': subject.config.seed,
-      'smooth': evaluate.smooth,
-      'stages': evaluate.stages,
-      'integration_steps': evaluate.integration_steps,
-    }
-  )
+  config = subject.config
+  methods = {m: heatmaps.settings(config, m) for m in by_name.METHODS}
+  rule = thresholds.main_rule(config.evaluate.rules)
+  return parts.export_folder({'rule': rule, 'methods': methods})
 
 
 def localize(

@@ -16,7 +16,7 @@ from jax.tree_util import Partial
 from jaxtyping import Bool, Float, Int
 
 from cxr import heatmaps, sharding
-from cxr.attribution import sanity
+from cxr.attribution import saliency, sanity
 from cxr.evaluation.measures import Measure
 from cxr.inference import Subject
 from cxr.localization import controls
@@ -111,7 +111,7 @@ def whole_maps(subject: Subject, methods: Sequence[str]) -> list[Measure]:
   sameness: `sanity.sameness`, of the raw maps. outside_body:
   `sanity.share_outside` of `sanity.body_mask`, beside the share of the film
   that lies outside. completeness_gap: of integrated gradients,
-  |sum(map) - change of the logit| over the change from a black film
+  |sum(map) - change of the logit| over the change from the baseline
   (Sundararajan et al. 2017), each summed over findings.
   """
   rows = subject.films(subject.config.evaluate.measure_films)
@@ -145,7 +145,8 @@ def whole_maps(subject: Subject, methods: Sequence[str]) -> list[Measure]:
 
 def _completeness_gap(subject, rows, image, maps) -> Measure:
   logits = make_logits_fn(subject, rows)
-  change = logits(image) - logits(np.zeros_like(image))
+  baseline = saliency.BASELINES[subject.config.evaluate.baseline]
+  change = logits(image) - logits(np.asarray(jax.vmap(baseline)(image)))
   change = change[:, : len(BOXED)]
   gap = np.abs(maps.sum((1, 2), dtype=np.float64) - change).sum(1)
   return make_measure(

@@ -4,7 +4,7 @@ Contract. A row holds one value of one film: the `measure` ('alignment', say),
 the attribution `method` it is about, the `condition` it was measured under (an
 attack, a layer), the `finding`; each of the last three may be empty. A value
 that is undefined is NaN and counts in no mean. Every estimate is a mean over
-films, with its interval by bootstrap over patients.
+films, with Student's interval over patients.
 """
 
 import csv
@@ -29,6 +29,37 @@ _COLUMNS = (
   'patient',
   'value',
 )
+
+
+# Of their intervals; what has a sign and no bound is on the linear scale.
+_SCALES = {
+  'logit': (
+    'hidden',
+    'planted',
+    'box_iou',
+    'pointing',
+    'outside_body',
+    'insertion',
+    'deletion',
+    'lesion_share',
+    'on_lesion',
+    'on_shortcut',
+  ),
+  'log': (
+    'alignment',
+    'completeness_gap',
+    'hide_moves_others',
+    'plant_moves_others',
+  ),
+  'fisher': (
+    'cosine',
+    'sameness',
+    'stability',
+    'randomisation',
+    'map_spearman',
+    'map_ssim',
+  ),
+}
 
 
 class Measure(NamedTuple):
@@ -161,10 +192,12 @@ def _named(found: dict) -> dict:
 
 def ratios_of(m: Measure) -> ratios.Ratios:
   defined = ~np.isnan(m.value)
+  scale = next((s for s in _SCALES if m.measure in _SCALES[s]), 'linear')
   return ratios.Ratios(
     np.where(defined, m.value, 0.0)[:, None],
     defined.astype(np.float64)[:, None],
     m.findings,
+    (scale,),
   )
 
 

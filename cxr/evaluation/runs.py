@@ -25,6 +25,8 @@ _NO_FIGURE = (
   'num_resamples',
   'save_maps',
 )
+# Fields of config.model that an evaluation may have otherwise than training.
+_OF_MODEL = ('dtype', 'output_stride')
 
 
 class Run(NamedTuple):
@@ -113,7 +115,11 @@ def read(workdir: str) -> Run:
   evaluation = metrics.get('evaluation') or {}
   own = evaluation.get('config')
   train = trained.get('train', {})
-  settings = own['evaluate'] if own else config.evaluate.to_dict()
+  settings = dict(own['evaluate'] if own else config.evaluate)
+  for field in _OF_MODEL:
+    used = (own or {}).get('model', {}).get(field, config.model.get(field))
+    as_trained = used == config.model.get(field)
+    settings[f'model.{field}'] = 'as trained' if as_trained else used
   return Run(
     workdir,
     config.seed,
@@ -184,7 +190,8 @@ def told(settings: Mapping[str, Sequence], names: Sequence[str]) -> list[str]:
     names: of the runs, in the same order.
   """
   return [
-    f'The runs were evaluated with different config.evaluate.{field}: '
+    'The runs were evaluated with different '
+    f'config.{field if "." in field else f"evaluate.{field}"}: '
     + ', '.join(
       f'{_spelled(value)} ({name})'
       for name, value in zip(names, values, strict=True)

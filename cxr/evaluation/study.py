@@ -2,13 +2,11 @@
 
 A group's estimate is the mean of its runs'. Two things are left to chance, the
 patients who are tested and the seed that a network grew from; an interval
-covers both: each resample draws patients, the same for every run, and then,
-with replacement, runs of the group (Owen 2007, 'The pigeonhole bootstrap').
-Few seeds say little of the spread between seeds, and resampling n of them
-makes it too small by (n - 1) / n, so every run's own value stands beside it.
+covers both, by `intervals.over_seeds`. Few seeds say little of the spread
+between seeds, so every run's own value stands beside it.
 
-Groups after the first are compared with it: its estimate subtracted from theirs
-inside each resample. The first is that of the first workdir.
+Groups after the first are compared with it, each run on the same patients in
+the same resample. The first is that of the first workdir.
 """
 
 import hashlib
@@ -20,22 +18,21 @@ from typing import NamedTuple
 
 import numpy as np
 from absl import logging
-from jaxtyping import Float
 
 from cxr import files, run_files
 from cxr.evaluation import box_estimates, measures, run_tables, runs, summary
 from cxr.reporting import part_study, plots
-from cxr.statistics import bootstrap, ratios
+from cxr.statistics import bootstrap, intervals, ratios
 
 
-class Sampled(NamedTuple):
-  """A run's estimates of one kind, and what they are in every resample."""
+class Result(NamedTuple):
+  """A run's values of one kind, with what makes their intervals."""
 
   names: tuple[str, ...]  # 'mean' and findings
   films: str  # a hash of the films and their labels or true boxes
-  value: Float[np.ndarray, ' m']
-  samples: Float[np.ndarray, 'r m']
-  counts: Sequence[Mapping]  # what bootstrap.estimate says of each
+  sampled: intervals.Sampled
+  counts: Sequence[Mapping]  # those of intervals.estimates
+  scale: intervals.Scale
 
 
 def study(
@@ -88,8 +85,7 @@ def study(
       [
         [sampled[run.workdir] for run in of_group]
         for of_group in groups.values()
-      ],
-      seed=seed,
+      ]
     ),
   }
   for warning in result['warnings']:
@@ -201,7 +197,7 @@ def _made_with(run: runs.Run) -> dict:
 # A run.
 
 
-def sample(workdir: str, **options) -> dict[tuple[str, ...], Sampled]:
+def sample(workdir: str, **options) -> dict[tuple[str, ...], Result]:
   """Every estimate of the run, by what it is.
 
   The keys are ('classification', ranking, split, attack, epsilon),
@@ -215,31 +211,36 @@ def sample(workdir: str, **options) -> dict[tuple[str, ...], Sampled]:
     counts = summary.classification_counts(block, tables.findings)
     for ranking, make in summary.RANKINGS.items():
       key = 'classification', ranking, split, attack, f'{epsilon:g}'
-      result[key] = Sampled(
+      result[key] = Result(
         ('mean', *tables.findings),
         _hash_of_rows(block.image, block.patient, block.label),
-        *summary.sample_ranking(block, make, **options),
+        summary.sample_ranking(block, make, **options),
         counts,
+        summary.RANKING_SCALE,
       )
   boxes = tables.boxes.where(split=summary.MAIN_SPLIT)
   for method, rule, rows in box_estimates.methods_and_rules(boxes):
     of_rows = box_estimates.ratios_of(rows)
-    values, samples = ratios.sample(of_rows, rows.patient, **options)
+    sampled = ratios.sample(of_rows, rows.patient, **options)
     counts = box_estimates.counts_of(rows, of_rows)
     films = _hash_of_rows(rows.image, rows.patient, rows.finding, rows.truth)
     for s, score in enumerate(box_estimates.score_names()):
-      result['localization', score, method, rule] = Sampled(
-        ('mean', *of_rows.findings), films, values[s], samples[:, s], counts[s]
+      result['localization', score, method, rule] = Result(
+        ('mean', *of_rows.findings),
+        films,
+        sampled[s],
+        counts[s],
+        of_rows.scales[s],
       )
   for measure in tables.measures:
     of_rows = measures.ratios_of(measure)
-    values, samples = ratios.sample(of_rows, measure.patient, **options)
-    result['measures', *measure.key] = Sampled(
+    (sampled,) = ratios.sample(of_rows, measure.patient, **options)
+    result['measures', *measure.key] = Result(
       ('mean', *of_rows.findings),
       _hash_of_rows(measure.image, measure.patient),
-      values[0],
-      samples[:, 0],
+      sampled,
       measures.counts_of(measure),
+      *of_rows.scales,
     )
   return result
 
@@ -256,7 +257,7 @@ def _hash_of_rows(*columns: np.ndarray) -> str:
 
 
 def estimates(
-  groups: Sequence[Sequence[Mapping[tuple, Sampled]]], *, seed: int = 0
+  groups: Sequence[Sequence[Mapping[tuple, Result]]],
 ) -> list[dict]:
   """What all runs have: the mean of each group, and later minus first.
 
@@ -280,38 +281,36 @@ def estimates(
         f'The runs have {" ".join(key)} of different films, labels or true '
         'boxes; evaluate them with the same config.evaluate on one data folder.'
       )
-    of_groups = [[run[key] for run in group] for group in groups]
-    means = [_mean(of_runs, seed, i) for i, of_runs in enumerate(of_groups)]
+    of_groups = [[run[key].sampled for run in group] for group in groups]
+    means = [_of_mean(first, [of_runs]) for of_runs in of_groups]
+    differences = [
+      _of_mean(first, [of_groups[0], of_runs]) for of_runs in of_groups[1:]
+    ]
     for m, finding in enumerate(first.names):
-      counts = first.counts[m]
-      of_group = lambda value, samples, m=m, counts=counts: bootstrap.estimate(
-        value[m], samples[:, m], **counts
-      )
       entry = {
         'key': list(key),
         'finding': finding,
-        'groups': [of_group(*mean) for mean in means],
-        'differences': [
-          of_group(mean[0] - means[0][0], mean[1] - means[0][1])
-          for mean in means[1:]
-        ],
+        'groups': [by_name[finding] for by_name in means],
+        'differences': [by_name[finding] for by_name in differences],
       }
       for estimate, of_runs in zip(entry['groups'], of_groups, strict=True):
-        estimate['runs'] = [
-          None if np.isnan(run.value[m]) else float(run.value[m])
-          for run in of_runs
-        ]
+        values = [float(run.values[m]) for run in of_runs]
+        estimate['runs'] = [None if np.isnan(v) else v for v in values]
       result.append(entry)
   return result
 
 
-def _mean(
-  of_runs: Sequence[Sampled], seed: int, group: int
-) -> tuple[Float[np.ndarray, ' m'], Float[np.ndarray, 'r m']]:
-  """(value 'm', samples 'r m') of the mean over runs, drawn anew each time."""
-  value = np.stack([run.value for run in of_runs])
-  samples = np.stack([run.samples for run in of_runs])
-  count, num_resamples, _ = samples.shape
-  rng = np.random.default_rng([seed, 2, group])
-  drawn = rng.integers(0, count, (count, num_resamples))
-  return value.mean(0), samples[drawn, np.arange(num_resamples)].mean(0)
+def _of_mean(
+  kind: Result, groups: Sequence[Sequence[intervals.Sampled]]
+) -> dict[str, dict]:
+  """The estimates of a group's mean, or of the second less the first."""
+  paired = len(groups) > 1
+  signs = (-1, 1) if paired else (1,)
+  means = [np.mean([run.values for run in group], axis=0) for group in groups]
+  return intervals.estimates(
+    kind.names,
+    means[1] - means[0] if paired else means[0],
+    intervals.over_seeds(groups, signs=signs),
+    kind.counts,
+    scale='linear' if paired else kind.scale,
+  )

@@ -1,7 +1,7 @@
 """The stored rows of a run -> its estimates, so that each can be recomputed.
 
 Contract. `summarize` turns a workdir's tables (run_tables.py) into the parts of
-metrics.json that follow from them. An estimate is what `bootstrap.estimate`
+metrics.json that follow from them. An estimate is what `intervals.estimate`
 returns; the one named 'mean' is of the mean over findings. All intervals are by
 bootstrap over patients. `options` are num_resamples and seed of the bootstrap.
 """
@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float
 from scipy import special
 
 from cxr import stored_rows
@@ -18,6 +17,7 @@ from cxr.evaluation import box_estimates, measures, run_tables
 from cxr.statistics import (
   bootstrap,
   calibration,
+  intervals,
   metrics,
   paired,
   rankings,
@@ -30,6 +30,7 @@ RANKINGS = {
   'auroc': rankings.make_auroc,
   'average_precision': rankings.make_average_precision,
 }
+RANKING_SCALE = 'logit'  # of their intervals
 AGE_BANDS = ((0, 18), (18, 40), (40, 60), (60, 80), (80, math.inf))
 MAIN_SPLIT = 'test'
 CALIBRATION_SPLIT = 'validation'
@@ -45,7 +46,7 @@ def _patients(patient) -> int:
 def classification_counts(
   block: stored_rows.Predictions, findings
 ) -> list[dict]:
-  """The counts of `bootstrap.estimate`, for the mean and then each finding."""
+  """The counts of `intervals.estimate`, for the mean and then each finding."""
   counts = [
     {
       'images': len(block.image),
@@ -60,23 +61,19 @@ def classification_counts(
       {
         'images': known.sum(),
         'patients': _patients(block.patient[known]),
+        'carriers': min(_patients(block.patient[label == x]) for x in (0, 1)),
         'why': f'{int((label == 1).sum())} positive and '
         f'{int((label == 0).sum())} negative films: needs both',
       }
     )
+  carriers = [c['carriers'] for c in counts[1:] if c['carriers']]
+  counts[0]['carriers'] = min(carriers, default=0)
   return counts
-
-
-def _estimates(names, values, samples, counts) -> dict[str, dict]:
-  return {
-    name: bootstrap.estimate(values[i], samples[:, i], **counts[i])
-    for i, name in enumerate(names)
-  }
 
 
 def sample_ranking(
   block: stored_rows.Predictions, make: Callable, **options
-) -> tuple[Float[np.ndarray, ' m'], Float[np.ndarray, 'r m']]:
+) -> intervals.Sampled:
   """A ranking of the films, and of every resample of their patients.
 
   Args:
@@ -85,15 +82,13 @@ def sample_ranking(
     **options: num_resamples and seed.
 
   Returns:
-    the ranking's mean over findings followed by each finding's, and the same in
-    each of r resamples.
+    the ranking's mean over findings followed by each finding's.
   """
   unit, num_units = bootstrap.index_patients(block.patient)
   statistic = bootstrap.with_mean(
     make(block.logit, block.label, unit, num_units)
   )
-  values = bootstrap.observed(statistic, num_units)
-  return values, bootstrap.resample(statistic, num_units, **options)
+  return intervals.sample(statistic, num_units, **options)
 
 
 def ranking_estimates(
@@ -109,12 +104,17 @@ def ranking_estimates(
     {'auroc': {'mean' | finding: estimate}, 'average_precision': the same}.
   """
   counts = classification_counts(block, findings)
-  return {
-    name: _estimates(
-      ('mean', *findings), *sample_ranking(block, make, **options), counts
+  result = {}
+  for name, make in makers.items():
+    sampled = sample_ranking(block, make, **options)
+    result[name] = intervals.estimates(
+      ('mean', *findings),
+      sampled.values,
+      intervals.over_patients(sampled),
+      counts,
+      scale=RANKING_SCALE,
     )
-    for name, make in makers.items()
-  }
+  return result
 
 
 def compare_rankings(
@@ -139,7 +139,9 @@ def compare_rankings(
     for b in others
   ]
   counts = classification_counts(first, findings)
-  return paired.estimates(('mean', *findings), results, counts)
+  return paired.estimates(
+    ('mean', *findings), results, counts, scale=RANKING_SCALE
+  )
 
 
 def subgroups(
@@ -267,25 +269,26 @@ def calibration_estimates(
 
 def _ratio_estimates(block, parts, findings, **options) -> dict[str, dict]:
   """name -> (numerator, denominator) 'n k' -> name -> {'mean' | finding}."""
-  unit, num_units = bootstrap.index_patients(block.patient)
   result = {}
   for name, (numerator, denominator) in parts.items():
-    statistic = bootstrap.with_mean(
-      ratios.make_ratio(numerator, denominator, unit, num_units)
-    )
     counted = [denominator.any(axis=1), *(denominator.T > 0)]
-    result[name] = _estimates(
-      ('mean', *findings),
-      bootstrap.observed(statistic, num_units),
-      bootstrap.resample(statistic, num_units, **options),
-      [
-        {
-          'images': int(films.sum()),
-          'patients': _patients(block.patient[films]),
-          'why': 'no such test film, or no operating point from validation',
-        }
-        for films in counted
-      ],
+    counts = [
+      {
+        'images': int(films.sum()),
+        'patients': _patients(block.patient[films]),
+        'why': 'no such test film, or no operating point from validation',
+      }
+      for films in counted
+    ]
+    of_name = ratios.Ratios(
+      numerator[:, None],
+      denominator[:, None],
+      tuple(findings),
+      # The excess of a probability has a sign; the others are shares.
+      ('linear' if name == 'excess' else 'logit',),
+    )
+    (result[name],) = ratios.estimates(
+      of_name, block.patient, [counts], **options
     )
   return result
 
@@ -295,19 +298,15 @@ def _calibration_error(block, probability, has_point, findings) -> dict:
   values = metrics.calibration_error(probability, label)
   counts = classification_counts(block._replace(label=label), findings)
   # Resampled films are lumpier than films: every resample errs by more.
-  no_interval = 'no interval: resampling biases this figure upwards'
-  result = {}
-  for name, value, count in zip(
+  nothing = np.full(1 + len(values), np.nan)
+  return intervals.estimates(
     ('mean', *findings),
-    [bootstrap.defined_mean(values), *values],
+    np.array([bootstrap.defined_mean(values), *values]),
+    intervals.Spread(nothing, nothing),
     counts,
-    strict=True,
-  ):
-    estimate = bootstrap.estimate(value, np.full(1, np.nan), **count)
-    if estimate['value'] is not None:
-      estimate['why'] = no_interval
-    result[name] = estimate
-  return result
+    scale='logit',
+    no_interval='resampling biases this estimate upwards',
+  )
 
 
 # The parts of metrics.json.

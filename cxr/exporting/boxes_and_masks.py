@@ -17,11 +17,13 @@ from input_pipeline import nih_tables
 from input_pipeline.findings import BOXED, FINDINGS
 
 _TRUTH = 'chexlocalize-truth.json'
+# Ends of the names of files with CheXlocalize's scores.
+_SCORES = 'iou', 'iou-all', 'hit'
 
 
 def chexlocalize_files(method: str) -> list[str]:
   """Names of what `write_chexlocalize` leaves of a method."""
-  ends = '.json', '-iou.csv', '-hit.csv'
+  ends = ('.json', *(f'-{score}.csv' for score in _SCORES))
   return [_TRUTH, *(f'chexlocalize-{method}{end}' for end in ends)]
 
 
@@ -37,7 +39,11 @@ def write_chexlocalize(
 
   The true masks are those of the boxes, the predicted ones the pixels of a map
   above the rule's lowest level. A film without a box of a finding has an empty
-  true mask and no score.
+  true mask. Three scores are written: 'iou' is the IoU with that tool's
+  `--true_pos_only True`, 'iou-all' with `False`, which scores films without the
+  finding, too, and 'hit' is its hit rate. That tool can empty the masks of
+  findings whose probability is low; here a mask is predicted for every film and
+  finding, so 'iou-all' is 0 on each film without a box of the finding.
 
   Args:
     folder: to write into.
@@ -50,7 +56,7 @@ def write_chexlocalize(
   size = maps.shape[1:3]
   truth = {str(name): {} for name in films.name}
   masks = {name: {} for name in truth}
-  scores = np.full((2, len(truth), len(BOXED)), np.nan)
+  scores = np.full((len(_SCORES), len(truth), len(BOXED)), np.nan)
   for k, finding in enumerate(BOXED):
     heatmaps = maps[..., k]
     levels = thresholds.finding_levels(
@@ -65,11 +71,12 @@ def write_chexlocalize(
       mask = masks[name][finding] = heatmap > min(levels[i])
       scores[:, i, k] = (
         chexlocalize.iou(true, mask),
+        chexlocalize.iou(true, mask, true_pos_only=False),
         chexlocalize.hit(true, heatmap),
       )
   chexlocalize.write_segmentations(path(_TRUTH), truth)
   chexlocalize.write_segmentations(path(f'chexlocalize-{method}.json'), masks)
-  for kind, score in zip(('iou', 'hit'), scores, strict=True):
+  for kind, score in zip(_SCORES, scores, strict=True):
     chexlocalize.write_results(
       path(f'chexlocalize-{method}-{kind}.csv'), list(truth), BOXED, score
     )

@@ -87,17 +87,27 @@ def iou(
   truth: Bool[np.ndarray, 'h w'],
   predicted: Bool[np.ndarray, 'h w'] | None,
   *,
-  true_positives_only: bool = False,
+  true_pos_only: bool = True,
 ) -> float:
   """A film's IoU as CheXlocalize counts it; its mean over films is mIoU.
 
-  NaN (left out of the mean) where the truth is empty. A missed lesion is 0;
-  with `true_positives_only`, that tool's default, it is left out as well, so
-  that misses go unpunished.
+  The rule for empty masks is that of `calculate_iou` in its eval.py. With
+  `--true_pos_only True`, its default, a film counts where both masks have
+  pixels: misses go unpunished. With `--true_pos_only False` it counts where
+  either has: a missed lesion is 0, and so is a mask on a film without one.
+
+  Returns:
+    The IoU; NaN where the film does not count.
+
+  Examples:
+    >>> lesion, nothing = np.array([[True, False]]), np.zeros((1, 2), bool)
+    >>> iou(nothing, lesion), iou(nothing, lesion, true_pos_only=False)
+    (nan, 0.0)
   """
   if predicted is None:
     predicted = np.zeros_like(truth)
-  if not truth.any() or (true_positives_only and not predicted.any()):
+  present = truth.any(), predicted.any()
+  if not (all(present) if true_pos_only else any(present)):
     return math.nan
   return float((truth & predicted).sum() / (truth | predicted).sum())
 

@@ -90,8 +90,8 @@ class DenseNet(layers.Network):
     num_stages: 1 to 4 dense blocks.
     input_mean: subtracted from the image in [0, 1].
     input_std: what the difference is divided by.
-    dtype: of the computation; parameters, statistics, features and logits are
-      float32 in any case.
+    dtype: of the computation; the first convolution, parameters, statistics,
+      features and logits are float32 in any case.
     remat: recompute every dense layer in the backward pass, which makes the
       memory grow with the depth, not with its square.
   """
@@ -146,8 +146,10 @@ class DenseNet(layers.Network):
 
     x, endpoints = image, {}
     if first == 0:
+      # In float32 whatever the dtype: in bfloat16 half of the pixels would not
+      # see a step of .125/255.
       x = (x - self.input_mean) / self.input_std
-      x = conv(self.num_filters, 7, 2, name='conv0')(x)
+      x = conv(self.num_filters, 7, 2, name='conv0', dtype=jnp.float32)(x)
       x = layers.max_pool(nn.relu(norm(name='norm0')(x)))
     for i, num_layers in enumerate(NUM_LAYERS[self.arch][: self.num_stages]):
       if i >= first:

@@ -139,8 +139,8 @@ class ResNet(layers.Network):
     output_stride: pixels per feature cell; see `stage_grid`.
     input_mean: subtracted from the image in [0, 1].
     input_std: what the difference is divided by.
-    dtype: of the computation; parameters, statistics, features and logits are
-      float32 in any case.
+    dtype: of the computation; the first convolution, parameters, statistics,
+      features and logits are float32 in any case.
     remat: recompute every block in the backward pass: memory for some 30 %
       more time.
   """
@@ -203,8 +203,10 @@ class ResNet(layers.Network):
 
     x, endpoints = image, {}
     if first == 0:
+      # In float32 whatever the dtype: in bfloat16 half of the pixels would not
+      # see a step of .125/255.
       x = (x - self.input_mean) / self.input_std
-      x = conv(self.num_filters, 7, 2, name='conv1')(x)
+      x = conv(self.num_filters, 7, 2, name='conv1', dtype=jnp.float32)(x)
       x = layers.max_pool(nn.relu(norm(name='bn1')(x)))
     before = 1
     for i, (stride, after) in enumerate(grid):

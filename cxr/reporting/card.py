@@ -41,6 +41,7 @@ def _context(config, data, metrics) -> dict:
   localization = metrics.get('localization', {})
   return {
     'config': config,
+    'coverage': wording.COVERAGE,
     'name': tables.one_line(config['name']),
     'step': metrics['step'],
     'versions': metrics['versions'],

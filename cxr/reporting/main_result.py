@@ -169,11 +169,20 @@ def _localized(localization):
     f'{wording.with_interval(scores[score])} at {wording.score_name(score)} on '
     f'{wording.count(boxes, "true box", "true boxes")}'
   )
+  false = wording.value_of(scores.get(f'false_{score}'))
+  if false is not None:
+    findings = len(localization.get('count', {}))
+    text += (
+      f', with {wording.number(false, 2)} false boxes a film and finding '
+      f'({wording.number(findings * false, 1)} a film, of '
+      f'{wording.count(findings, "finding")})'
+    )
   afp = wording.value_of(scores.get(f'afp_{score}'))
   if afp is not None:
     text += (
-      ', with an average number of false positives (AFP) of '
-      f'{wording.number(afp, 2)}'
+      f'{" and" if false is not None else ", with"} an average number of false '
+      "positives (AFP: a finding's false boxes over the true boxes of all "
+      f'findings) of {wording.number(afp, 2)}'
     )
   controls = []
   for control in (
@@ -225,10 +234,19 @@ def tile(
   )
 
 
-def afp_line(scores: Mapping, score: str) -> str:
-  """'AFP 1.30', or '' where the false positives were not counted."""
-  afp = wording.value_of(scores.get(f'afp_{score}'))
-  return '' if afp is None else f'AFP {wording.number(afp, 2)}'
+def false_lines(scores: Mapping, score: str) -> list[str]:
+  """'2.10 false boxes a film and finding' and 'AFP 1.30'; what was not counted
+  is left out."""
+  texts = {'false': '{} false boxes a film and finding', 'afp': 'AFP {}'}
+  values = {
+    text: wording.value_of(scores.get(f'{prefix}_{score}'))
+    for prefix, text in texts.items()
+  }
+  return [
+    text.format(wording.number(value, 2))
+    for text, value in values.items()
+    if value is not None
+  ]
 
 
 def tiles(metrics: Mapping) -> list[Tile]:
@@ -255,5 +273,6 @@ def tiles(metrics: Mapping) -> list[Tile]:
       label = f'Accuracy of {name}, at {wording.score_name(score)}'
       result.append(tile(label, scores[score], sign=True))
     else:
-      result.append(tile(label, scores[score], afp_line(scores, score)))
+      lines = false_lines(scores, score)
+      result.append(tile(label, scores[score], *lines))
   return result

@@ -246,6 +246,7 @@ def _write(path, *, sections, tiles=(), warnings=(), headline=None, **context):
     tiles=tiles,
     warnings=warnings,
     headline=[headline] if headline else [],
+    coverage=wording.COVERAGE,
     **context,
   )
 

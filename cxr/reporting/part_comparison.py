@@ -60,6 +60,9 @@ def _results(comparison) -> dict[str, Mapping]:
     ),
     f'accuracy {at}': _leaf(scores, score, 'mean'),
     f'AFP {at}': _leaf(scores, f'afp_{score}', 'mean'),
+    f'false boxes a film and finding {at}': _leaf(
+      scores, f'false_{score}', 'mean'
+    ),
     f'mean AUROC on {wording.films(split)}': _leaf(
       classification, split, 'auroc', 'mean'
     ),
@@ -86,6 +89,7 @@ def answer(comparison: Mapping) -> list[str]:
     for k, (label, entry) in enumerate(results):
       difference = _differences(entry)[i]
       name = label.replace('AFP', 'average number of false positives (AFP)')
+      name = name.replace('false boxes', 'number of false boxes')
       text = f'the {name} is {_against(entry, i)}, a difference of '
       text += f'{_changed(difference)}.'
       if not k and label.startswith('accuracy'):
@@ -140,7 +144,14 @@ def tiles(comparison: Mapping) -> list[main_result.Tile]:
   ]
 
 
-_HEADLINE = 'iou@0.1', 'iou@0.3', 'afp_iou@0.3', 'iou@0.5', 'pointing'
+_HEADLINE = (
+  'iou@0.1',
+  'iou@0.3',
+  'afp_iou@0.3',
+  'false_iou@0.3',
+  'iou@0.5',
+  'pointing',
+)
 
 
 def headline(comparison: Mapping) -> tables.Table | None:
@@ -192,7 +203,7 @@ def _paired(comparison, id, caption, rows, *notes, holm=True):
     cells.append(row)
   note = (
     f'A difference is the value of a run less that of {first} on the same '
-    'films. Its interval is by bootstrap over patients, its p by swapping '
+    'films. Its interval is paired, its p by swapping '
     'patients between the runs'
   )
   note += '; "p, Holm" is corrected over the findings.' if holm else '.'

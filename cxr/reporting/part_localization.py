@@ -137,15 +137,22 @@ def _accuracy(methods, kind, caveat):
   ratio, names = RATIOS[kind], _accuracies(_names(methods), kind)
   cells = lambda scores, sign=False: {
     f'{ratio} > {score.partition("@")[2]}': tables.estimate_cell(
-      scores.get(score), sign=sign, afp=scores.get(f'afp_{score}') or {}
+      scores.get(score),
+      sign=sign,
+      beside={
+        name: scores.get(f'{prefix}_{score}')
+        for prefix, name in (('afp', 'AFP'), ('false', 'false boxes'))
+      },
     )
     for score in names
   }
   rows = _rows(methods, cells)
   notes = [
-    'Below each accuracy stand its interval and its AFP, the average number of '
-    'false positives: the wrong boxes of the finding over the true boxes of '
-    'all findings.'
+    'Below each accuracy stand its interval and the false boxes that it costs, '
+    "counted in two ways. AFP, Wang's average number of false positives: the "
+    'false boxes of the finding over the true boxes of all findings. False '
+    'boxes: the same boxes over the films with any true box, that is false '
+    'boxes a film and finding; a film has as many times the number of findings.'
   ]
   if caveat:
     model = 'ChestX-ray8' if kind == 'iou' else 'ChestX-ray14'

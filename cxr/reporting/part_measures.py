@@ -33,7 +33,7 @@ MEANINGS = {
   'other films. Near 1 every film has the same map.',
   'outside_body': 'the share of |map| that lies outside the body. For a '
   'uniform map it is the share of the film outside the body.',
-  'completeness_gap': 'the part of the change of the logit, from a black film '
+  'completeness_gap': 'the part of the change of the logit, from the baseline '
   'to the film, that integrated gradients do not explain, relative to that '
   'change (Sundararajan et al. 2017).',
   'stability': 'the rank correlation between the map of a film and the maps of '

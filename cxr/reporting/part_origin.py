@@ -135,7 +135,7 @@ def evaluated(config: Mapping, metrics: Mapping) -> dict:
   others = {
     field: value
     for field, value in run_files.flat(own).items()
-    if field == 'seed' or field.startswith('data.')
+    if field == 'seed' or field.startswith(('data.', 'model.'))
     if trained.get(field) != value
   }
   return dict(config) | {'evaluate': own['evaluate'] | others}

@@ -40,9 +40,9 @@ def check_warnings(metrics: Mapping) -> list[str]:
   """A sentence for every check of the attacks that raised its flag."""
   return [
     f'Attack check "{wording.spelled(flag["name"])}" '
-    f'({_check_value(flag["value"])}, limit {flag["limit"]:.3g}'
+    f'({_check_value(flag)}, limit {flag["limit"]:.3g}'
     + (f'; {main_result.condition(flag)}' if flag['attack'] else '')
-    + f'; {wording.count(flag["images"], "film")}): {flag["why"]}'
+    + f'; {_films(flag)}): {flag["why"]}'
     for flag in metrics.get('attack_checks', ())
     if flag['raised']
   ]
@@ -97,10 +97,12 @@ def _checks(runs):
       'check': wording.spelled(flag['name']),
       'attack': flag['attack'],
       'epsilon (1/255)': tables.number_cell(float(flag['epsilon']), 2),
-      'films': flag['images'],
-      'value': _check_value(flag['value']),
+      'films': _films(flag),
+      'value': _check_value(flag),
       'limit': f'{flag["limit"]:.3g}',
-      'flag': 'raised' if flag['raised'] else 'passed',
+      'flag': 'raised'
+      if flag['raised']
+      else ('not measured' if flag['value'] is None else 'passed'),
     }
     for run, flag in _of_runs(runs, 'attack_checks')
   ]
@@ -108,18 +110,30 @@ def _checks(runs):
     'attack-checks',
     'Whether the attacks may be believed',
     rows,
-    'The value of "randomized output" is the largest spread of a logit over '
-    'calls on one film. That of "zero gradient" is the share of films whose '
-    'gradient is zero. That of "black box wins" is the share of films whose '
-    'loss is higher under Square than under PGD. That of "not converged" is '
-    'the fall of the mean AUROC with many more steps. That of "larger epsilon '
-    'weaker" is the largest rise of the mean AUROC with epsilon, and its limit '
-    'is half of the interval.',
+    'A flag is raised where the whole 95 % interval of the value lies above '
+    'the limit. The value of "randomized output" is the largest spread of a '
+    'logit over calls on one film. That of "zero gradient" is the share of '
+    'films whose gradient is zero. That of "black box wins" is the share of '
+    'films whose loss is higher under Square than under PGD. That of "not '
+    'converged" is the fall of the mean AUROC with many more steps. That of '
+    '"larger epsilon weaker" is the largest rise of the mean AUROC with '
+    'epsilon.',
   )
 
 
-def _check_value(value):
-  return 'not measurable' if value is None else f'{value:.3g}'
+def _check_value(flag):
+  """'0.25 (0.0727 to 0.524)'; flags of older evaluations have no interval."""
+  if flag['value'] is None:
+    return 'not measurable'
+  low, high = flag.get('low'), flag.get('high')
+  interval = '' if low is None or low == high else f' ({low:.3g} to {high:.3g})'
+  return f'{flag["value"]:.3g}{interval}'
+
+
+def _films(flag):
+  """'4 of 16 films', or '256 films' where the value is no share of films."""
+  of = '' if flag.get('count') is None else f'{flag["count"]} of '
+  return of + wording.count(flag['images'], 'film')
 
 
 def _security_points(metrics):

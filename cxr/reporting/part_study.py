@@ -23,10 +23,12 @@ _SCORES = (
   'iou@0.1',
   'iou@0.3',
   'afp_iou@0.3',
+  'false_iou@0.3',
   'iou@0.5',
   'iobb@0.1',
   'iobb@0.5',
   'afp_iobb@0.5',
+  'false_iobb@0.5',
   'mean_iou',
   'pointing',
 )
@@ -83,8 +85,11 @@ def markdown(study: Mapping) -> str:
   lines += [
     '',
     'Each value is the mean over the runs of its group, with the 95 % interval '
-    'over patients and runs, then the values of its smallest and largest run. '
-    f'Each difference is the value of a group minus that of {names[0]}.',
+    'over patients and training seeds (over patients alone where a group has '
+    'one run), then the values of its smallest and largest run. Each '
+    f'difference is the value of a group minus that of {names[0]}.',
+    '',
+    wording.COVERAGE,
   ]
   for warning in study.get('warnings', ()):
     lines += ['', f'**{warning}**']

@@ -111,17 +111,18 @@ def estimate_cell(
   estimate: wording.Estimate,
   *,
   sign: bool = False,
-  afp: wording.Estimate = None,
+  beside: Mapping[str, wording.Estimate] = {},
 ) -> Cell:
-  """A value above its interval, and above its false positives where given."""
+  """A value above its interval, and above the estimates `beside` it, by name,
+  such as its false positives."""
   estimate = estimate or {}
   value = wording.value_of(estimate)
   copied = [value, estimate.get('low'), estimate.get('high')]
   parts, below = ('', ' low', ' high'), [wording.interval(estimate, sign=sign)]
-  if afp is not None:
-    copied.append(wording.value_of(afp))
-    parts += (' AFP',)
-    below.append(f'AFP {wording.number(copied[-1], 2)}')
+  for name, other in beside.items():
+    copied.append(wording.value_of(other))
+    parts += (f' {name}',)
+    below.append(f'{name} {wording.number(copied[-1], 2)}')
   return Cell(
     wording.number(value, sign=sign),
     tuple('' if c is None else f'{c:.6g}' for c in copied),

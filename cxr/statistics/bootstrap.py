@@ -1,4 +1,4 @@
-"""Confidence intervals by resampling patients.
+"""Resampling of patients, from whose spread intervals are made.
 
 A patient's films are alike: two films of one patient tell less than one film
 each of two patients. So every resample draws PATIENTS with replacement, and a
@@ -16,15 +16,12 @@ to a few resamples at a time, which bounds the memory. Equal seeds draw equal
 patients, so a difference or a mean over findings is taken inside each resample.
 
 A value is NaN in a resample that leaves it undefined (no positive film, no true
-box). A mean over findings is then over the findings that are defined, and an
-interval over the resamples that are. If more than 5 % of the resamples are
+box). A mean over findings is then over the findings that are defined, and a
+variance over the resamples that are. If more than 5 % of the resamples are
 undefined there is no interval: it would leave out just the unlucky draws.
-
-An estimate is a dict {'value', 'low', 'high', 'images', 'patients'}, with 'why'
-where the value or its interval is None.
+`intervals` makes intervals and estimates of the resamples.
 """
 
-import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -170,78 +167,3 @@ def resample(
     num_patients, num_resamples=num_resamples, seed=seed
   )
   return np.concatenate([statistic(weight) for weight in weights])
-
-
-# Intervals.
-
-
-def interval(
-  samples: Float[np.ndarray, ' r'], *, level: float = 0.95
-) -> tuple[float, float]:
-  """The percentile interval of the resamples that are defined.
-
-  Returns:
-    (low, high); NaN where more than 5 % of the resamples are undefined.
-
-  Examples:
-    >>> low, high = interval(np.linspace(0.0, 1.0, 1001))
-    >>> round(low, 3), round(high, 3)
-    (0.025, 0.975)
-  """
-  defined = samples[~np.isnan(samples)]
-  if len(defined) < (1 - MAX_UNDEFINED) * len(samples) or not len(defined):
-    return math.nan, math.nan
-  low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-  return float(low), float(high)
-
-
-def estimate(
-  value: float | Float[np.ndarray, ''],
-  samples: Float[np.ndarray, ' r'],
-  *,
-  images: int | np.integer,
-  patients: int | np.integer,
-  why: str = 'undefined: nothing to count',
-  bounds: tuple[float, float] | None = None,
-) -> dict:
-  """A value with its 95 % interval, as the JSON files of a run hold it.
-
-  Args:
-    value: of the data, NaN where it is undefined.
-    samples: the value of each resample.
-    images: films that the value counts.
-    patients: patients of these films.
-    why: the reason that is given where the value is undefined.
-    bounds: (low, high) of another interval than the percentile interval, such
-      as `intervals.student_interval`; NaN where it is withheld.
-
-  Returns:
-    {'value', 'low', 'high', 'images', 'patients'}, None for what is undefined
-    or withheld; then 'why' too.
-
-  Examples:
-    >>> estimate(0.5, np.full(9, 0.5), images=4, patients=3)
-    {'value': 0.5, 'low': 0.5, 'high': 0.5, 'images': 4, 'patients': 3}
-    >>> estimate(np.nan, np.full(9, np.nan), images=0, patients=0)['why']
-    'undefined: nothing to count'
-  """
-  low, high = interval(samples) if bounds is None else bounds
-  plain = lambda number: (
-    None if math.isnan(value) or math.isnan(number) else float(number)
-  )
-  result = {
-    'value': plain(value),
-    'low': plain(low),
-    'high': plain(high),
-    'images': int(images),
-    'patients': int(patients),
-  }
-  if result['value'] is None:
-    result['why'] = why
-  elif result['low'] is None:
-    undefined = 100 * float(np.mean(np.isnan(samples)))
-    result['why'] = (
-      f'no interval: undefined in {undefined:.0f} % of resamples, too few '
-      'patients carry it'
-    )
-  return result

@@ -14,29 +14,21 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
-from cxr.statistics import bootstrap
+from cxr.statistics import bootstrap, intervals
 
 
 class Comparison(NamedTuple):
-  """Two runs' m values, r resamples of them drawn together, and p-values."""
+  """m values of two runs and their difference, sampled together; p-values."""
 
-  first: Float[np.ndarray, ' m']
-  second: Float[np.ndarray, ' m']
-  first_samples: Float[np.ndarray, 'r m']
-  second_samples: Float[np.ndarray, 'r m']
+  first: intervals.Sampled
+  second: intervals.Sampled
+  difference: intervals.Sampled
   p: Float[np.ndarray, ' m']
 
-  @property
-  def difference(self) -> Float[np.ndarray, ' m']:
-    return self.second - self.first
-
-  @property
-  def difference_samples(self) -> Float[np.ndarray, 'r m']:
-    return self.second_samples - self.first_samples
-
-  def values(self, index: slice) -> 'Comparison':
+  def take(self, index: slice) -> 'Comparison':
     """The comparison of these values alone."""
-    return Comparison(*(array[..., index] for array in self))
+    *sampled, p = self
+    return Comparison(*(s.take(index) for s in sampled), p[index])
 
 
 def join_patients(
@@ -95,10 +87,13 @@ def compare(
     >>> def mean(value):
     ...   return lambda weight: (value @ weight / weight.sum(axis=0))[:, None]
     >>> same = compare(mean(value), mean(value), mean(np.tile(value, 2)), 3)
-    >>> same.difference.tolist(), same.p.tolist()
+    >>> same.difference.values.tolist(), same.p.tolist()
     ([0.0], [1.0])
   """
-  options = {'num_resamples': num_resamples, 'seed': seed}
+
+  def all_three(weight):
+    one, other = first(weight), second(weight)
+    return np.column_stack([one, other, other - one])
 
   def swapped(from_second):
     kept = 1.0 - from_second
@@ -116,15 +111,14 @@ def compare(
     larger += (np.abs(null) >= difference - 1e-12).sum(axis=0)
     defined += (~np.isnan(null)).sum(axis=0)
 
-  result = Comparison(
-    bootstrap.observed(first, num_patients),
-    bootstrap.observed(second, num_patients),
-    bootstrap.resample(first, num_patients, **options),
-    bootstrap.resample(second, num_patients, **options),
-    (1 + larger) / (1 + defined),
+  sampled = intervals.sample(
+    all_three, num_patients, num_resamples=num_resamples, seed=seed
   )
-  return result._replace(
-    p=np.where(np.isnan(result.difference), np.nan, result.p)
+  m = len(difference)
+  p = (1 + larger) / (1 + defined)
+  return Comparison(
+    *(sampled.take(slice(i * m, (i + 1) * m)) for i in range(3)),
+    np.where(np.isnan(sampled.values[2 * m :]), np.nan, p),
   )
 
 
@@ -154,7 +148,7 @@ def compare_rankings(
     >>> result = compare_rankings(
     ...   rankings.make_auroc, score, -score, label, np.array([7, 8, 9])
     ... )
-    >>> result.first.tolist(), result.difference.tolist()
+    >>> result.first.values.tolist(), result.difference.values.tolist()
     ([0.5, 0.5], [0.0, 0.0])
   """
   patient, num_patients = bootstrap.index_patients(patient)
@@ -196,6 +190,8 @@ def estimates(
   names: Sequence[str],
   comparisons: Sequence[Comparison],
   counts: Sequence[Mapping],
+  *,
+  scale: intervals.Scale,
 ) -> dict[str, dict]:
   """What a comparison's JSON file holds of each value.
 
@@ -203,7 +199,8 @@ def estimates(
     names: of the values. The first is the mean over findings, which Holm's
       correction leaves out.
     comparisons: each later run with the first.
-    counts: of each value what `bootstrap.estimate` says: images, patients, why.
+    counts: as in `intervals.estimates`.
+    scale: of the runs' values; differences are on the linear one.
 
   Returns:
     {name: {'runs': [an estimate per run], 'difference': the estimate of the
@@ -211,29 +208,39 @@ def estimates(
     With more than two runs, 'differences' holds all later runs minus the first.
 
   Examples:
-    >>> one, samples = np.array([0.5]), np.full((9, 1), 0.5)
-    >>> same = Comparison(one, one, samples, samples, np.ones(1))
-    >>> entry = estimates(['mean'], [same], [{'images': 4, 'patients': 3}])
+    >>> mean = lambda weight: np.full((weight.shape[1], 1), 0.5)
+    >>> same = compare(mean, mean, mean, 3)
+    >>> entry = estimates(
+    ...   ['mean'], [same], [{'images': 4, 'patients': 3}], scale='logit'
+    ... )
     >>> difference = entry['mean']['difference']
     >>> difference['value'], difference['p'], difference['p_holm']
     (0.0, 1.0, None)
   """
-  adjusted = [np.append(np.nan, holm(c.p[1:])) for c in comparisons]
+
+  def of_sampled(sampled, scale):
+    spread = intervals.over_patients(sampled)
+    return intervals.estimates(
+      names, sampled.values, spread, counts, scale=scale
+    )
+
+  runs = [comparisons[0].first, *(c.second for c in comparisons)]
+  runs = [of_sampled(run, scale) for run in runs]
+  differences = []
+  for c in comparisons:
+    by_name = of_sampled(c.difference, 'linear')
+    adjusted = np.append(np.nan, holm(c.p[1:]))
+    for name, *ps in zip(names, c.p, adjusted, strict=True):
+      for key, p in zip(('p', 'p_holm'), ps, strict=True):
+        by_name[name][key] = None if np.isnan(p) else float(p)
+    differences.append(by_name)
   entries = {}
-  for i, name in enumerate(names):
-
-    def estimate(value, samples, i=i):
-      return bootstrap.estimate(value[i], samples[:, i], **counts[i])
-
-    runs = [estimate(comparisons[0].first, comparisons[0].first_samples)]
-    differences = []
-    for c, p_holm in zip(comparisons, adjusted, strict=True):
-      runs.append(estimate(c.second, c.second_samples))
-      difference = estimate(c.difference, c.difference_samples)
-      for key, p in (('p', c.p[i]), ('p_holm', p_holm[i])):
-        difference[key] = None if np.isnan(p) else float(p)
-      differences.append(difference)
-    entries[name] = {'runs': runs, 'difference': differences[0]}
-    if len(differences) > 1:
-      entries[name]['differences'] = differences
+  for name in names:
+    of_name = [by_name[name] for by_name in differences]
+    entries[name] = {
+      'runs': [by_name[name] for by_name in runs],
+      'difference': of_name[0],
+    }
+    if len(of_name) > 1:
+      entries[name]['differences'] = of_name
   return entries

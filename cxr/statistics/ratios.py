@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
 
-from cxr.statistics import bootstrap, paired
+from cxr.statistics import bootstrap, intervals, paired
 
 
 class Ratios(NamedTuple):
@@ -26,6 +26,8 @@ class Ratios(NamedTuple):
   numerator: Float[np.ndarray, 'n s c']
   denominator: Float[np.ndarray, 'n s c']
   findings: tuple[str, ...]
+  # Of each statistic, for its interval; see `intervals.student_interval`.
+  scales: tuple[intervals.Scale, ...]
 
 
 def make_ratio(
@@ -76,30 +78,31 @@ def _make_statistic(
 
 def sample(
   ratios: Ratios, patient: Int[np.ndarray, ' n'], **options: int
-) -> tuple[Float[np.ndarray, 's m'], Float[np.ndarray, 'r s m']]:
-  """Each statistic's mean and findings, observed and resampled.
+) -> list[intervals.Sampled]:
+  """Of each statistic its mean and findings, observed and resampled.
 
   Args:
     ratios: n rows of s statistics and c findings.
     patient: each row's patient, by any integer.
-    **options: num_resamples and seed of `bootstrap.resample`.
+    **options: num_resamples and seed of `intervals.sample`.
 
   Returns:
-    (values, samples) with m = 1 + c.
+    of each statistic 1 + c values.
 
   Examples:
     >>> hits = np.array([1.0, 0, 1]).reshape(3, 1, 1)
-    >>> hit_rate = Ratios(hits, np.ones((3, 1, 1)), ('Mass',))
-    >>> values, samples = sample(hit_rate, np.array([5, 5, 8]))
-    >>> values.round(4).tolist(), samples.shape
-    ([[0.6667, 0.6667]], (2000, 1, 2))
+    >>> hit_rate = Ratios(hits, np.ones((3, 1, 1)), ('Mass',), ('logit',))
+    >>> (sampled,) = sample(hit_rate, np.array([5, 5, 8]))
+    >>> sampled.values.round(4).tolist(), sampled.samples.shape
+    ([0.6667, 0.6667], (2000, 2))
   """
   patient, num_patients = bootstrap.index_patients(patient)
   statistic = _make_statistic(ratios, patient, num_patients)
-  shape = ratios.numerator.shape[1], 1 + len(ratios.findings)
-  values = bootstrap.observed(statistic, num_patients).reshape(shape)
-  samples = bootstrap.resample(statistic, num_patients, **options)
-  return values, samples.reshape(-1, *shape)
+  sampled = intervals.sample(statistic, num_patients, **options)
+  m = 1 + len(ratios.findings)
+  return [
+    sampled.take(slice(s * m, (s + 1) * m)) for s in range(len(ratios.scales))
+  ]
 
 
 def estimates(
@@ -114,24 +117,27 @@ def estimates(
     ratios: n rows of s statistics and c findings.
     patient: each row's patient, by any integer.
     counts: `counts[s]` has of the mean and of each finding what
-      `bootstrap.estimate` says: images, patients, why.
-    **options: num_resamples and seed of `bootstrap.resample`.
+      `intervals.estimate` says: images, patients, why.
+    **options: num_resamples and seed of `intervals.sample`.
 
   Examples:
     >>> hits = np.array([1.0, 1, 1]).reshape(3, 1, 1)
-    >>> hit_rate = Ratios(hits, np.ones((3, 1, 1)), ('Mass',))
+    >>> hit_rate = Ratios(hits, np.ones((3, 1, 1)), ('Mass',), ('logit',))
     >>> counts = [[{'images': 3, 'patients': 2}] * 2]
     >>> (by_finding,) = estimates(hit_rate, np.array([5, 5, 8]), counts)
-    >>> by_finding['Mass']
-    {'value': 1.0, 'low': 1.0, 'high': 1.0, 'images': 3, 'patients': 2}
+    >>> mass = by_finding['Mass']
+    >>> mass['value'], round(mass['low'], 3), mass['high']
+    (1.0, 0.158, 1.0)
   """
-  values, samples = sample(ratios, patient, **options)
   return [
-    {
-      name: bootstrap.estimate(values[s, c], samples[:, s, c], **counts[s][c])
-      for c, name in enumerate(('mean', *ratios.findings))
-    }
-    for s in range(len(values))
+    intervals.estimates(
+      ('mean', *ratios.findings),
+      sampled.values,
+      intervals.over_patients(sampled),
+      counts[s],
+      scale=ratios.scales[s],
+    )
+    for s, sampled in enumerate(sample(ratios, patient, **options))
   ]
 
 
@@ -151,7 +157,9 @@ def compare(
 
   Examples:
     >>> ones = np.ones((3, 1, 1))
-    >>> runs = [Ratios(hits, ones, ('Mass',)) for hits in (0 * ones, ones)]
+    >>> runs = [
+    ...   Ratios(hits, ones, ('Mass',), ('logit',)) for hits in (0 * ones, ones)
+    ... ]
     >>> counts = [[{'images': 3, 'patients': 2}] * 2]
     >>> (entry,) = compare(runs, np.array([5, 5, 8]), counts)
     >>> entry['Mass']['difference']['value']
@@ -161,10 +169,9 @@ def compare(
   singles = [_make_statistic(run, patient, num_patients) for run in runs]
   comparisons = []
   for single, other in zip(singles[1:], runs[1:], strict=True):
-    both = Ratios(
-      np.concatenate([runs[0].numerator, other.numerator]),
-      np.concatenate([runs[0].denominator, other.denominator]),
-      other.findings,
+    both = other._replace(
+      numerator=np.concatenate([runs[0].numerator, other.numerator]),
+      denominator=np.concatenate([runs[0].denominator, other.denominator]),
     )
     joint = _make_statistic(
       both, paired.join_patients(patient, num_patients), 2 * num_patients
@@ -176,7 +183,10 @@ def compare(
   m = len(names)
   return [
     paired.estimates(
-      names, [c.values(slice(s * m, (s + 1) * m)) for c in comparisons], count
+      names,
+      [c.take(slice(s * m, (s + 1) * m)) for c in comparisons],
+      count,
+      scale=runs[0].scales[s],
     )
     for s, count in enumerate(counts)
   ]

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
@@ -47,6 +47,34 @@ class CollapseGuard:
       return True
     self.best = max(self.best, value)
     return False
+
+
+def find_collapse(config: ConfigDict, log_path: str, step: int) -> str:
+  """Describes the collapse that ended an earlier start of a run; '' if none.
+
+  Args:
+    config: of the run.
+    log_path: its train.jsonl.
+    step: of its latest checkpoint; none is written at a collapse, nor behind.
+  """
+  guard = CollapseGuard(collapse_tolerance(config.attack), log_path, step=step)
+  for record in files.read_json_lines(log_path):
+    if record['step'] > step and guard.collapsed(record):
+      return describe_collapse(guard, record, record['step'])
+  return ''
+
+
+def describe_collapse(
+  guard: CollapseGuard, values: Mapping[str, float], step: int
+) -> str:
+  """What a collapse is, and the way out, in a sentence for the user."""
+  return (
+    f'AUROC under attack fell from {guard.best:.3f} to '
+    f'{values["val/robust_auroc"]:.3f} at step {step}: catastrophic '
+    'overfitting. The last sound checkpoint is kept; for another outcome train '
+    'in another --workdir with more attack.num_steps, a smaller '
+    'attack.epsilon, or attack.collapse_tolerance=0 to go on regardless.'
+  )
 
 
 class NotFinite(ValueError):

@@ -66,15 +66,8 @@ def fit(loop: Loop, state: Any, batches: Iterable, *, start: int) -> None:
       values = loop.validate(state)
       loop.log.scalars(done, values | {'epoch': done / plan.steps_per_epoch})
       if loop.guard.collapsed(values):
-        logging.error(
-          'AUROC under attack fell from %.3f to %.3f at step %d: '
-          'catastrophic overfitting. Training stops; the last sound '
-          'checkpoint is kept. Try more attack.num_steps or a smaller '
-          'attack.epsilon.',
-          loop.guard.best,
-          values['val/robust_auroc'],
-          done,
-        )
+        sentence = guards.describe_collapse(loop.guard, values, done)
+        logging.error('Training stops: %s', sentence)
         return
       loop.save(state, values)
       clock.restart(done)

@@ -72,10 +72,12 @@ def make_optimizer(
   )
   num_updates = plan.num_steps * replays
   warmup = plan.to_steps(train_config.warmup_epochs) * replays
+  warmup = min(warmup, num_updates - 1)
   schedule = optax.warmup_cosine_decay_schedule(
-    0.0,
+    # Not 0: the first update would learn nothing.
+    train_config.learning_rate / (warmup + 1),
     train_config.learning_rate,
-    warmup_steps=min(warmup, num_updates - 1),
+    warmup_steps=warmup,
     decay_steps=num_updates,
   )
   # BatchNorm's scales and every bias are not decayed: they set no direction.
@@ -83,9 +85,12 @@ def make_optimizer(
   decay = train_config.weight_decay
   if train_config.optimizer == 'adamw':
     return optax.adamw(schedule, weight_decay=decay, mask=decayed)
+  # Behind the momentum, so that decay means what it does with AdamW
+  # (Loshchilov and Hutter 2019, algorithm 1).
   return optax.chain(
+    optax.trace(train_config.momentum, nesterov=True),
     optax.add_decayed_weights(decay, mask=decayed),
-    optax.sgd(schedule, momentum=train_config.momentum, nesterov=True),
+    optax.scale_by_learning_rate(schedule),
   )
 
 

@@ -27,6 +27,9 @@ from cxr.training.setup import Setup, initial_state, make_setup
 def train(config: ConfigDict, workdir: str) -> None:
   """Trains until config.train.num_epochs; goes on where the workdir stands.
 
+  A run that collapsed is over: its last sound checkpoint stays, and the log
+  says so.
+
   Raises:
     ValueError: the config, the films or the workdir do not fit, or a step was
       not finite.
@@ -44,6 +47,8 @@ def train(config: ConfigDict, workdir: str) -> None:
   sharding.wait_for_all('config')
   if jax.process_index() == 0:
     run_files.write_config(workdir, config)
+  if _collapsed_before(config, workdir):
+    return
   splits = data.load(config)
   data.check_same_films(workdir, splits)
   data.write_summary(workdir, config, splits)
@@ -91,6 +96,19 @@ def train(config: ConfigDict, workdir: str) -> None:
     batches.close()
     checkpoints.saver.close()
     log.close()
+
+
+def _collapsed_before(config: ConfigDict, workdir: str) -> bool:
+  """Whether an earlier start ended in a collapse, to which every start would
+  come again; logs it."""
+  checkpoints = checkpoint.open_folder(workdir, config)
+  saved = checkpoint.step_of(checkpoints, 'latest')
+  checkpoints.saver.close()
+  log_path = os.path.join(workdir, 'train.jsonl')
+  collapse = guards.find_collapse(config, log_path, saved or 0)
+  if collapse:
+    logging.error('%s does not train again: %s', workdir, collapse)
+  return bool(collapse)
 
 
 def _latest_state(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from cxr.attacks import checks
 
@@ -50,19 +51,41 @@ def test_flags():
   flag = checks.zero_gradient(gradient)
   assert flag['raised'] and flag['value'] == pytest.approx(0.3)
 
-  white, black = np.array([1.0, 2, 3, 4]), np.array([1.0, 2.5, 0, 4.0001])
+  white = np.array([1.0, 2, 3, 4] * 25)
+  black = np.array([1.0, 2.5, 0, 4.0001] * 25)
   flag = checks.black_box_wins(white, black)
-  assert flag['raised'] and flag['value'] == 0.25
+  assert flag['raised'] and flag['value'] == 0.25 and flag['count'] == 25
   assert not checks.black_box_wins(white, white)['raised']
 
-  assert checks.not_converged(0.6, 0.55)['raised']
-  assert not checks.not_converged(0.6, 0.595)['raised']
-  unknown = checks.not_converged(float('nan'), 0.5)
-  assert unknown['raised'] and unknown['value'] is None
+  assert checks.not_converged(0.05, (0.02, 0.08))['raised']
+  assert not checks.not_converged(0.05, (-0.02, 0.12))['raised']
+  unknown = checks.not_converged(np.nan, (np.nan, np.nan))
+  assert not unknown['raised'] and unknown['value'] is None
 
   epsilon = np.array([4.0, 0, 1, 2])
   figure = np.array([0.3, 0.9, 0.5, 0.2])
-  flag = checks.larger_epsilon_weaker(epsilon, figure)
+  flag = checks.larger_epsilon_weaker(epsilon, figure, half_width=0.05)
+  assert (flag['low'], flag['high']) == pytest.approx((0.05, 0.15))
   assert flag['raised'] and flag['value'] == pytest.approx(0.1)
   falling = np.array([0.1, 0.9, 0.5, 0.2])
-  assert not checks.larger_epsilon_weaker(epsilon, falling)['raised']
+  assert not checks.larger_epsilon_weaker(epsilon, falling, half_width=0)[
+    'raised'
+  ]
+
+
+def test_one_film_of_sixteen_raises_nothing():
+  """1 of 16 is above the limit of 5 %; its interval reaches to .2 %."""
+  white = np.zeros(16)
+  black = np.zeros(16)
+  black[3] = 1
+  flag = checks.black_box_wins(white, black)
+  exact = stats.binomtest(1, 16).proportion_ci(method='exact')
+  assert flag['value'] > flag['limit'] and not flag['raised']
+  assert (flag['count'], flag['low'], flag['high']) == (1, *exact)
+
+
+def test_a_film_with_two_outputs_is_a_proof():
+  logits = np.zeros((2, 16, 3))
+  logits[1, 5, 2] = 1
+  flag = checks.randomized_output(logits)
+  assert flag['raised'] and flag['count'] == 1

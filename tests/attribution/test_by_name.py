@@ -17,7 +17,7 @@ IMAGE = jax.random.uniform(jax.random.key(1), (3, 12, 16, 1))
 QUICK = {
   'smooth_grad': {'num_samples': 3, 'chunk': 2},
   'integrated_gradients': {'num_steps': 3, 'chunk': 2},
-  'occlusion': {'window': 6, 'stride': 6},
+  'occlusion': {'window': 1 / 2, 'stride': 1.0},
   'rise': {'num_masks': 6, 'grid': 3, 'chunk': 4},
 }
 
@@ -281,7 +281,7 @@ def test_against_captum():
   theirs = captum.Occlusion(net).attribute(
     x, (1, 4, 4), strides=(1, 2, 2), target=k
   )
-  ours = _maps('occlusion', window=4, stride=2)
+  ours = _maps('occlusion', window=1 / 3, stride=1 / 2)
   _assert_near(ours[..., k], to_map(theirs))
   theirs = captum.LayerGradCam(net, net.act1).attribute(x, target=k)
   ours = _maps('grad_cam', stage='stage1', native=True)

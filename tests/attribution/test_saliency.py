@@ -48,7 +48,7 @@ METHODS = {
     f, x, num_steps=5, **options
   )[0],
   'occlusion': lambda f, x, **options: saliency.occlusion(
-    f, x, window=3, **options
+    f, x, window=3 / 6, **options
   ),
   'rise': lambda f, x, **options: saliency.rise(
     f, KEY, x, num_masks=5, grid=3, **options
@@ -145,7 +145,7 @@ def test_the_completeness_gap_of_kinks_falls_with_the_steps():
 
 def test_occlusion_of_a_linear_score_by_hand():
   # Disjoint windows: the loss is the window's own sum of weight x pixel.
-  maps = saliency.occlusion(linear, IMAGE, window=2, stride=2)
+  maps = saliency.occlusion(linear, IMAGE, window=2 / 6, stride=1)
   product = np.asarray(IMAGE * WEIGHT[:, :, 0])
   blocks = product.reshape(3, 2, 4, 2, 3).sum((1, 3))
   expected = blocks.repeat(2, 0).repeat(2, 1)
@@ -155,20 +155,32 @@ def test_occlusion_of_a_linear_score_by_hand():
 def test_occlusion_averages_over_overlapping_windows():
   # 1 x 4 pixels would need windows of 1: a 3 x 3 image, windows of 2.
   image = jnp.arange(9.0).reshape(3, 3, 1)
-  maps = saliency.occlusion(jnp.sum, image, window=2, stride=1)
+  maps = saliency.occlusion(jnp.sum, image, window=2 / 3, stride=1 / 2)
   np.testing.assert_allclose(
     maps, [[8, 10, 12], [14, 16, 18], [20, 22, 24]], rtol=1e-6
   )
 
 
 def test_occlusion_hides_every_pixel_when_windows_do_not_divide():
-  maps = saliency.occlusion(jnp.sum, jnp.ones((7, 5, 1)), window=3, stride=3)
+  maps = saliency.occlusion(
+    jnp.sum, jnp.ones((7, 5, 1)), window=3 / 5, stride=1
+  )
   np.testing.assert_allclose(maps, np.full((7, 5), 9.0), rtol=1e-6)
 
 
 def test_occlusion_by_the_image_itself_loses_nothing():
-  maps = saliency.occlusion(smooth, IMAGE, window=3, baseline=IMAGE)
+  maps = saliency.occlusion(smooth, IMAGE, window=3 / 6, baseline=IMAGE)
   np.testing.assert_allclose(maps, 0, atol=1e-5)
+
+
+def test_the_window_is_as_large_a_part_of_a_film_of_any_size():
+  widths = []
+  for side in (16, 64):
+    image = jnp.zeros((side, side, 1)).at[side // 2, side // 2].set(1.0)
+    maps = saliency.occlusion(lambda x, s=side: x[s // 2, s // 2, 0], image)
+    # Every window that hides the one pixel: 1/4 of the side, moved by half.
+    widths.append(float((maps > 0).any(0).mean()))
+  assert widths == [0.375, 0.375]
 
 
 def test_rise_expectation_of_one_pixel():
@@ -282,8 +294,8 @@ def test_baselines():
       lambda: saliency.integrated_gradients(linear, IMAGE, num_steps=0),
       'num_steps',
     ),
-    (lambda: saliency.occlusion(linear, IMAGE, window=7), 'window'),
-    (lambda: saliency.occlusion(linear, IMAGE, window=2, stride=3), 'stride'),
+    (lambda: saliency.occlusion(linear, IMAGE, window=1.2), 'window'),
+    (lambda: saliency.occlusion(linear, IMAGE, stride=0.0), 'stride'),
     (lambda: saliency.rise(linear, KEY, IMAGE, num_masks=0), 'num_masks'),
     (lambda: saliency.rise(linear, KEY, IMAGE, grid=0), 'grid'),
     (lambda: saliency.rise(linear, KEY, IMAGE, keep=1.0), 'keep'),

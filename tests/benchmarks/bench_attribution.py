@@ -84,7 +84,6 @@ def bench_methods(args):
     'smooth_grad': {'num_samples': 8},
     'integrated_gradients': {'num_steps': 8},
     'rise': {'num_masks': 32},
-    'occlusion': {'window': args.size // 4},
   }
   for method in by_name.METHODS:
     options = few.get(method, {})

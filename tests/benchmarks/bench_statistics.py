@@ -98,8 +98,8 @@ def _bootstrap(films, patients):
   )
   index, num_patients = bootstrap.index_patients(patient)
   _timed(
-    f'degrees of freedom of the same, {intervals.MAX_LEFT_OUT} patients out',
-    lambda: intervals.patient_degrees(
+    f'degrees of freedom of the same, {intervals.MAX_LEFT_OUT} groups out',
+    lambda: intervals.leave_out(
       rankings.make_auroc(score, label, index, num_patients), num_patients
     ),
   )

@@ -36,6 +36,9 @@ def test_wang_s_protocol_equals_a_hand_count(tmp_path):
   assert value('Mass', 'afp_iobb@0.9') == pytest.approx(2 / 3)
   assert value('Nodule', 'afp_iou@0.1') == pytest.approx(2 / 3)
   assert value('mean', 'afp_iou@0.5') == pytest.approx(1)
+  # The same boxes over the three films; all six of two findings are two a film.
+  assert value('Mass', 'false_iou@0.5') == pytest.approx(4 / 3)
+  assert value('mean', 'false_iou@0.5') == pytest.approx(1)
   assert value('Mass', 'mean_iou') == 0.75
   assert value('Mass', 'map_auroc') == 0.75
   assert value('Nodule', 'mean_iou') == 0
@@ -97,6 +100,8 @@ def test_several_boxes_of_a_film_are_several_and_predictions_count_once(
   assert figures['iou@0.5']['value'] == 0.5
   # LEFT hits one of the two, the small box neither: one wrong of two boxes.
   assert figures['afp_iou@0.1']['value'] == 0.5
+  # It is one false box on one film.
+  assert figures['false_iou@0.1']['value'] == 1
   rows[1]['boxes'] = rows[1]['boxes'][:1]
   with pytest.raises(ValueError, match='different numbers'):
     summary.summarize(made_rows.written(tmp_path, rows), **FAST)
@@ -108,6 +113,8 @@ def test_false_positives_need_a_row_for_every_film(tmp_path):
   )['localization']['methods']['cam']['wang']
   assert figures['Mass']['afp_iou@0.1']['value'] is not None
   assert figures['Nodule']['afp_iou@0.1']['value'] is None
+  assert figures['Nodule']['false_iou@0.1']['value'] is None
+  assert figures['Mass']['false_iou@0.1']['value'] is not None
   assert 'lacks rows' in figures['Nodule']['afp_iou@0.1']['why']
   assert figures['Nodule']['iou@0.1']['value'] is None
   assert 'no film has a box' in figures['Nodule']['iou@0.1']['why']

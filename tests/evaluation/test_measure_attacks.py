@@ -201,6 +201,22 @@ def test_a_linear_model_passes_every_check():
   assert all(flag['images'] == 6 for flag in found.values())
 
 
+def test_a_fall_within_chance_is_no_lack_of_convergence():
+  rng = np.random.default_rng(0)
+  label = (rng.random((16, 3)) < 0.5).astype(float)
+  short = rng.normal(size=label.shape) + label
+  long = short + 0.2 * rng.normal(size=label.shape)
+  fall, (low, high) = attack_flags._fall(short, long, label, np.arange(16))
+  assert low < fall < high and low < 0.01
+  # Much stronger, and it is seen on 200 films.
+  label = (rng.random((200, 3)) < 0.5).astype(float)
+  short = rng.normal(size=label.shape) + label
+  fall, (low, high) = attack_flags._fall(
+    short, short - label, label, np.arange(200)
+  )
+  assert fall == pytest.approx(0.26, abs=0.05) and low > 0.1
+
+
 def test_a_model_without_gradients_is_found_out():
   """Steps of 4/255 hide the gradient; epsilon is larger than a step."""
   found = flags_of(make(grain=4.0))
@@ -241,7 +257,7 @@ def test_larger_epsilon_is_held_against_the_interval():
     ('apgd-10', True),
   ]
   assert flags[1]['value'] == pytest.approx(0.03)
-  assert flags[1]['limit'] == pytest.approx(0.02)
+  assert flags[1]['low'] == pytest.approx(0.01)
   # The clean films are a point where they are the same films.
   (flag,) = attack_flags.of_estimates(figure(0.4), falling)
   assert flag['raised'] and flag['value'] == pytest.approx(0.1)

@@ -9,7 +9,7 @@ from flax import linen as nn
 from jax import numpy as jnp
 
 from configs import default
-from cxr import heatmaps, sharding
+from cxr import configuration, heatmaps, sharding
 from cxr.attribution import by_name, sanity
 from cxr.evaluation import film_measures, measure_maps, measures
 from cxr.inference import Subject
@@ -193,6 +193,30 @@ def test_the_config_bounds_every_method(method):
     assert heatmaps.options(config, method) == {'stage': ('stage1', 'features')}
   steps = options.get('num_steps')
   assert steps == (5 if method == 'integrated_gradients' else None)
+
+
+@pytest.mark.parametrize(
+  'method, field, option, value',
+  [
+    ('smooth_grad', 'smooth_grad_samples', 'num_samples', 3),
+    ('smooth_grad', 'smooth_grad_noise', 'noise', 0.2),
+    ('occlusion', 'occlusion_window', 'window', 0.1),
+    ('occlusion', 'occlusion_stride', 'stride', 1.0),
+    ('rise', 'rise_masks', 'num_masks', 9),
+    ('rise', 'rise_grid', 'grid', 5),
+    ('rise', 'rise_keep', 'keep', 0.25),
+    ('integrated_gradients', 'baseline', 'baseline', 'white'),
+    ('occlusion', 'baseline', 'baseline', 'blurred'),
+  ],
+)
+def test_the_config_sets_the_options_of_a_method(method, field, option, value):
+  """And they are part of the key of what is made of its maps."""
+  config = default.get_config()
+  before = heatmaps.settings(config, method)
+  config.evaluate[field] = value
+  configuration.validate(config)
+  assert heatmaps.options(config, method)[option] == value
+  assert heatmaps.settings(config, method) == before | {option: value}
 
 
 # Many maps of a film.

@@ -14,7 +14,7 @@ def measure(value, **options):
   value = np.asarray(value, np.float64)
   names = ('Mass', 'Nodule')[: value.shape[1]]
   options = {'findings': names} | options
-  return measures.Measure('cosine', FILMS, PATIENTS, value, **options)
+  return measures.Measure('effect', FILMS, PATIENTS, value, **options)
 
 
 VALUES = [[1, 0], [2, np.nan], [3, 4], [6, np.nan]]
@@ -56,7 +56,7 @@ def test_no_file_is_no_measure_and_a_damaged_one_is_named(tmp_path):
 
 def test_a_figure_is_the_mean_of_what_is_defined():
   found = measures.estimates([measure(VALUES, method='cam')], **OPTIONS)
-  figures = found['cosine']['cam']['']
+  figures = found['effect']['cam']['']
   assert figures['Mass']['value'] == 3
   assert figures['Mass']['patients'] == 3
   assert figures['Nodule']['value'] == 2
@@ -67,12 +67,12 @@ def test_a_figure_is_the_mean_of_what_is_defined():
 
 def test_a_measure_without_findings_has_its_mean_alone():
   found = measures.estimates([measure([[1.0]] * 4, findings=('',))], **OPTIONS)
-  assert list(found['cosine']['']['']) == ['mean']
+  assert list(found['effect']['']['']) == ['mean']
 
 
 def test_a_value_of_no_film_says_why():
   found = measures.estimates([measure([[np.nan]] * 4)], **OPTIONS)
-  figure = found['cosine']['']['']['mean']
+  figure = found['effect']['']['']['mean']
   assert figure['value'] is None and figure['why']
 
 
@@ -85,7 +85,7 @@ def test_runs_are_paired_by_film_whatever_their_order():
     value=first.value[order] + 1,
   )
   found = measures.compare([[first], [second]], **OPTIONS)
-  difference = found['cosine']['']['']['Mass']['difference']
+  difference = found['effect']['']['']['Mass']['difference']
   # Every film differs by 1, so every resample does.
   for name in ('value', 'low', 'high'):
     assert difference[name] == pytest.approx(1)

@@ -6,11 +6,13 @@ import shutil
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from configs import baseline, robust
 from cxr import stored_rows
 from cxr.evaluation import compare, measures, paired_summary, runs, study
 from cxr.reporting import part_study, plots
+from cxr.statistics import intervals
 from input_pipeline.findings import BOXED
 from tests import made_rows
 from tests.made_rows import LEFT, RIGHT
@@ -158,6 +160,15 @@ def test_other_settings_of_the_evaluations_are_told_or_refused(tmp_path):
   assert result['settings'] == {'restarts': [1, 3]}
   with open(f'{folder}/study.md') as f:
     assert 'different config.evaluate.restarts: 1 (a), 3 (c)' in f.read()
+  # Maps of another grid than the network was trained with.
+  path = tmp_path / 'c' / 'metrics.json'
+  metrics = json.loads(path.read_text())
+  metrics['evaluation']['config']['model']['output_stride'] = 16
+  path.write_text(json.dumps(metrics))
+  settings = runs.differing_settings([runs.read(a), runs.read(c)])
+  assert settings['model.output_stride'] == ['as trained', 16]
+  (sentence,) = runs.told({'model.output_stride': [8, 16]}, 'ac')
+  assert 'different config.model.output_stride: 8 (a), 16 (c)' in sentence
   # What no figure depends on is not told.
   d = make('d', robust, seed=0, skill=0.7, evaluated={'batch_size': 3})
   assert runs.differing_settings([runs.read(a), runs.read(d)]) == {}
@@ -248,25 +259,42 @@ def test_groups_of_one_run_are_a_comparison(workdirs):
 def sampled(value, spread=0.0, films='f'):
   rng = np.random.default_rng(0)
   return {
-    ('classification', 'auroc', 'test', 'clean', '0'): study.Sampled(
+    ('measures', 'effect', '', 'lesion'): study.Result(
       ('mean',),
       films,
-      np.array([value]),
-      value + spread * rng.normal(size=(4000, 1)),
+      intervals.Sampled(
+        np.array([value]),
+        value + spread * rng.normal(size=(4000, 1)),
+        spread * rng.normal(size=(4000, 1)),
+        10**6,
+      ),
       [{'images': 1, 'patients': 1}],
+      'linear',
     )
   }
 
 
 def test_the_interval_covers_the_seeds():
-  """Patients without chance: what is left is the mean of n draws of n."""
+  """Patients without chance: what is left is Student's t over the seeds."""
   (entry,) = study.estimates([[sampled(0.0), sampled(1.0)], [sampled(3.0)]])
   first, second = entry['groups']
-  assert (first['value'], first['low'], first['high']) == (0.5, 0.0, 1.0)
-  assert (second['low'], second['high']) == (3.0, 3.0)
+  expected = stats.ttest_1samp([0.0, 1.0], 0).confidence_interval()
+  of = lambda estimate: [estimate[key] for key in ('value', 'low', 'high')]
+  assert of(first) == pytest.approx([0.5, *expected])
+  assert of(second) == [3.0, 3.0, 3.0]
   assert first['runs'] == [0.0, 1.0]
   (difference,) = entry['differences']
-  assert [difference[k] for k in ('value', 'low', 'high')] == [2.5, 2.0, 3.0]
+  assert of(difference) == pytest.approx(
+    [2.5, 3 - expected.high, 3 - expected.low]
+  )
+
+
+def test_three_seeds_need_a_longer_interval_than_many():
+  """The pigeonhole bootstrap took 2/3 of their variance, and no t."""
+  values = (0.0, 1.0, 2.0)
+  (entry,) = study.estimates([[sampled(v) for v in values]])
+  expected = stats.ttest_1samp(values, 0).confidence_interval()
+  assert entry['groups'][0]['low'] == pytest.approx(expected.low)
 
 
 def test_the_interval_covers_patients_and_seeds():
@@ -274,8 +302,11 @@ def test_the_interval_covers_patients_and_seeds():
   values = (0.0, 1.0, 2.0, 3.0)
   (entry,) = study.estimates([[sampled(v, 0.5) for v in values]])
   figure = entry['groups'][0]
-  # Of the mean of 4 draws from the values, whose variance is 5/4.
-  width = 2 * 1.96 * np.sqrt(1.25 / 4 + 0.5**2)
+  of_seeds = np.var(values, ddof=1) / 4
+  variance = of_seeds + 0.5**2
+  # Welch and Satterthwaite: of the patients' variance nearly all is known.
+  degrees = variance**2 / (of_seeds**2 / 3)
+  width = 2 * stats.t.ppf(0.975, degrees) * np.sqrt(variance)
   assert figure['high'] - figure['low'] == pytest.approx(width, rel=0.05)
 
 
@@ -305,7 +336,7 @@ def test_the_page(workdirs, tmp_path):
   assert f'| {value:.3f} (' in of_groups
   assert f'{difference["value"]:+.3f}'.replace('-', '−') in of_difference
   assert '## Localization of controls' in lines
-  assert sum('random map' in line for line in lines) == 9
+  assert sum('random map' in line for line in lines) == 11
   # Every row of a table has the cells of its header.
   tables = [line for line in lines if line.startswith('|')]
   assert {line.count('|') for line in tables} <= {4, 5, 6}

@@ -67,6 +67,7 @@ def test_chexlocalize_scores_the_files_as_we_score_the_maps(
   )
   hits = readers.results(tmp_path / 'chexlocalize-cam-hit.csv')
   ious = readers.results(tmp_path / 'chexlocalize-cam-iou.csv')
+  every = readers.results(tmp_path / 'chexlocalize-cam-iou-all.csv')
   assert hits[:2] == ious[:2] == (films.name.tolist(), list(BOXED))
   task_of = {ours: theirs for theirs, ours in chexlocalize.TASKS.items()}
   for k, finding in enumerate(BOXED):
@@ -84,7 +85,13 @@ def test_chexlocalize_scores_the_files_as_we_score_the_maps(
       ]
     )
     np.testing.assert_allclose(theirs, ours['mask_iou'])
-    np.testing.assert_allclose(ious[2][:, k], theirs)
+    # Theirs: a film without a true or a predicted mask does not count.
+    empty = np.array([not masks[n][task].any() for n in films.name])
+    expected = np.where(empty, np.nan, theirs)
+    np.testing.assert_allclose(ious[2][:, k], expected)
+    # With --true_pos_only False it does: films without the finding are 0.
+    expected = np.where(np.isnan(theirs) & ~empty, 0, theirs)
+    np.testing.assert_allclose(every[2][:, k], expected)
     # A constant map's peak is anywhere: theirs is its first pixel.
     peaked = [i for i in range(N) if (i, k) != (1, 0)]
     np.testing.assert_array_equal(hits[2][peaked, k], ours['pointing'][peaked])

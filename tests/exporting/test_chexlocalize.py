@@ -64,11 +64,11 @@ def test_run_lengths_equal_pycocotools():
 
 
 def _their_iou(predicted, truth, true_pos_only):
-  """The definition of CheXlocalize's evaluation, written anew."""
-  union = np.logical_or(predicted, truth).sum()
-  if truth.sum() == 0 or (true_pos_only and predicted.sum() == 0):
+  """The rule of calculate_iou in CheXlocalize's eval.py, written anew."""
+  pixels = truth.sum(), predicted.sum()
+  if (min(pixels) if true_pos_only else max(pixels)) == 0:
     return math.nan
-  return np.logical_and(predicted, truth).sum() / union
+  return np.logical_and(predicted, truth).sum() / (predicted | truth).sum()
 
 
 def _their_hit(truth, heatmap):
@@ -76,8 +76,8 @@ def _their_hit(truth, heatmap):
   return math.nan if truth.sum() == 0 else float(truth[row, column])
 
 
-@pytest.mark.parametrize('true_positives_only', [False, True])
-def test_iou_and_hit_rate_as_chexlocalize_counts_them(true_positives_only):
+@pytest.mark.parametrize('true_pos_only', [False, True])
+def test_iou_and_hit_rate_as_chexlocalize_counts_them(true_pos_only):
   rng = np.random.default_rng(0)
   heatmaps = rng.normal(size=(12, 9, 7))
   truths = rng.random((12, 9, 7)) < rng.random((12, 1, 1))
@@ -86,13 +86,15 @@ def test_iou_and_hit_rate_as_chexlocalize_counts_them(true_positives_only):
   predicted[:3] = False
   for truth, mask, heatmap in zip(truths, predicted, heatmaps, strict=True):
     np.testing.assert_equal(
-      chexlocalize.iou(truth, mask, true_positives_only=true_positives_only),
-      _their_iou(mask, truth, true_positives_only),
+      chexlocalize.iou(truth, mask, true_pos_only=true_pos_only),
+      _their_iou(mask, truth, true_pos_only),
     )
     np.testing.assert_equal(
       chexlocalize.hit(truth, heatmap), _their_hit(truth, heatmap)
     )
-  assert chexlocalize.iou(truths[1], None) == 0
+  assert chexlocalize.iou(truths[1], None, true_pos_only=False) == 0
+  # A mask on a film without the finding.
+  assert chexlocalize.iou(truths[0], truths[1], true_pos_only=False) == 0
 
 
 def test_their_scores_of_a_box_s_mask_are_ours():

@@ -90,6 +90,10 @@ def test_remat_keeps_names_and_logits():
   np.testing.assert_allclose(gradient(model), gradient(again), atol=1e-5)
 
 
+def test_the_stem_is_float32():
+  test_resnet.check_stem(build, 'conv0', num_stages=1)
+
+
 def test_bfloat16_stays_near_float32():
   film = test_resnet.images()
   model, variables = build(num_stages=2)

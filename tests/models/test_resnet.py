@@ -219,6 +219,37 @@ def test_dilation_refines_the_same_features(arch):
     )
 
 
+def stem_of(model, variables, film, name):
+  """What the first convolution gives."""
+  _, state = model.apply(
+    variables, film, capture_intermediates=lambda module, _: module.name == name
+  )
+  return state['intermediates'][name]['__call__'][0]
+
+
+def check_stem(make, name, **options):
+  """In bfloat16 the first convolution sees every step that float32 sees."""
+  film = images(size=32)
+  model, variables = make(**options)
+  half, _ = make(dtype='bfloat16', **options)
+  stem = functools.partial(stem_of, half, variables, name=name)
+  assert stem(film).dtype == jnp.float32
+  np.testing.assert_array_equal(
+    stem(film), stem_of(model, variables, film, name)
+  )
+  # A step of 1/8 gray level: the response is that of the step alone.
+  step = np.float32(0.125 / 255)
+  response = (stem(film + step) - stem(film))[:, 4:-4, 4:-4]
+  kernel = variables['params'][name]['kernel'].sum((0, 1, 2))
+  np.testing.assert_allclose(
+    response, np.broadcast_to(kernel * step / 0.25, response.shape), atol=1e-5
+  )
+
+
+def test_the_stem_is_float32():
+  check_stem(build, 'conv1')
+
+
 def test_bfloat16_stays_near_float32():
   model, variables = build()
   logits, _ = apply(model, variables, images(size=64))

@@ -20,8 +20,8 @@ def test_equal_runs_do_not_differ():
   score, label, patient = made_films.films()
   # Another scale of the logits is not another ranking.
   result = _compare(score, 100 * score - 7, label, patient, num_resamples=50)
-  np.testing.assert_array_equal(result.difference, 0)
-  np.testing.assert_array_equal(result.difference_samples, 0)
+  np.testing.assert_array_equal(result.difference.values, 0)
+  np.testing.assert_array_equal(result.difference.samples, 0)
   np.testing.assert_array_equal(result.p, 1)
 
 
@@ -31,10 +31,10 @@ def test_the_interval_of_a_difference_is_paired():
   first = rng.normal(size=(300, 1)) + label
   second = first + 0.05 * rng.normal(size=(300, 1)) + 0.3 * label
   result = _compare(first, second, label, np.arange(300), num_resamples=300)
-  assert result.difference[0] > 0
+  assert result.difference.values[0] > 0
   # Nearly the same scores: the difference is known far better than either.
-  spread = result.difference_samples[:, 0].std()
-  assert spread < 0.4 * result.first_samples[:, 0].std()
+  spread = result.difference.samples[:, 0].std()
+  assert spread < 0.4 * result.first.samples[:, 0].std()
   assert result.p[0] == pytest.approx(1 / 301)
 
 
@@ -78,7 +78,7 @@ def test_undefined_findings_stay_undefined_in_a_comparison():
   score, label, patient = made_films.films()
   label[:, 1] = 0
   result = _compare(score, score + label, label, patient, num_resamples=20)
-  assert np.isnan(result.difference[2])
+  assert np.isnan(result.difference.values[2])
   assert np.isnan(result.p[2])
   assert np.isfinite(result.p[[0, 1, 3]]).all()
 

@@ -13,12 +13,14 @@ def _means(values):
     np.where(defined, values, 0.0)[:, None],
     defined.astype(float)[:, None],
     tuple('abc'[: values.shape[1]]),
+    ('linear',),
   )
 
 
 def _samples(values, patient, **options):
   """'r c': the mean of each column, in every resample."""
-  return ratios.sample(_means(values), patient, **options)[1][:, 0, 1:]
+  (sampled,) = ratios.sample(_means(values), patient, **options)
+  return sampled.samples[:, 1:]
 
 
 def test_the_bootstrap_of_a_mean_has_the_known_standard_error():

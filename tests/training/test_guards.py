@@ -64,3 +64,18 @@ def test_only_training_against_an_attack_is_stopped_by_a_collapse(tmp_path):
     'baseline': [False, False, False],
     'robust': [False, False, True],
   }
+
+
+def test_a_collapse_is_found_behind_the_last_checkpoint(tmp_path):
+  config = robust.get_config()
+  path = tmp_path / 'train.jsonl'
+  records = [{'step': 2, NAME: 0.7}, {'step': 4, NAME: 0.8}]
+  for collapses, value in ((False, 0.7), (True, 0.3)):
+    lines = [*records, {'step': 6, NAME: value}]
+    path.write_text(''.join(json.dumps(r) + '\n' for r in lines))
+    text = guards.find_collapse(config, str(path), 4)
+    assert bool(text) == collapses
+  assert 'fell from 0.800 to 0.300 at step 6' in text
+  assert 'another --workdir with more attack.num_steps' in text
+  # A baseline is expected to fall.
+  assert not guards.find_collapse(baseline.get_config(), str(path), 4)
