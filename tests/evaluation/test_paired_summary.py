@@ -141,7 +141,8 @@ def test_the_difference_of_what_is_own_less_another_patient_s(tmp_path):
   entry = result['cam_own_less_another']['wang']['iou@0.5']['Mass']
   assert [run['value'] for run in entry['runs']] == [0, 0.25]
   assert entry['difference']['value'] == 0.25
-  assert 0 <= entry['difference']['low'] <= entry['difference']['high'] <= 1
+  # One film of four: nothing is known for sure.
+  assert entry['difference']['low'] < 0 < entry['difference']['high']
   assert 0 < entry['difference']['p'] <= 1
   same = result['cam_another_patient']['wang']['iou@0.5']['Mass']
   assert [run['value'] for run in same['runs']] == [0.5, 0.5]
