@@ -20,7 +20,7 @@ from jax import export
 from PIL import Image
 
 from configs import baseline, robust
-from cxr import inference, jax_setup, modes, run_files
+from cxr import files, inference, jax_setup, modes, run_files
 from cxr.evaluation import evaluate
 from cxr.training import loop, signals, train
 from input_pipeline.findings import FINDINGS
@@ -130,7 +130,7 @@ def test_a_run_leaves_all_its_results(runs, name):
   page = (workdir / 'report.html').read_text()
   assert page.index('Own less another patient') < page.index('This run is a ')
   assert name in page and 'http://' not in page.replace('http://www.w3.org', '')
-  log = [json.loads(line) for line in open(workdir / 'train.jsonl')]
+  log = files.read_json_lines(str(workdir / 'train.jsonl'))
   assert log[-1]['val/auroc'] >= 0
   assert any('val/robust_auroc' in record for record in log)
   assert list(workdir.glob('events.out.tfevents.*'))
@@ -289,7 +289,8 @@ def test_explain_a_folder(runs, data_dir, tmp_path):
   folder = tmp_path / 'films'
   folder.mkdir()
   for film in films:
-    Image.open(film).resize((100, 80)).save(folder / film.name)
+    with Image.open(film) as image:
+      image.resize((100, 80)).save(folder / film.name)
   (folder / 'broken.png').write_bytes(b'\x89PNG\r\n\x1a\nno')
   modes.MODES['explain'](
     request(
@@ -322,7 +323,10 @@ def test_the_exported_program_gives_the_logits_of_predictions_csv(
   with open(workdir / 'predictions.csv') as f:
     rows = [r for r in csv.DictReader(f) if r['split'] == 'test'][:2]
   images = data_dir / 'phantom' / 'images'
-  films = [np.asarray(Image.open(images / row['image'])) for row in rows]
+  films = []
+  for row in rows:
+    with Image.open(images / row['image']) as image:
+      films.append(np.asarray(image))
   program = export.deserialize(
     bytearray((tmp_path / 'model.stablehlo').read_bytes())
   )

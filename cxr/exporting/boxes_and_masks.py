@@ -119,6 +119,6 @@ def write_coco(
       strict=True,
     ):
       logit = logits[index_of[name], FINDINGS.index(finding)]
-      score = special.expit(logit)
+      score = float(special.expit(logit))
       detections += [(name, finding, box, score) for box in of_row]
     coco.write_detections(path(method), images, BOXED, detections)
