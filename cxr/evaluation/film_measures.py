@@ -127,7 +127,10 @@ def measure(subject: Subject, parts: Parts) -> list[measures.Measure]:
     ]
     computed = []
     if missing:
-      logging.info('Measuring: %s of %s.', name, ', '.join(missing))
+      methods = ', '.join(filter(None, missing))
+      logging.info(
+        'Measuring: %s.', f'{name} of {methods}' if methods else name
+      )
       computed = kind.compute(subject, missing)
     for method, path in paths.items():
       rows += stored(
