@@ -28,11 +28,10 @@ Cost:     calculated from 233 and 152 films/s on one core: 9 minutes of training
 Result:   docs/results_nih.md has the table. In part: gradient map better at
           T(IoU) .3 (+.034, +.006 to +.063), with more false boxes a film (+1.5,
           +1.0 to +2.1) and no better peak (pointing -.025, -.057 to +.007);
-          AUROC (-.018, -.027 to -.008) and the CAM's pointing (-.031, -.054 to
-          -.007) worse. The robust CAM peaks in the box hardly more often than
-          moved at random (.075 and .070), the baseline's a little more (.106
-          and .073). Validation AUROC of seed 0: baseline .688, epsilon 1 .670,
-          2 .669, mixed .662. Of that seed, against its baseline: epsilon 1
+          AUROC worse (-.018, -.027 to -.008). The CAM's readings are withdrawn:
+          it was drawn half a cell too far down and right. Validation AUROC of
+          seed 0: baseline .688, epsilon 1 .670, 2 .669, mixed .662. Of that
+          seed, against its baseline: epsilon 1
           moves the gradient map a third as far as 2 at T(IoU) .3 (+.015, -.011
           to +.043; +.052, +.025 to +.081), mixed no farther (+.019, -.005 to
           +.043) and with the most false boxes (AFP +2.11, +1.96 to +2.25).

@@ -28,10 +28,10 @@ Result:   baseline and robust at epsilon 2, three seeds each; the differences
           stand in docs/results_nih.md beside those of nih_128.py. AUROC as good
           (.632, .603 to .661, and .629, .598 to .657); gradient map better by
           IoU (+.048, +.005 to +.092 at T(IoU) .3; +.024, +.008 to +.040 in the
-          mean), not by the pointing game (-.014, -.046 to +.012); CAM a random
-          map in both. One seed of the baseline stands out (.102 at T(IoU) .3,
-          the others .153 and .186; robust .191 to .199): it alone against its
-          robust twin gives +.097 (+.072 to +.123), which is why there are
+          mean), not by the pointing game (-.014, -.046 to +.012). One seed of
+          the baseline stands out (.102 at T(IoU) .3, the others .153 and .186;
+          robust .191 to .199): it alone against its robust twin gives +.097
+          (+.072 to +.123), which is why there are
           three.
           Validation AUROC of seed 0: baseline .697, epsilon 1 .701, 2 .688.
           Epsilon 1, seed 0: gradient map .184 (.159 to .211) at T(IoU) .3,
