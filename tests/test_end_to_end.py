@@ -1,6 +1,7 @@
 """The whole path on a tiny phantom: train, evaluate, report, compare, explain.
 
-One phantom, two runs, made once; every test looks at what they left.
+One phantom, two runs, made once; every test looks at what they left, so they
+stand in one file, however long.
 """
 
 import csv

@@ -1,4 +1,7 @@
-"""Bits, padding, syntaxes and refusals; pixels computed by hand."""
+"""Bits, padding, syntaxes and refusals; pixels computed by hand.
+
+Long, since its cases are many and share the films that they are made from.
+"""
 
 import collections
 import io

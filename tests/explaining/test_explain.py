@@ -1,4 +1,7 @@
-"""The core on functions whose answers are known; then once with a model."""
+"""The core on functions whose answers are known; then once with a model.
+
+Long, since one untrained model and one folder of films serve all of it.
+"""
 
 import csv
 import json
