@@ -2,6 +2,7 @@
 
 phantom        draws films whose findings are known
 tables         reads tables of text, however they were saved
+radiograph     reads one film's file: PNG, JPEG or DICOM
 nih_tables     the labels, boxes and lists of NIH ChestX-ray14
 catalogue      joins a folder's tables and films into splits
 preprocess     decodes one film file

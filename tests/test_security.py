@@ -10,8 +10,9 @@ import pytest
 
 from cxr import files, inference
 from cxr.explaining import explain, interpret
-from tests.explaining import made_films, test_explain
+from tests.explaining import test_explain
 from tests.input_pipeline import made_folder as made
+from tests.input_pipeline.radiograph import made_films
 
 ROOT = pathlib.Path(__file__).parents[1]
 SOURCES = sorted(

@@ -37,11 +37,12 @@ from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from cxr import files, inference, run_files
-from cxr.explaining import interpret, overlays, radiograph
+from cxr.explaining import interpret, overlays
 from cxr.exporting import coco
 from cxr.reporting import pages
 from cxr.statistics import calibration
 from input_pipeline.findings import FINDINGS
+from input_pipeline.radiograph import radiograph
 from input_pipeline.workers import cores
 
 _FILM_COLUMNS = (

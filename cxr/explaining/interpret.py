@@ -18,10 +18,10 @@ from scipy import special
 
 from cxr import heatmaps
 from cxr.attribution import by_name
-from cxr.explaining import radiograph
 from cxr.localization import overlap, regions, thresholds
 from cxr.statistics import calibration
 from input_pipeline.findings import FINDINGS
+from input_pipeline.radiograph import radiograph
 
 # What is said of each finding of a film. 'calibrated' and 'called' are what
 # the run's calibration.json makes of the logit: the calibrated probability,

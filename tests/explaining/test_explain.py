@@ -18,9 +18,10 @@ from scipy import special
 from configs import default
 from cxr import inference
 from cxr.attribution import by_name
-from cxr.explaining import explain, interpret, radiograph
+from cxr.explaining import explain, interpret
 from cxr.localization import regions
 from cxr.reporting import pages
+from input_pipeline.radiograph import radiograph
 
 FINDINGS = ('Mass', 'Nodule', 'Edema')
 SIZE = 32

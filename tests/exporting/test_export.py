@@ -17,9 +17,9 @@ from PIL import Image
 
 from configs import default
 from cxr.attribution import cam
-from cxr.explaining import radiograph
 from cxr.exporting import export
 from cxr.models import architectures, cpu_convolution, layers, torch_weights
+from input_pipeline.radiograph import radiograph
 
 SIZE = 32
 # Compiled once to be run once.

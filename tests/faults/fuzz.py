@@ -29,8 +29,8 @@ except ImportError:
 
 # Whatever is imported here tells the fuzzer which way an input took.
 with atheris.instrument_imports() if atheris else contextlib.nullcontext():
-  from cxr.explaining import radiograph
   from input_pipeline import findings, nih_tables, preprocess
+  from input_pipeline.radiograph import radiograph
 
 from PIL import Image
 
@@ -114,7 +114,7 @@ def seeds(reader: str) -> list[bytes]:
   if reader in SEEDS:
     return SEEDS[reader]
   if reader == 'dicom':
-    from tests.explaining import made_films
+    from tests.input_pipeline.radiograph import made_films
 
     return made_films.SAMPLES
   files = []

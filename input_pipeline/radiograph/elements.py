@@ -7,7 +7,7 @@ and warnings are made of our words and of numbers.
 import numpy as np
 from pydicom.dataset import Dataset
 
-from cxr.explaining.errors import RadiographError
+from input_pipeline.radiograph.errors import RadiographError
 
 COLOURS = ('Red', 'Green', 'Blue')
 READ = [

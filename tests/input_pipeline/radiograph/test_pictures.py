@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxr.explaining import radiograph
 from input_pipeline import preprocess
-from tests.explaining.made_films import (
+from input_pipeline.radiograph import radiograph
+from tests.input_pipeline.radiograph.made_films import (
   GRAY,
   gray,
   near,

@@ -2,9 +2,9 @@
 
 Stored values become the modality's, then those of interest, then gray (PS3.4,
 N.2). pydicom parses the file and decodes its pixels; windows are pydicom's.
-Kept here is what it leaves out or gets wrong (tests/explaining/test_dicom.py
-shows each): bits beside those stored, padding, tables of 8 bits, windows below
-one gray level, and elements that hold no number.
+Kept here is what it leaves out or gets wrong (test_dicom.py shows each): bits
+beside those stored, padding, tables of 8 bits, windows below one gray level,
+and elements that hold no number.
 
 Of a file only the elements in `elements.READ` are ever read, and none of their
 texts is passed on: notes and warnings are made of our words and of numbers.
@@ -21,8 +21,12 @@ from PIL import Image
 from pydicom import pixels, uid
 from pydicom.dataset import Dataset
 
-from cxr.explaining import elements, gray_levels, pictures, views
-from cxr.explaining.errors import RadiographError, check_size, undecoded
+from input_pipeline.radiograph import elements, gray_levels, pictures, views
+from input_pipeline.radiograph.errors import (
+  RadiographError,
+  check_size,
+  undecoded,
+)
 
 # Its warnings quote the file, and so could print what it says of a patient.
 warnings.filterwarnings('ignore', module='pydicom')

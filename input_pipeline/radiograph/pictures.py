@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float, Integer
 from PIL import Image, ImageChops, ImageOps, ImageStat
 
-from cxr.explaining.errors import RadiographError, check_size
 from input_pipeline import preprocess
+from input_pipeline.radiograph.errors import RadiographError, check_size
 
 # Mean difference between a pixel's highest and lowest channel, of 255, above
 # which a picture is in colour: a gray film with a coloured mark stays below.

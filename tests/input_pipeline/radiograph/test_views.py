@@ -7,8 +7,8 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from cxr.explaining import radiograph, views
-from tests.explaining.made_films import dicom, save
+from input_pipeline.radiograph import radiograph, views
+from tests.input_pipeline.radiograph.made_films import dicom, save
 
 PIXELS = np.arange(48).reshape(6, 8) * 80
 

@@ -21,7 +21,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from cxr.explaining.errors import RadiographError
+from input_pipeline.radiograph.errors import RadiographError
 
 # In this order: 'LEFT LATERAL DECUBITUS' is no lateral film, and 'LATERAL
 # OBLIQUE' is an oblique one.

@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float, Integer
 from pydicom import pixels
 from pydicom.dataset import Dataset
 
-from cxr.explaining import elements
-from cxr.explaining.errors import RadiographError
+from input_pipeline.radiograph import elements
+from input_pipeline.radiograph.errors import RadiographError
 
 
 def modality(

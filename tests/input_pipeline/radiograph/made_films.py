@@ -8,7 +8,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 
-from cxr.explaining import radiograph
+from input_pipeline.radiograph import radiograph
 
 SECRET = 'Doe^Jane'
 

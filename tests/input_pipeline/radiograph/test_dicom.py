@@ -16,9 +16,9 @@ from pydicom import pixels, uid
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from cxr.explaining import dicom as dicom_reader
-from cxr.explaining import radiograph
-from tests.explaining.made_films import (
+from input_pipeline.radiograph import dicom as dicom_reader
+from input_pipeline.radiograph import radiograph
+from tests.input_pipeline.radiograph.made_films import (
   LEVELS,
   RAMP,
   SECRET,

@@ -8,8 +8,8 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
-from cxr.explaining import gray_levels, radiograph
-from tests.explaining.made_films import (
+from input_pipeline.radiograph import gray_levels, radiograph
+from tests.input_pipeline.radiograph.made_films import (
   RAMP,
   SECRET,
   dicom,

@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from cxr.explaining import dicom, likeness, pictures, views
-from cxr.explaining.errors import RadiographError
+from input_pipeline.radiograph import dicom, likeness, pictures, views
+from input_pipeline.radiograph.errors import RadiographError
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.dcm', '.dicom')
 FITS = ('pad', 'crop')

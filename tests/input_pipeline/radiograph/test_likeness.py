@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cxr.explaining import likeness, radiograph
-from tests.explaining.made_films import png, save
+from input_pipeline.radiograph import likeness, radiograph
+from tests.input_pipeline.radiograph.made_films import png, save
 
 
 @pytest.fixture
