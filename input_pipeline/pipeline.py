@@ -21,7 +21,7 @@ from absl import logging
 from jaxtyping import Float, Int, UInt8
 
 from input_pipeline import memory, prepare, prepared, records
-from input_pipeline.findings import FINDINGS
+from input_pipeline.findings import BOXED, FINDINGS
 
 CACHES = ('memory', 'none')
 
@@ -58,8 +58,10 @@ class Split(NamedTuple):
   sex: np.ndarray  # 'n' str: 'M', 'F' or ''
   box: Float[np.ndarray, 'm 4']
   box_image: Int[np.ndarray, ' m']  # index of the box's film
-  box_finding: Int[np.ndarray, ' m']  # index into FINDINGS
+  box_finding: Int[np.ndarray, ' m']  # index into findings
   content: str = ''  # SHA-256 of names, labels, boxes and pixels, in order
+  findings: tuple[str, ...] = FINDINGS  # of the labels' columns
+  boxed: tuple[str, ...] = BOXED  # those of `findings` that have regions
 
 
 class Splits(dict[str, Split]):
