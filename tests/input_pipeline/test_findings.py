@@ -21,9 +21,14 @@ def test_own_names_map_to_themselves(name):
 @pytest.mark.parametrize(
   'name, finding',
   [
-    ('Infiltrate', 'Infiltration'),
-    ('Pleural Effusion', 'Effusion'),
+    ('Infiltrate', 'Infiltration'),  # NIH's own file of boxes
+    ('Pleural Effusion', 'Effusion'),  # CheXpert
+    ('Pleural effusion', 'Effusion'),  # VinDr-CXR
+    ('pleural effusion', 'Effusion'),  # PadChest
     ('pleural-thickening', 'Pleural_Thickening'),
+    ('Pulmonary fibrosis', 'Fibrosis'),  # VinDr-CXR
+    ('infiltrates', 'Infiltration'),  # PadChest
+    ('pulmonary edema', 'Edema'),  # PadChest
     ('Hiatal Hernia', 'Hernia'),
   ],
 )
@@ -31,12 +36,75 @@ def test_other_spellings(name, finding):
   assert findings.canonical(name) == finding
 
 
+@pytest.mark.parametrize(
+  'one, other',
+  [
+    ('Airspace Opacity', 'Lung Opacity'),  # CheXlocalize, CheXpert
+    ('Other disease', 'Other diseases'),  # VinDr-CXR's test and train files
+    ('pulmonary artery enlargement', 'Enlarged PA'),  # PadChest, VinDr-CXR
+    ('cavitation', 'Lung cavity'),  # PadChest, VinDr-CXR
+    ('Support_Devices', 'Support Devices'),
+    ('No finding', 'No Finding'),  # VinDr-CXR, CheXpert
+    ('Ground glass', 'ground-glass'),  # in no table
+  ],
+)
+def test_names_of_one_finding(one, other):
+  assert findings.same(one, other)
+  assert findings.index_of(one, ('Mass', other)) == 1
+
+
+@pytest.mark.parametrize(
+  'one, other',
+  [
+    ('Lung Opacity', 'Consolidation'),
+    ('Lung Lesion', 'Nodule'),
+    ('Nodule/Mass', 'Mass'),
+    ('subcutaneous emphysema', 'Emphysema'),
+    ('Rib fracture', 'Fracture'),
+    ('Enlarged Cardiomediastinum', 'Cardiomegaly'),
+  ],
+)
+def test_what_covers_more_stays_itself(one, other):
+  assert not findings.same(one, other)
+
+
+def test_no_synonym_is_the_name_of_another_finding():
+  standards = set(findings.SYNONYMS.values())
+  for name in standards:
+    assert findings.standard(name) == name
+
+
 def test_unknown_name_names_the_nearest():
   with pytest.raises(ValueError, match="'Cardiomegali'.*'Cardiomegaly'"):
     findings.canonical('Cardiomegali')
+  # The nearest by any of its names.
+  with pytest.raises(ValueError, match="nearest is 'Effusion'"):
+    findings.index_of('plural efusion', ('Effusion', 'Infiltration'))
 
 
 @pytest.mark.parametrize('name', ['Airspace Opacity', 'Lung Opacity', ''])
 def test_ambiguous_names_are_refused(name):
   with pytest.raises(ValueError, match='is not a finding'):
     findings.canonical(name)
+
+
+def test_the_sentence_says_what_a_name_covers():
+  with pytest.raises(ValueError, match="not the same as 'Nodule' or 'Mass'"):
+    findings.index_of('Lung Lesion', ('Nodule', 'Edema', 'Mass'))
+  with pytest.raises(ValueError, match="not the same as 'Lung Opacity'"):
+    findings.index_of('Consolidation', ('Lung Opacity', 'Edema'))
+
+
+def test_lists_are_paired_in_our_order():
+  chexpert = ('Lung Opacity', 'Pleural Effusion', 'Edema')
+  matched = findings.match(('Edema', 'Hernia', 'Effusion'), chexpert)
+  assert matched.pairs == ((0, 2), (2, 1))
+  assert matched.only_ours == ('Hernia',)
+  assert matched.only_theirs == ('Lung Opacity',)
+  assert findings.match((), chexpert) == ((), (), chexpert)
+
+
+def test_a_list_has_a_finding_once():
+  twice = ('Pleural Thickening', 'Mass', 'Pleural_Thickening')
+  with pytest.raises(ValueError, match='mean the same finding'):
+    findings.match(('Mass',), twice)
