@@ -1,13 +1,13 @@
 """The training state on disk: checkpoints/ in a workdir, written by Orbax.
 
-checkpoints = checkpoint.open_folder(workdir, config)
+checkpoints = checkpoint.open_folder(workdir, config, findings)
 state = checkpoint.read(checkpoints, checkpoint.step_of(checkpoints, 'best'))
 """
 
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +16,6 @@ from ml_collections import ConfigDict
 from orbax.checkpoint import v1 as ocp
 
 from cxr import run_files, train_state
-from input_pipeline.findings import FINDINGS
 
 
 class Checkpoints(NamedTuple):
@@ -25,10 +24,15 @@ class Checkpoints(NamedTuple):
   saver: ocp.training.Checkpointer
   workdir: str
   config: ConfigDict
+  findings: tuple[str, ...]  # that the model's logits stand for
 
 
 def open_folder(
-  workdir: str, config: ConfigDict, *, writes: bool = False
+  workdir: str,
+  config: ConfigDict,
+  findings: Sequence[str],
+  *,
+  writes: bool = False,
 ) -> Checkpoints:
   """Opens a workdir's checkpoints.
 
@@ -38,6 +42,7 @@ def open_folder(
   Args:
     workdir: of the run.
     config: of the run.
+    findings: of the run, in the order of the model's logits.
     writes: only a process that writes may delete half-written checkpoints:
       they could be those of a run that is at work.
 
@@ -66,7 +71,7 @@ def open_folder(
       f'A checkpoint in {folder} is damaged ({e}); delete its folder, the '
       'newest as a rule, and --mode=train goes on from the one before it.'
     ) from e
-  return Checkpoints(saver, workdir, config)
+  return Checkpoints(saver, workdir, config, tuple(findings))
 
 
 def _rank(metrics, config: ConfigDict) -> float:
@@ -102,7 +107,7 @@ def save(
       state,
       # A NaN does not rank.
       metrics={k: float(v) for k, v in metrics.items() if v == v},
-      custom_metadata=_made_for(checkpoints.config),
+      custom_metadata=_made_for(checkpoints),
       force=True,
       overwrite=True,
     )
@@ -153,13 +158,13 @@ def read(checkpoints: Checkpoints, step: int) -> train_state.TrainState:
   return train_state.TrainState(**{name: stored.get(name) for name in names})
 
 
-def _made_for(config: ConfigDict) -> dict[str, Any]:
+def _made_for(checkpoints: Checkpoints) -> dict[str, Any]:
   """What a checkpoint's arrays do not say: the model, film size, findings."""
-  fields = run_files.flat(config)
+  fields = run_files.flat(checkpoints.config)
   free = run_files.FREE_MODEL_FIELDS
   names = [n for n in fields if n.startswith('model.') and n not in free]
   return {n: fields[n] for n in (*names, 'data.image_size')} | {
-    'findings': list(FINDINGS)
+    'findings': list(checkpoints.findings)
   }
 
 
@@ -167,7 +172,7 @@ def _check_made_for(checkpoints: Checkpoints, step: int) -> None:
   """Raises ValueError where a checkpoint is not of the config's model."""
   with _damage_named(checkpoints, step):
     stored = checkpoints.saver.metadata(step).custom_metadata or {}
-  wanted = _made_for(checkpoints.config)
+  wanted = _made_for(checkpoints)
   differ = [
     f'{name} ({stored[name]!r} there, {wanted.get(name)!r} here)'
     for name in stored

@@ -13,7 +13,6 @@ from cxr.attribution import by_name, saliency
 from cxr.evaluation import evaluate, film_measures, named_attacks
 from cxr.localization import thresholds
 from cxr.models import architectures, torch_weights
-from input_pipeline.findings import FINDINGS
 from input_pipeline.phantom import draw
 
 
@@ -185,7 +184,7 @@ def _rules():
     'evaluate.save_maps': _SWITCH,
     'explain.methods': methods,
     'explain.rule': _one_of(*thresholds.RULES),
-    'explain.top_findings': _whole(1, 14),
+    'explain.top_findings': _whole(1),
     'explain.page_films': _whole(0),
     'explain.batch_size': _whole(1),
     'explain.fit': _one_of('pad', 'crop'),
@@ -247,7 +246,7 @@ def validate(config: ConfigDict) -> None:
     if not check(value):
       raise ValueError(f'config.{name} ({value!r}) must be {text}.')
   # It refuses what no network has; now, and not after the films are prepared.
-  model = architectures.make_model(config.model, num_findings=len(FINDINGS))
+  model = architectures.make_model(config.model, num_findings=1)
   if by_name.DENSE_CAM in (
     *config.evaluate.methods,
     *config.explain.methods,

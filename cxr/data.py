@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -15,10 +15,9 @@ from absl import logging
 from jaxtyping import Bool, Float, Int
 from ml_collections import ConfigDict
 
-from cxr import files, sharding
+from cxr import files, run_files, sharding
 from cxr.localization import overlap
 from input_pipeline import pipeline
-from input_pipeline.findings import BOXED
 from input_pipeline.phantom import write
 
 
@@ -101,6 +100,13 @@ def check_same_films(
   path = os.path.join(workdir, 'data.json')
   if not os.path.exists(path):
     return
+  known, found = run_files.read_findings(workdir), splits['train'].findings
+  if known != found:
+    raise ValueError(
+      f'{workdir} holds a run on other findings ({", ".join(known)} there, '
+      f'{", ".join(found)} here); choose another --workdir or the '
+      'config.data.findings that it was trained with.'
+    )
   stored = files.read_json(path)['splits']
   for name in ('train', 'validation'):
     old, new = stored.get(name, {}), splits[name]
@@ -112,9 +118,113 @@ def check_same_films(
       )
 
 
+def without_both_kinds(split: pipeline.Split) -> str:
+  """Names the findings that lack positive or negative films; '' if none does.
+
+  Films whose label is unknown are of neither kind.
+  """
+  lacking = []
+  for kind, value in (('positive', 1), ('negative', 0)):
+    absent = ~(split.label == value).any(axis=0)
+    names = [n for n, a in zip(split.findings, absent, strict=True) if a]
+    if names:
+      lacking.append(f'no {kind} film of {", ".join(names)}')
+  return ' and '.join(lacking)
+
+
+def check_both_kinds(config: ConfigDict, split: pipeline.Split) -> None:
+  """Refuses to train on a finding that all or none of the films have.
+
+  A part of NIH's release, and a small phantom, may lack a rare one of their
+  fourteen findings: there it is a warning.
+
+  Raises:
+    ValueError: such a finding was asked for.
+  """
+  lacking = without_both_kinds(split)
+  if not lacking:
+    return
+  label = split.label
+  both = (label == 1).any(axis=0) & (label == 0).any(axis=0)
+  learnable = [n for n, b in zip(split.findings, both, strict=True) if b]
+  sentence = f'The {len(label)} {split.name} films of {folder(config)} have '
+  sentence += f'{lacking}, so that nothing can be learned of it'
+  if config.data.source in ('nih', 'phantom'):
+    logging.warning('%s.', sentence)
+    return
+  way = 'add films of both kinds'
+  if learnable:
+    names = ''.join(f'{name!r}, ' for name in learnable).strip()
+    way += f' or learn the others alone: --config.data.findings="({names})"'
+  raise ValueError(f'{sentence}; {way}.')
+
+
+def with_findings(
+  splits: Mapping[str, pipeline.Split], findings: Sequence[str]
+) -> Mapping[str, pipeline.Split]:
+  """The splits with the findings of a run as their columns, in its order.
+
+  The label of a finding that the data set does not name is unknown on every
+  film. Findings that the run does not know are left out, and their boxes with
+  them. Both kinds are named in the log.
+
+  Raises:
+    ValueError: the run and the data set share no finding.
+  """
+  named = next(iter(splits.values())).findings
+  if tuple(named) == tuple(findings):
+    return splits
+  shared = [name for name in findings if name in named]
+  if not shared:
+    raise ValueError(
+      f'The run knows {", ".join(findings)} and the films are labelled with '
+      f'{", ".join(named)}: they share no finding. Evaluate on films of these '
+      'findings, or name what means the same in config.data.synonyms.'
+    )
+  for names, text in (
+    ([n for n in findings if n not in named], 'The films have no labels of'),
+    ([n for n in named if n not in findings], 'The run does not know'),
+  ):
+    if names:
+      logging.warning('%s %s: not scored.', text, ', '.join(names))
+  aligned = type(splits)(
+    {name: _aligned(split, findings) for name, split in splits.items()}
+  )
+  if isinstance(splits, pipeline.Splits):
+    aligned.left_out = splits.left_out
+  return aligned
+
+
+def _aligned(split: pipeline.Split, findings: Sequence[str]) -> pipeline.Split:
+  label = np.full((len(split.label), len(findings)), np.nan, np.float32)
+  shared = [name for name in findings if name in split.findings]
+  column = columns_of(shared, findings)
+  label[:, column] = split.label[:, columns_of(shared, split.findings)]
+  place = {name: k for k, name in enumerate(findings)}
+  box_finding = np.array(
+    [place.get(split.findings[k], -1) for k in split.box_finding.tolist()],
+    np.int64,
+  )
+  kept = box_finding >= 0
+  return split._replace(
+    label=label,
+    box=split.box[kept],
+    box_image=split.box_image[kept],
+    box_finding=box_finding[kept],
+    findings=tuple(findings),
+    boxed=tuple(name for name in findings if name in split.boxed),
+  )
+
+
 def summary(config: ConfigDict, splits: Mapping[str, pipeline.Split]) -> dict:
-  """Counts and hashes of the splits, and the name of their source."""
-  return {'name': config.data.source} | pipeline.summary(splits)
+  """Findings, counts and hashes of the splits, and the name of their source."""
+  split = next(iter(splits.values()))
+  return {
+    'name': config.data.source,
+    'findings': list(split.findings),
+    'boxed': list(split.boxed),
+    **pipeline.summary(splits),
+  }
 
 
 def write_summary(
@@ -207,17 +317,23 @@ def train_batches(
 class BoxedFilms(NamedTuple):
   """The films of a split that have a true box of at least one finding."""
 
+  findings: tuple[str, ...]  # the k findings that have boxes
   row: Int[np.ndarray, ' n']  # index in the split
   name: np.ndarray
   patient: Int[np.ndarray, ' n']
-  label: Float[np.ndarray, 'n 8']  # of the boxed findings: 0, 1 or NaN
+  label: Float[np.ndarray, 'n k']  # 0, 1 or NaN
   # t: the most true boxes that a film has of one finding; the rest is NaN.
-  truth: Float[np.ndarray, 'n 8 t 4']
+  truth: Float[np.ndarray, 'n k t 4']
 
   @property
-  def boxed(self) -> Bool[np.ndarray, 'n 8']:
+  def boxed(self) -> Bool[np.ndarray, 'n k']:
     """Whether the film has a true box of the finding."""
     return overlap.has_box(self.truth).any(axis=-1)
+
+  def take(self, index: Int[np.ndarray, ' m']) -> 'BoxedFilms':
+    """The films at these indices, in this order."""
+    findings, *columns = self
+    return BoxedFilms(findings, *(column[index] for column in columns))
 
 
 def boxed_films(split: pipeline.Split) -> BoxedFilms:
@@ -233,12 +349,21 @@ def boxed_films(split: pipeline.Split) -> BoxedFilms:
     slot[i] = seen[pair]
     seen[pair] += 1
   most = slot.max(initial=0) + 1
-  truth = np.full((len(rows), len(BOXED), most, 4), np.nan)
+  truth = np.full((len(rows), len(split.findings), most, 4), np.nan)
   truth[film, split.box_finding, slot] = split.box
+  column = columns_of(split.boxed, split.findings)
   return BoxedFilms(
+    tuple(split.boxed),
     rows,
     split.image_name[rows],
     split.patient[rows],
-    split.label[rows, : len(BOXED)],
-    truth,
+    split.label[rows][:, column],
+    truth[:, column],
   )
+
+
+def columns_of(
+  names: Sequence[str], findings: Sequence[str]
+) -> Int[np.ndarray, ' k']:
+  """The column of each named finding, where `findings` names the columns."""
+  return np.array([findings.index(name) for name in names], np.int64)

@@ -16,7 +16,6 @@ from ml_collections import ConfigDict
 
 from cxr import data, inference, sharding
 from cxr.attribution import by_name, cam, sanity
-from input_pipeline.findings import BOXED
 
 # A gradient's size marks a region, its sign changes from pixel to pixel.
 BY_MAGNITUDE = (
@@ -74,16 +73,19 @@ def settings(config: ConfigDict, method: str, *, raw: bool = False) -> dict:
 
 
 def make_maps(
-  config: ConfigDict, model, method: str, *, raw: bool = False
+  subject: inference.Subject, method: str, *, raw: bool = False
 ) -> Callable:
-  """(variables, keys 'b', image 'b h w 1') -> 'b h w 8', ready to be scored.
+  """(variables, keys 'b', image 'b h w 1') -> 'b h w k', ready to be scored.
 
-  `raw`: as the method gives them, signed.
+  They are of the k findings `subject.mapped`. `raw`: as the method gives them,
+  signed.
   """
+  config = subject.config
   by_magnitude = method in BY_MAGNITUDE and not raw
   return _make_maps(
-    model,
+    subject.model,
     method,
+    tuple(subject.mapped_columns.tolist()),
     tuple(sorted(options(config, method).items())),
     config.evaluate.smooth if by_magnitude else None,
   )
@@ -93,21 +95,21 @@ def make_maps(
 # one CPU raw and scored maps share it.
 @functools.lru_cache(maxsize=16)
 def _attribution(
-  model, method: str, options: tuple, from_host: bool
+  model, method: str, columns: tuple, options: tuple, from_host: bool
 ) -> by_name.Attribution:
   make = by_name.make_attribution
   if from_host:
     make = by_name.make_host_attribution
-  return make(model, method, findings=range(len(BOXED)), **dict(options))
+  return make(model, method, findings=columns, **dict(options))
 
 
 @functools.lru_cache(maxsize=16)
 def _make_maps(
-  model, method: str, options: tuple, smooth: float | None
+  model, method: str, columns: tuple, options: tuple, smooth: float | None
 ) -> Callable:
   # The host drives the passes where that is quicker: on one CPU.
   from_host = jax.default_backend() == 'cpu' and jax.process_count() == 1
-  attribute = _attribution(model, method, options, from_host)
+  attribute = _attribution(model, method, columns, options, from_host)
 
   def maps(variables, keys, image):
     out = attribute(variables, keys, data.to_unit(image))

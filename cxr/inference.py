@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from flax import linen as nn
+from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from cxr import checkpoint, data, run_files, sharding, train_state
 from cxr.models import architectures
 from input_pipeline import pipeline
-from input_pipeline.findings import FINDINGS
 
 
 class Subject(NamedTuple):
@@ -30,6 +30,22 @@ class Subject(NamedTuple):
   @property
   def test(self) -> pipeline.Split:
     return self.splits['test']
+
+  @property
+  def findings(self) -> tuple[str, ...]:
+    """The names of the logits."""
+    return next(iter(self.splits.values())).findings
+
+  @property
+  def mapped(self) -> tuple[str, ...]:
+    """The findings whose maps are made: those that have true boxes in this data
+    set, or all findings of a set without boxes."""
+    return next(iter(self.splits.values())).boxed or self.findings
+
+  @property
+  def mapped_columns(self) -> Int[np.ndarray, ' k']:
+    """Of each mapped finding the column of its logit and label."""
+    return data.columns_of(self.mapped, self.findings)
 
   @property
   def batch_size(self) -> int:
@@ -145,8 +161,9 @@ def load_model(
     ValueError: the checkpoint is damaged or of another model.
   """
   config = config or run_files.read_config(workdir)
-  model = architectures.make_model(config.model, num_findings=len(FINDINGS))
-  checkpoints = checkpoint.open_folder(workdir, config)
+  findings = run_files.read_findings(workdir)
+  model = architectures.make_model(config.model, num_findings=len(findings))
+  checkpoints = checkpoint.open_folder(workdir, config, findings)
   step = checkpoint.step_of(checkpoints, config.evaluate.checkpoint)
   if step is None:
     raise FileNotFoundError(

@@ -12,6 +12,7 @@ from typing import TextIO
 from ml_collections import ConfigDict
 
 from cxr import files
+from input_pipeline.findings import FINDINGS
 
 # Fields that no weight depends on: they may differ between two starts in one
 # workdir.
@@ -127,6 +128,21 @@ def read(workdir: str, name: str, *fields: str) -> dict:
       '--mode=evaluate again.'
     )
   return stored
+
+
+def read_findings(workdir: str) -> tuple[str, ...]:
+  """The findings of a workdir's run, in the order of its network's logits.
+
+  Runs that were trained before findings were data know NIH's fourteen.
+
+  Raises:
+    ValueError: data.json, where training wrote them, is damaged.
+  """
+  path = os.path.join(workdir, 'data.json')
+  if not os.path.exists(path):
+    return FINDINGS
+  stored = read(workdir, 'data.json')
+  return tuple(stored.get('findings', FINDINGS))
 
 
 def read_calibration(workdir: str, step: int, batch_stats: str) -> dict | None:

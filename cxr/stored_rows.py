@@ -22,7 +22,6 @@ from jaxtyping import Float, Int
 
 from cxr import files
 from cxr.localization import overlap, scoring
-from input_pipeline.findings import FINDINGS
 
 CLEAN = 'clean'
 
@@ -85,7 +84,7 @@ def write_predictions(
   path: str,
   blocks: Mapping[Condition, Predictions],
   *,
-  findings: Sequence[str] = FINDINGS,
+  findings: Sequence[str],
 ) -> None:
   """Writes every condition's rows; the old file stays until it is whole."""
 

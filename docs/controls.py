@@ -16,7 +16,6 @@ from cxr import data, heatmaps, inference, sharding
 from cxr.evaluation import localize
 from cxr.localization import controls, regions, scoring, thresholds
 from cxr.reporting import plots
-from input_pipeline.findings import BOXED
 
 SHOWN = ('Atelectasis', 'Effusion', 'Mass', 'Pneumothorax')
 ROWS = 'own map', 'another patient', 'set down', 'shuffled weights'
@@ -29,7 +28,7 @@ def main(workdir: str, method: str, path: str) -> None:
     config, model, sharding.replicate(mesh, variables), mesh, data.load(config)
   )
   films = data.boxed_films(subject.test)
-  maps_fn = heatmaps.make_maps(config, model, method)
+  maps_fn = heatmaps.make_maps(subject, method)
   own = heatmaps.compute_maps(subject, maps_fn, films.row)
   shuffled = heatmaps.compute_maps(
     heatmaps.shuffled(subject), maps_fn, films.row
@@ -37,7 +36,7 @@ def main(workdir: str, method: str, path: str) -> None:
 
   cases = []
   for finding in SHOWN:
-    k = BOXED.index(finding)
+    k = subject.mapped.index(finding)
     donors = localize.draw_donors(films, k, config.seed)
     # The film whose map is of median energy in the true box: no choice of ours.
     boxed = np.flatnonzero(films.boxed[:, k] & (donors[:, 0] >= 0))

@@ -7,6 +7,7 @@ import numpy as np
 
 from cxr import stored_rows
 from cxr.localization import overlap, scoring
+from input_pipeline.findings import FINDINGS
 
 
 def predictions(seed=0, n=60, data_seed=0, skill=1.0):
@@ -105,5 +106,6 @@ def written(tmp_path, rows, name='run', blocks=None):
     {stored_rows.Condition('test'): predictions()}
     if blocks is None
     else blocks,
+    findings=FINDINGS,
   )
   return str(folder)

@@ -1,6 +1,7 @@
 """What a workdir refuses: another model's weights, damage, a second run."""
 
 import functools
+import json
 import time
 
 import jax
@@ -43,7 +44,9 @@ def make_state(step):
 
 def write(workdir, config, steps=(3, 7)):
   run_files.write_config(str(workdir), config)
-  checkpoints = checkpoint.open_folder(str(workdir), config, writes=True)
+  checkpoints = checkpoint.open_folder(
+    str(workdir), config, FINDINGS, writes=True
+  )
   for k, step in enumerate(steps):
     # The first is the best: both are kept.
     metrics = {'val/auroc': 0.9 - 0.1 * k, 'val/robust_auroc': float('nan')}
@@ -58,7 +61,7 @@ def run(tmp_path):
 
 
 def restore(workdir, config):
-  checkpoints = checkpoint.open_folder(workdir, config)
+  checkpoints = checkpoint.open_folder(workdir, config, FINDINGS)
   step = checkpoint.step_of(checkpoints, 'latest')
   return checkpoint.restore(checkpoints, step, make_state(step))
 
@@ -114,9 +117,9 @@ def test_another_models_weights_are_refused(run, name, value):
     assert '\n' not in str(error.value)
 
 
-def test_another_order_of_findings_is_refused(run, monkeypatch):
+def test_another_order_of_findings_is_refused(run):
   other = (FINDINGS[1], FINDINGS[0], *FINDINGS[2:])
-  monkeypatch.setattr(checkpoint, 'FINDINGS', other)
+  (run / 'data.json').write_text(json.dumps({'findings': other}))
   with pytest.raises(ValueError, match=r"findings \(\['Atelectasis', 'Card"):
     inference.load_model(str(run), make_config())
 
@@ -152,7 +155,9 @@ def test_a_half_written_checkpoint_is_swept_out_by_its_own_run_alone(run):
   half = run / 'checkpoints' / '9.orbax-checkpoint-tmp'
   half.mkdir()
   for writes in (False, True):
-    checkpoints = checkpoint.open_folder(str(run), make_config(), writes=writes)
+    checkpoints = checkpoint.open_folder(
+      str(run), make_config(), FINDINGS, writes=writes
+    )
     assert checkpoint.step_of(checkpoints, 'latest') == 7
     checkpoints.saver.close()
     # It is swept by a thread, which close does not wait for.

@@ -22,6 +22,8 @@ FILMS = pipeline.Split(
   np.zeros((8, 4, 4, 1), np.uint8),
   np.zeros((8, 3), np.float32),
   *[NOTHING] * 8,
+  findings=('a', 'b', 'c'),
+  boxed=(),
 )
 OBJECTIVES = ('mixed', 'trades', 'fgsm', 'free', 'separate_bn', 'l2', 'robust')
 

@@ -25,7 +25,7 @@ def test_predictions_come_back(tmp_path):
     CONDITION('test'): block,
     CONDITION('test', 'pgd-10', 0.5): block._replace(logit=-block.logit),
   }
-  stored_rows.write_predictions(path, blocks)
+  stored_rows.write_predictions(path, blocks, findings=FINDINGS)
   with open(path) as f:
     assert "'=evil.png" in f.read()
   findings, back = stored_rows.read_predictions(path)

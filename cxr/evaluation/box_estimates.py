@@ -23,7 +23,7 @@ box. It stands beside the methods as one of them, under the method's name and
 `wording.LESS_ANOTHER`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Bool
@@ -32,7 +32,6 @@ from cxr import stored_rows
 from cxr.localization import overlap, scoring
 from cxr.reporting import wording
 from cxr.statistics import intervals, ratios
-from input_pipeline.findings import FINDINGS
 
 IOU_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 IOBB_THRESHOLDS = (0.1, 0.25, 0.5, 0.75, 0.9)
@@ -81,7 +80,7 @@ def ratios_of(rows: stored_rows.Boxes) -> ratios.Ratios:
   """
   another = np.char.endswith(rows.method, wording.ANOTHER_PATIENT)
   subtracted = another & (not another.all())
-  findings = _ordered(rows.finding, FINDINGS)
+  findings = _ordered(rows.finding)
   column = np.array([findings.index(f) for f in rows.finding.tolist()], int)
   row = np.arange(len(column))
   boxed = overlap.has_box(rows.truth)
@@ -177,13 +176,10 @@ def less_another(
   return stored_rows.concatenate_boxes([paired, another])
 
 
-def _ordered(names, first: Sequence[str]) -> tuple[str, ...]:
-  """The distinct names: those of `first` in its order, then the others."""
-  present = list(dict.fromkeys(np.asarray(names).tolist()))
-  return (
-    *(n for n in first if n in present),
-    *(n for n in present if n not in first),
-  )
+def _ordered(names: np.ndarray, *first: str) -> tuple[str, ...]:
+  """The distinct names: those of `first`, then in the order of their rows."""
+  present = dict.fromkeys(names.tolist())
+  return tuple(dict.fromkeys([n for n in first if n in present] + [*present]))
 
 
 def counts_of(
@@ -239,10 +235,10 @@ def methods_and_rules(
   less this control.
   """
   by_method = {
-    method: rows.where(method=method) for method in _ordered(rows.method, ())
+    method: rows.where(method=method) for method in _ordered(rows.method)
   }
   for method, of_method in by_method.items():
-    rules = _ordered(of_method.rule, ('wang',))
+    rules = _ordered(of_method.rule, 'wang')
     rules = sorted(rules, key=lambda rule: rule == 'oracle')
     another = by_method.get(method + wording.ANOTHER_PATIENT)
     if another is not None:
@@ -277,12 +273,12 @@ def estimates(rows: stored_rows.Boxes, **options) -> dict:
   without = {}
   if len(another.image):
     lonely = boxed.rows(np.flatnonzero(~_has_another(boxed, another)))
-    for finding in _ordered(lonely.finding, FINDINGS):
+    for finding in _ordered(lonely.finding):
       of_finding = lonely.where(finding=finding)
       without[finding] = sorted(set(of_finding.image.tolist()))
   count = {
     finding: int((boxed.finding == finding).sum())
-    for finding in _ordered(first.finding, FINDINGS)
+    for finding in _ordered(first.finding)
   }
   result = {'count': count, 'methods': methods}
   return result | ({'without_another': without} if without else {})

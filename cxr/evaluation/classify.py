@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float
 
-from cxr import files, inference, losses
+from cxr import data, files, inference, losses
 from cxr.attacks import checks
 from cxr.evaluation import named_attacks
 from cxr.evaluation.parts import Parts, stored
@@ -29,6 +29,9 @@ def classify(
     the blocks of predictions.csv, and by '<attack> <epsilon>' what the attack
     really did: {'audit': what checks.audit gives, 'norm'}.
   """
+  lacking = data.without_both_kinds(subject.test)
+  if lacking:
+    logging.warning('The test films have %s: not scored.', lacking)
   blocks = {}
   for name, split in subject.splits.items():
     if name != 'train' and len(split.label):

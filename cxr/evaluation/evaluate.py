@@ -47,7 +47,9 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
   mesh = sharding.make_mesh()
   config, model, variables, step = inference.load_model(workdir, config)
   variables = sharding.replicate(mesh, variables)
-  splits = data.load(config)
+  splits = data.with_findings(
+    data.load(config), run_files.read_findings(workdir)
+  )
   provenance.check_films(workdir, config, splits)
   subject = Subject(config, model, variables, mesh, splits)
   parts = Parts(workdir, subject)
@@ -62,7 +64,9 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
   checks = attack_flags.checked(subject, parts)
   if jax.process_index() == 0:
     path = lambda name: os.path.join(workdir, name)
-    stored_rows.write_predictions(path('predictions.csv'), blocks)
+    stored_rows.write_predictions(
+      path('predictions.csv'), blocks, findings=subject.findings
+    )
     stored_rows.write_boxes(path('boxes.csv'), boxes)
     measures.write(path('measures.csv'), measured)
     details = {
@@ -90,7 +94,12 @@ def _export(subject: Subject, parts: Parts, boxes, logits) -> None:
   if 'coco' in evaluate.export:
     films = data.boxed_films(subject.test)
     rule = thresholds.main_rule(evaluate.rules)
-    boxes_and_masks.write_coco(folder, films, boxes.where(rule=rule), logits)
+    boxes_and_masks.write_coco(
+      folder,
+      films,
+      boxes.where(rule=rule),
+      logits[:, subject.mapped_columns],
+    )
   logging.info('Files for other tools: %s', folder)
 
 

@@ -10,7 +10,6 @@ from jaxtyping import Float
 from cxr import data, files, heatmaps, sharding, stored_rows
 from cxr.inference import Subject
 from cxr.localization import overlap, scoring, thresholds
-from input_pipeline.findings import BOXED, FINDINGS
 
 KINDS = ('best', 'median', 'worst', 'typical')
 
@@ -36,18 +35,19 @@ def write_examples(
   chosen = choose_examples(films, _main_ious(subject, films, boxes))
   film, finding = np.array([c[:2] for c in chosen], np.int64).T
   shown, index = np.unique(film, return_inverse=True)
+  column = subject.mapped_columns[finding]
   arrays = {
     'image': test.image[films.row[film]][..., 0],
     'name': films.name[film].astype(str),
-    'finding': np.array(BOXED)[finding],
+    'finding': np.array(films.findings)[finding],
     'kind': np.array([kind for _, _, kind in chosen]),
-    'probability': 1 / (1 + np.exp(-logits[films.row[film], finding])),
+    'probability': 1 / (1 + np.exp(-logits[films.row[film], column])),
     'truth': films.truth[film, finding],
   }
   for method in config.evaluate.methods:
     maps = heatmaps.compute_maps(
       subject,
-      heatmaps.make_maps(config, subject.model, method),
+      heatmaps.make_maps(subject, method),
       films.row[shown],
       batch_size=sharding.round_up(subject.mesh, min(32, subject.batch_size)),
     )
@@ -67,7 +67,7 @@ def _main_ious(
   film = {name: i for i, name in enumerate(films.name.tolist())}
   ious = np.full(films.boxed.shape, np.nan)
   row = [film[name] for name in rows.image.tolist()]
-  column = [FINDINGS.index(name) for name in rows.finding.tolist()]
+  column = data.columns_of(rows.finding.tolist(), films.findings)
   # The worst of several true boxes; NaN where there is none.
   iou = rows.score[:, scoring.SCORES.index('iou')]
   np.fmin.at(ious, (row, column), iou)
@@ -75,7 +75,7 @@ def _main_ious(
 
 
 def choose_examples(
-  films: data.BoxedFilms, ious: Float[np.ndarray, 'n 8']
+  films: data.BoxedFilms, ious: Float[np.ndarray, 'n k']
 ) -> list[tuple[int, int, str]]:
   """(film, finding, kind) by rule, none by hand.
 
@@ -83,7 +83,7 @@ def choose_examples(
   whose true boxes have the finding's median area, so the same in every run.
   """
   chosen = []
-  for finding in range(len(BOXED)):
+  for finding in range(len(films.findings)):
     boxed = np.flatnonzero(films.boxed[:, finding])
     if not len(boxed):
       continue

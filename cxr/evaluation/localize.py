@@ -23,7 +23,6 @@ from cxr.inference import Subject
 from cxr.localization import controls, overlap, scoring, thresholds
 from cxr.reporting import wording
 from input_pipeline import workers
-from input_pipeline.findings import BOXED, FINDINGS
 
 CONTROLS = ('random', 'centre', 'mean_box')
 # Maps of other patients that a true box is held against.
@@ -57,7 +56,8 @@ def localize(
     for path, job_of in _maps_to_score(subject, parts, films, grids):
       futures = None
       if job_of is not None and jax.process_index() == 0:
-        futures = [executor.submit(*job_of(k)) for k in range(len(BOXED))]
+        findings = range(len(films.findings))
+        futures = [executor.submit(*job_of(k)) for k in findings]
       scored.append((path, futures))
     for path, futures in scored:
       if futures is not None:
@@ -71,7 +71,7 @@ def localize(
   own = [
     boxes.where(method=method) for method in subject.config.evaluate.methods
   ]
-  moved = [set_down(rows, subject.config.seed) for rows in own]
+  moved = [set_down(rows, films.findings, subject.config.seed) for rows in own]
   return stored_rows.concatenate_boxes([boxes, *moved]), grids
 
 
@@ -87,7 +87,8 @@ def _maps_to_score(
   rules = {'rules': config.evaluate.rules}
   size = (config.data.image_size,) * 2
   shuffled = functools.cache(lambda: heatmaps.shuffled(subject))
-  donors = [draw_donors(films, k, config.seed) for k in range(len(BOXED))]
+  findings = range(len(films.findings))
+  donors = [draw_donors(films, k, config.seed) for k in findings]
   _say_without_donor(films, donors)
 
   def job(make_boxes, name, maps_of, *more):
@@ -153,7 +154,7 @@ def _compute(
   logging.info('Maps of %d boxed films: %s.', len(films.row), name)
   config = subject.config
   maps = heatmaps.compute_maps(
-    subject, heatmaps.make_maps(config, subject.model, method), films.row
+    subject, heatmaps.make_maps(subject, method), films.row
   )
   if jax.process_index() == 0:
     folder = export_folder(subject, parts)
@@ -198,7 +199,7 @@ def score(
         scored,
         films.name,
         films.patient,
-        finding=BOXED[finding],
+        finding=films.findings[finding],
         method=method,
         rule=rule,
         draw=draw,
@@ -230,9 +231,10 @@ def score_donors(
   for draw, of_draw in enumerate(donors.T):
     film = np.flatnonzero(of_draw >= 0)
     if len(film):
-      shown = data.BoxedFilms(*(column[film] for column in films))
       donated = maps[of_draw[film]]
-      tables.append(score(donated, shown, finding, method, rules, draw=draw))
+      tables.append(
+        score(donated, films.take(film), finding, method, rules, draw=draw)
+      )
   return stored_rows.concatenate_boxes(tables)
 
 
@@ -270,15 +272,18 @@ def _say_without_donor(films: data.BoxedFilms, donors) -> None:
         '%d films with a box of %s have no control of another patient: no '
         'boxed test film of another patient is labelled as without it. %s',
         lonely.sum(),
-        BOXED[k],
+        films.findings[k],
         ', '.join(films.name[lonely].tolist()),
       )
 
 
-def set_down(own: stored_rows.Boxes, seed: int) -> stored_rows.Boxes:
+def set_down(
+  own: stored_rows.Boxes, findings: Sequence[str], seed: int
+) -> stored_rows.Boxes:
   """The rows of a method, its boxes set down whole in random places.
 
-  There is no map that would draw them, so scores of a map are NaN.
+  There is no map that would draw them, so scores of a map are NaN. `findings`:
+  those of the rows; a film's draws depend on the finding's place among them.
   """
   scores = np.full(own.score.shape, np.nan)
   iou, iobb = (scoring.SCORES.index(name) for name in ('iou', 'iobb'))
@@ -291,7 +296,7 @@ def set_down(own: stored_rows.Boxes, seed: int) -> stored_rows.Boxes:
       strict=True,
     )
   ):
-    film_seed = controls.film_seed(image, FINDINGS.index(finding), seed)
+    film_seed = controls.film_seed(image, findings.index(finding), seed)
     boxes.append(controls.set_down(film_seed, of_row))
     truth = own.truth[i]
     if overlap.has_box(truth):

@@ -20,13 +20,12 @@ from cxr.evaluation import measures, named_attacks
 from cxr.inference import Subject, by_index, make_predict, predict_split
 from cxr.localization import scoring, thresholds
 from cxr.statistics import metrics
-from input_pipeline.findings import BOXED, FINDINGS
 
 
 def alignment(
   subject: Subject, methods: Sequence[str] = ('',)
 ) -> list[measures.Measure]:
-  """How alike a film and its gradient are, per boxed finding.
+  """How alike a film and its gradient are, per mapped finding.
 
   'alignment' is Etmann's measure, 'cosine' that of the angle between the two;
   see gradient_alignment.py. Films: config.evaluate.measure_films.
@@ -34,7 +33,7 @@ def alignment(
   del methods  # of the plain gradient alone
   rows = subject.films(subject.config.evaluate.measure_films)
   gradients = by_name.make_host_attribution(
-    subject.model, 'gradient', findings=range(len(BOXED))
+    subject.model, 'gradient', findings=subject.mapped_columns.tolist()
   )
   over_findings = lambda fn: jax.vmap(
     jax.vmap(fn, in_axes=(None, -1)), in_axes=(0, 0)
@@ -59,7 +58,7 @@ def alignment(
       subject.test.patient[rows],
       np.asarray(values[:, i], np.float64),
       method='gradient',
-      findings=BOXED,
+      findings=subject.mapped,
     )
     for i, name in enumerate(('alignment', 'cosine'))
   ]
@@ -88,7 +87,7 @@ def targeted(
   )
   before = predict_split(subject, index=rows)
   attack = _targeted_attack(subject, threshold)
-  after = np.full((len(FINDINGS), *before.shape), np.nan, np.float32)
+  after = np.full((before.shape[1], *before.shape), np.nan, np.float32)
   for k in np.flatnonzero(np.isfinite(threshold)):
     after[k] = predict_split(subject, index=rows, attack=attack(int(k)))
   return [
@@ -98,7 +97,7 @@ def targeted(
       test.patient[rows],
       value,
       condition=_condition(subject),
-      findings=FINDINGS,
+      findings=subject.findings,
     )
     for name, value in targeted_values(before, after, threshold).items()
   ]
@@ -118,7 +117,8 @@ def targeted_values(
 
   Returns:
     'hidden' and 'planted', and with each the mean change, in logits, of the
-    other findings: 'hide_moves_others', 'plant_moves_others'.
+    other findings: 'hide_moves_others', 'plant_moves_others' (NaN where there
+    is no other finding).
   """
   # float32 on both sides: a threshold is a film's own logit.
   threshold = threshold.astype(np.float32)
@@ -127,7 +127,8 @@ def targeted_values(
   crossed = (called != (own >= threshold)).astype(np.float64)
   moved = np.abs(after - before)
   others = moved.sum(2).T - np.diagonal(moved, axis1=0, axis2=2)
-  others = others / max(before.shape[1] - 1, 1)
+  count = before.shape[1] - 1
+  others = others / count if count else np.full_like(others, np.nan)
   known = np.isfinite(threshold)
   values = {}
   for done, goal, films in (
@@ -205,7 +206,13 @@ def under_attack(
     value[film, finding] = of_pair
     rows.append(
       measures.Measure(
-        name, films.name, films.patient, value, method, condition, BOXED
+        name,
+        films.name,
+        films.patient,
+        value,
+        method,
+        condition,
+        films.findings,
       )
     )
 
@@ -260,10 +267,7 @@ def _maps_of_pairs(
   )
   size = config.data.image_size
   conditions = 'clean', _condition(subject)
-  maps_fns = {
-    method: heatmaps.make_maps(config, subject.model, method)
-    for method in methods
-  }
+  maps_fns = {method: heatmaps.make_maps(subject, method) for method in methods}
   result = {
     method: {
       condition: np.empty((len(film), size, size), np.float32)

@@ -16,7 +16,6 @@ from cxr.evaluation import measure_maps
 from cxr.evaluation.measures import Measure
 from cxr.inference import Subject
 from input_pipeline import renditions
-from input_pipeline.findings import BOXED, FINDINGS
 from input_pipeline.phantom import draw
 
 # Maps in score per pixel, which a grating or a difference can be compared with.
@@ -56,8 +55,8 @@ def causes(subject: Subject, methods: Sequence[str]) -> list[Measure]:
   measured = []
   if '' in methods:
     measured += _effects(subject, rows, finding, image, without)
-  films, _ = measure_maps.spread(
-    finding[:, None] == np.arange(len(BOXED)),
+  films, mapped = measure_maps.spread(
+    finding[:, None] == subject.mapped_columns,
     subject.config.evaluate.measure_films,
   )
   on_maps = [method for method in methods if method]
@@ -67,7 +66,7 @@ def causes(subject: Subject, methods: Sequence[str]) -> list[Measure]:
     subject,
     on_maps,
     rows[films],
-    finding[films],
+    mapped,
     {cause: image[films] - other[films] for cause, other in without.items()},
   )
 
@@ -102,10 +101,15 @@ def _effects(
   }
 
   def measure(name, value, condition=''):
-    by_finding = np.full((len(rows), len(FINDINGS)), np.nan)
+    by_finding = np.full((len(rows), len(subject.findings)), np.nan)
     by_finding[own] = value
     return measure_maps.make_measure(
-      subject, name, rows, by_finding, condition=condition, findings=FINDINGS
+      subject,
+      name,
+      rows,
+      by_finding,
+      condition=condition,
+      findings=subject.findings,
     )
 
   return [
@@ -121,20 +125,21 @@ def _maps_on_causes(
   finding: Int[np.ndarray, ' n'],
   difference: Mapping[str, Float[np.ndarray, 'n h w 1']],
 ) -> list[Measure]:
-  """Shares of the maps; `difference`: cause -> what it adds to the film."""
+  """Shares of the maps; `difference`: cause -> what it adds to the film, and
+  `finding` is each film's, as an index into `subject.mapped`."""
   lesion = (difference['lesion'] != 0)[..., 0]
   image = measure_maps.images(subject, rows)
   size = image.shape[1]
   gratings = {
     k: np.stack(
-      [draw.grating(FINDINGS[k], size, phase=p) for p in (0.0, np.pi / 2)]
+      [draw.grating(subject.mapped[k], size, phase=p) for p in (0.0, np.pi / 2)]
     )
     for k in set(finding.tolist())
   }
   measured = []
 
   def add(name, value, method):
-    by_finding = np.full((len(rows), len(BOXED)), np.nan)
+    by_finding = np.full((len(rows), len(subject.mapped)), np.nan)
     by_finding[np.arange(len(rows)), finding] = value
     measured.append(
       measure_maps.make_measure(subject, name, rows, by_finding, method=method)

@@ -1,10 +1,10 @@
 """What the maps say of the model: measures of maps that need no true box.
 
 Each function returns rows of measures.csv, of the given methods of attribution
-and every boxed finding. What a measure is stands in its function or in
-attribution/sanity.py, with its source. The films are config.evaluate's
-`measure_films`, or its `sanity_films` where a film is mapped many times. A
-value that does not exist is NaN.
+and every mapped finding (`Subject.mapped`). What a measure is stands in its
+function or in attribution/sanity.py, with its source. The films are
+config.evaluate's `measure_films`, or its `sanity_films` where a film is mapped
+many times. A value that does not exist is NaN.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,6 @@ from cxr.attribution import saliency, sanity
 from cxr.evaluation.measures import Measure
 from cxr.inference import Subject
 from cxr.localization import controls
-from input_pipeline.findings import BOXED
 
 # Controls: a map that is the same everywhere, and noise.
 UNIFORM = 'uniform'
@@ -75,9 +74,9 @@ def _in_batches(
 def make_map_fn(
   subject: Subject, method: str, rows: Int[np.ndarray, ' n'], *, raw=True
 ) -> Callable:
-  """Returns (variables, image 'n h w 1') -> maps 'n h w 8', for the films at
+  """Returns (variables, image 'n h w 1') -> maps 'n h w k', for the films at
   `rows` or what was made of them; `raw` maps are signed and not blurred."""
-  maps_fn = heatmaps.make_maps(subject.config, subject.model, method, raw=raw)
+  maps_fn = heatmaps.make_maps(subject, method, raw=raw)
   return lambda variables, image: _in_batches(
     subject, Partial(maps_fn, variables), rows, image
   )
@@ -92,7 +91,7 @@ def make_measure(
     subject: whose test films they are.
     name: of the measure.
     rows: of the films.
-    value: 'n k', of the boxed findings where `key` names no other `findings`.
+    value: 'n k', of the mapped findings where `key` names no other `findings`.
     **key: method, condition and findings of the measure.
   """
   test = subject.test
@@ -101,7 +100,7 @@ def make_measure(
     test.image_name[rows],
     test.patient[rows],
     np.asarray(value, np.float64).reshape(len(rows), -1),
-    **{'findings': BOXED} | key,
+    **{'findings': subject.mapped} | key,
   )
 
 
@@ -147,7 +146,7 @@ def _completeness_gap(subject, rows, image, maps) -> Measure:
   logits = make_logits_fn(subject, rows)
   baseline = saliency.BASELINES[subject.config.evaluate.baseline]
   change = logits(image) - logits(np.asarray(jax.vmap(baseline)(image)))
-  change = change[:, : len(BOXED)]
+  change = change[:, subject.mapped_columns]
   gap = np.abs(maps.sum((1, 2), dtype=np.float64) - change).sum(1)
   return make_measure(
     subject,
@@ -160,7 +159,7 @@ def _completeness_gap(subject, rows, image, maps) -> Measure:
 
 
 def make_logits_fn(subject: Subject, rows: Int[np.ndarray, ' n']) -> Callable:
-  """Returns image 'n h w 1' -> logits 'n 14' in float64."""
+  """Returns image 'n h w 1' -> logits 'n k' in float64."""
   apply = jax.jit(
     lambda variables, image: subject.model.apply(variables, image)[0]
   )
@@ -232,7 +231,7 @@ def faithfulness(subject: Subject, methods: Sequence[str]) -> list[Measure]:
   pixels come in or go in the order of the map that is scored, hottest first.
   The method RANDOM is the random map that localization is compared with.
   """
-  has = subject.test.label[:, : len(BOXED)] == 1
+  has = subject.test.label[:, subject.mapped_columns] == 1
   film, finding = spread(has, subject.config.evaluate.sanity_films)
   if not len(film):
     return []
@@ -264,13 +263,13 @@ def faithfulness(subject: Subject, methods: Sequence[str]) -> list[Measure]:
       film,
       image[index],
       heatmap,
-      finding,
+      subject.mapped_columns[finding],
       # A curve is a batch by itself.
       batch_size=max(1, subject.batch_size // (CURVE_STEPS + 1)),
     )
     broken = ~np.isfinite(heatmap).all((1, 2))
     for name, curve in (('insertion', inserted), ('deletion', deleted)):
-      value = np.full((len(rows), len(BOXED)), np.nan)
+      value = np.full((len(rows), len(subject.mapped)), np.nan)
       value[index, finding] = np.where(broken, np.nan, sanity.area(curve))
       measured.append(make_measure(subject, name, rows, value, method=method))
   return measured

@@ -24,7 +24,6 @@ from cxr.statistics import (
   ratios,
 )
 from input_pipeline import renditions
-from input_pipeline.findings import FINDINGS
 
 RANKINGS = {
   'auroc': rankings.make_auroc,
@@ -94,7 +93,7 @@ def sample_ranking(
 def ranking_estimates(
   block: stored_rows.Predictions,
   *,
-  findings: Sequence[str] = FINDINGS,
+  findings: Sequence[str],
   makers: Mapping[str, Callable] = RANKINGS,
   **options,
 ) -> dict[str, dict[str, dict]]:
@@ -222,7 +221,7 @@ def calibration_estimates(
   block: stored_rows.Predictions,
   fitted: calibration.Fitted,
   *,
-  findings: Sequence[str] = FINDINGS,
+  findings: Sequence[str],
   **options,
 ) -> dict:
   """How far probabilities and operating points hold on other films.

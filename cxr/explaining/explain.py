@@ -41,7 +41,6 @@ from cxr.explaining import interpret, overlays
 from cxr.exporting import coco
 from cxr.reporting import pages
 from cxr.statistics import calibration
-from input_pipeline.findings import FINDINGS
 from input_pipeline.radiograph import radiograph
 from input_pipeline.workers import cores
 
@@ -114,9 +113,10 @@ def explain(
   )
   if stored is None:
     logging.info('The run has no calibration of step %d.', step)
-  fitted = stored and calibration.from_json(stored['findings'], FINDINGS)
+  findings = run_files.read_findings(workdir)
+  fitted = stored and calibration.from_json(stored['findings'], findings)
   explained = explain_films(
-    interpret.from_run(config, model, variables, fitted),
+    interpret.from_run(config, model, variables, findings, fitted),
     paths,
     output_dir,
     root=images if os.path.isdir(images) else os.path.dirname(images),

@@ -20,7 +20,6 @@ from cxr import heatmaps
 from cxr.attribution import by_name
 from cxr.localization import overlap, regions, thresholds
 from cxr.statistics import calibration
-from input_pipeline.findings import FINDINGS
 from input_pipeline.radiograph import radiograph
 
 # What is said of each finding of a film. 'calibrated' and 'called' are what
@@ -46,9 +45,9 @@ class Interpreter(NamedTuple):
   boxes: Callable[[Float[np.ndarray, 'h w']], Float[np.ndarray, 'm 4']]
   rule: str  # the name of `boxes`
   methods: Sequence[str]  # the keys of what `maps` returns
+  findings: Sequence[str]  # the names of the k findings
   size: int  # of the images, height and width
   fit: str = 'pad'  # 'pad' | 'crop', see `radiograph.read`
-  findings: Sequence[str] = FINDINGS  # the names of the k findings
   top_findings: int = 3  # the most probable ones get maps and boxes
   batch_size: int = 16
   fitted: calibration.Fitted | None = None  # of the k findings
@@ -67,6 +66,7 @@ def from_run(
   config: ConfigDict,
   model: nn.Module,
   variables: Mapping,
+  findings: Sequence[str],
   fitted: calibration.Fitted | None,
 ) -> Interpreter:
   """The interpreter that `config.explain` asks for."""
@@ -84,6 +84,7 @@ def from_run(
     boxes=lambda heatmap: regions.levels_to_boxes(heatmap, levels_fn(heatmap)),
     rule=options.rule,
     methods=options.methods,
+    findings=findings,
     size=config.data.image_size,
     fit=options.fit,
     top_findings=options.top_findings,

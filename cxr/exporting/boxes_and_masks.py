@@ -14,7 +14,6 @@ from cxr import data, stored_rows
 from cxr.exporting import chexlocalize, coco
 from cxr.localization import overlap, regions, thresholds
 from input_pipeline import nih_tables
-from input_pipeline.findings import BOXED, FINDINGS
 
 _TRUTH = 'chexlocalize-truth.json'
 # Ends of the names of files with CheXlocalize's scores.
@@ -31,7 +30,7 @@ def write_chexlocalize(
   folder: str,
   method: str,
   films: data.BoxedFilms,
-  maps: Float[np.ndarray, 'n h w 8'],
+  maps: Float[np.ndarray, 'n h w k'],
   *,
   rule: str,
 ) -> None:
@@ -49,15 +48,15 @@ def write_chexlocalize(
     folder: to write into.
     method: the method of attribution, for the files' names.
     films: the n boxed films.
-    maps: of the findings in BOXED.
+    maps: of the findings of `films`.
     rule: that gives the levels.
   """
   path = lambda name: os.path.join(folder, name)
   size = maps.shape[1:3]
   truth = {str(name): {} for name in films.name}
   masks = {name: {} for name in truth}
-  scores = np.full((len(_SCORES), len(truth), len(BOXED)), np.nan)
-  for k, finding in enumerate(BOXED):
+  scores = np.full((len(_SCORES), len(truth), len(films.findings)), np.nan)
+  for k, finding in enumerate(films.findings):
     heatmaps = maps[..., k]
     levels = thresholds.finding_levels(
       rule, heatmaps, films.truth[:, k], films.patient
@@ -78,7 +77,10 @@ def write_chexlocalize(
   chexlocalize.write_segmentations(path(f'chexlocalize-{method}.json'), masks)
   for kind, score in zip(_SCORES, scores, strict=True):
     chexlocalize.write_results(
-      path(f'chexlocalize-{method}-{kind}.csv'), list(truth), BOXED, score
+      path(f'chexlocalize-{method}-{kind}.csv'),
+      list(truth),
+      films.findings,
+      score,
     )
 
 
@@ -95,8 +97,8 @@ def write_coco(
     films: the boxed films.
     boxes: rows of boxes.csv under one rule; of several draws the first is
       written.
-    logits: of the split's films; a predicted box's score is the probability of
-      its finding on its film.
+    logits: of all films of the split, and of the findings of `films`; a
+      predicted box's score is the probability of its finding on its film.
   """
   images = {
     str(name): (nih_tables.BOX_UNITS, nih_tables.BOX_UNITS)
@@ -104,11 +106,11 @@ def write_coco(
   }
   index_of = dict(zip(images, films.row.tolist(), strict=True))
   true_boxes = [
-    (str(films.name[i]), BOXED[k], films.truth[i, k, j])
+    (str(films.name[i]), films.findings[k], films.truth[i, k, j])
     for i, k, j in np.argwhere(overlap.has_box(films.truth))
   ]
   path = lambda kind: os.path.join(folder, f'coco-{kind}.json')
-  coco.write_truth(path('truth'), images, BOXED, true_boxes)
+  coco.write_truth(path('truth'), images, films.findings, true_boxes)
   for method in dict.fromkeys(boxes.method.tolist()):
     rows, detections = boxes.where(method=method, draw=0), []
     rows = rows.rows(rows.first_of_maps())
@@ -118,7 +120,7 @@ def write_coco(
       rows.boxes_of_rows(),
       strict=True,
     ):
-      logit = logits[index_of[name], FINDINGS.index(finding)]
+      logit = logits[index_of[name], films.findings.index(finding)]
       score = float(special.expit(logit))
       detections += [(name, finding, box, score) for box in of_row]
-    coco.write_detections(path(method), images, BOXED, detections)
+    coco.write_detections(path(method), images, films.findings, detections)

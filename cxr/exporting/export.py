@@ -13,7 +13,7 @@ products keep their precision on every platform.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.export  # no attribute of jax until it is imported
@@ -28,7 +28,6 @@ from cxr.attribution import cam
 from cxr.models import cpu_convolution, layers, resnet, torch_weights
 from cxr.reporting import rendering
 from cxr.statistics import calibration
-from input_pipeline.findings import FINDINGS
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 OUTPUTS = {
@@ -54,6 +53,7 @@ def export(config: ConfigDict, workdir: str, output_dir: str = '') -> str:
   """
   output_dir = output_dir or os.path.join(workdir, 'export')
   config, model, variables, step = inference.load_model(workdir, config)
+  findings = run_files.read_findings(workdir)
   stored = run_files.read_calibration(
     workdir, step, config.evaluate.batch_stats
   )
@@ -66,13 +66,15 @@ def export(config: ConfigDict, workdir: str, output_dir: str = '') -> str:
       workdir,
     )
   else:
-    fitted = calibration.from_json(stored['findings'], FINDINGS)
+    fitted = calibration.from_json(stored['findings'], findings)
   os.makedirs(output_dir, exist_ok=True)
   in_output = lambda name: os.path.join(output_dir, name)
-  torch_weights.save(in_output('model.safetensors'), variables, config.model)
+  torch_weights.save(
+    in_output('model.safetensors'), variables, config.model, findings=findings
+  )
   program = make_program(model, variables, config.data.image_size, fitted)
   _write(in_output('model.stablehlo'), program.serialize())
-  described = describe(config, model, program, step, stored)
+  described = describe(config, model, program, step, stored, findings)
   _write(
     in_output('config.json'), (json.dumps(described, indent=2) + '\n').encode()
   )
@@ -124,6 +126,7 @@ def describe(
   program: jax.export.Exported,
   step: int,
   stored: Mapping | None,
+  findings: Sequence[str],
 ) -> dict:
   """What config.json says: plain values, nothing of the machine."""
   c = config.model
@@ -136,7 +139,7 @@ def describe(
     'num_filters': c.num_filters,
     'num_stages': c.num_stages,
     'output_stride': c.output_stride,
-    'findings': list(FINDINGS),
+    'findings': list(findings),
     'input': {
       'shape': 'b h w 1',
       'height': config.data.image_size,

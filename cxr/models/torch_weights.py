@@ -18,7 +18,6 @@ import safetensors.numpy
 
 from cxr import files
 from cxr.models import torch_files
-from input_pipeline import findings as findings_lib
 
 # Mean and standard deviation by which an image in [0, 1] was normalised.
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -114,7 +113,7 @@ def init_from(
   variables: Mapping,
   config_model: Any,
   *,
-  findings: Sequence[str] = findings_lib.FINDINGS,
+  findings: Sequence[str],
 ) -> tuple[dict, dict]:
   """Variables with a file's weights in place of the random ones.
 
@@ -321,7 +320,7 @@ def save(
   variables: Mapping,
   config_model,
   *,
-  findings: Sequence[str] = findings_lib.FINDINGS,
+  findings: Sequence[str],
 ) -> None:
   """Writes safetensors in torchvision's names, with how to feed them.
 

@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 from cxr import sharding, train_state
 from cxr.models import architectures, torch_weights
 from input_pipeline import pipeline
-from input_pipeline.findings import FINDINGS
 
 
 class Plan(NamedTuple):
@@ -57,7 +56,9 @@ def make_setup(
 ) -> Setup:
   """The setup that the config asks for."""
   plan = make_plan(config.train, len(films.label))
-  model = architectures.make_model(config.model, num_findings=len(FINDINGS))
+  model = architectures.make_model(
+    config.model, num_findings=len(films.findings)
+  )
   return Setup(config, model, make_optimizer(config, plan), plan, films, mesh)
 
 
@@ -112,7 +113,10 @@ def initial_state(setup: Setup, key: jax.Array) -> train_state.TrainState:
   if not config.model.init_from:
     return state
   variables, report = torch_weights.init_from(
-    config.model.init_from, train_state.variables(state), config.model
+    config.model.init_from,
+    train_state.variables(state),
+    config.model,
+    findings=setup.films.findings,
   )
   logging.info('Weights of %s: %s', config.model.init_from, report)
   params, batch_stats = variables['params'], variables['batch_stats']

@@ -50,6 +50,8 @@ def train(config: ConfigDict, workdir: str) -> None:
   if _collapsed_before(config, workdir):
     return
   splits = data.load(config)
+  findings = splits['train'].findings
+  data.check_both_kinds(config, splits['train'])
   data.check_same_films(workdir, splits)
   data.write_summary(workdir, config, splits)
 
@@ -57,7 +59,7 @@ def train(config: ConfigDict, workdir: str) -> None:
   init_key, step_key, attack_key = jax.random.split(
     jax.random.key(config.seed), 3
   )
-  checkpoints = checkpoint.open_folder(workdir, config, writes=True)
+  checkpoints = checkpoint.open_folder(workdir, config, findings, writes=True)
   state, start = _latest_state(setup, checkpoints, init_key)
   if start:
     logging.info('Continuing at step %d of %d.', start, setup.plan.num_steps)
@@ -101,7 +103,8 @@ def train(config: ConfigDict, workdir: str) -> None:
 def _collapsed_before(config: ConfigDict, workdir: str) -> bool:
   """Whether an earlier start ended in a collapse, to which every start would
   come again; logs it."""
-  checkpoints = checkpoint.open_folder(workdir, config)
+  findings = run_files.read_findings(workdir)
+  checkpoints = checkpoint.open_folder(workdir, config, findings)
   saved = checkpoint.step_of(checkpoints, 'latest')
   checkpoints.saver.close()
   log_path = os.path.join(workdir, 'train.jsonl')

@@ -1,6 +1,6 @@
 """A validation's scalars: AUROC of clean films, and of attacked ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -10,7 +10,6 @@ from cxr.attacks import batched
 from cxr.statistics import rankings
 from cxr.training.setup import Setup
 from input_pipeline import pipeline
-from input_pipeline.findings import FINDINGS
 
 
 def make_validate(
@@ -47,19 +46,21 @@ def make_validate(
   def validate(state) -> dict[str, float]:
     trained = subject._replace(variables=train_state.variables(state))
     logits = inference.predict_split(trained, 'validation')
-    values = _aurocs('val/auroc', logits, split.label)
+    values = _aurocs('val/auroc', logits, split.label, split.findings)
     if attack is not None:
       logits = inference.predict_split(
         trained, 'validation', index=attacked, attack=attack
       )
-      values |= _aurocs('val/robust_auroc', logits, split.label[attacked])
+      values |= _aurocs(
+        'val/robust_auroc', logits, split.label[attacked], split.findings
+      )
     return values
 
   return validate
 
 
 def _aurocs(
-  name: str, logits: np.ndarray, label: np.ndarray
+  name: str, logits: np.ndarray, label: np.ndarray, findings: Sequence[str]
 ) -> dict[str, float]:
   """The mean over the findings that have both kinds of film, and each."""
   values = rankings.auroc(logits, label)
@@ -68,6 +69,6 @@ def _aurocs(
     return {}
   return {name: float(values[known].mean())} | {
     f'{name}/{finding}': float(value)
-    for finding, value in zip(FINDINGS, values, strict=True)
+    for finding, value in zip(findings, values, strict=True)
     if not np.isnan(value)
   }

@@ -131,7 +131,7 @@ def _bootstrap(films, patients):
     _timed(
       f'predictions.csv written, {size}',
       lambda: stored_rows.write_predictions(
-        path, {stored_rows.Condition('test'): block}
+        path, {stored_rows.Condition('test'): block}, findings=FINDINGS
       ),
     )
     _timed(

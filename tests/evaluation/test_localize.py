@@ -75,6 +75,8 @@ def make_split():
     box=np.array(corners),
     box_image=np.array(film),
     box_finding=np.array(finding),
+    findings=FINDINGS,
+    boxed=BOXED,
   )
 
 
@@ -183,6 +185,7 @@ def test_draws_of_a_true_box_count_as_one():
   image = np.array([f'{i}.png' for i in range(6)])
   without = np.arange(6) > 0
   films = data.BoxedFilms(
+    BOXED,
     np.arange(6),
     image,
     np.arange(6),

@@ -62,6 +62,8 @@ def split(name, level, label, boxes=()):
     box=np.array(box, np.float64).reshape(-1, 4),
     box_image=np.array(film, np.int64),
     box_finding=np.array(finding, np.int64),
+    findings=FINDINGS,
+    boxed=BOXED,
   )
 
 

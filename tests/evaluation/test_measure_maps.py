@@ -52,6 +52,8 @@ def split(name, image, label):
     box=np.zeros((0, 4)),
     box_image=np.zeros(0, int),
     box_finding=np.zeros(0, int),
+    findings=FINDINGS,
+    boxed=BOXED,
   )
 
 

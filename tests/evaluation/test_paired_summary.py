@@ -7,7 +7,7 @@ import pytest
 
 from cxr import stored_rows
 from cxr.evaluation import paired_summary, summary
-from input_pipeline.findings import BOXED
+from input_pipeline.findings import BOXED, FINDINGS
 from tests import made_rows
 from tests.made_rows import LEFT, RIGHT
 
@@ -91,19 +91,19 @@ def test_runs_on_other_films_or_boxes_are_refused(tmp_path):
     paired_summary.compare([first])
   block = made_rows.predictions(n=50)
   stored_rows.write_predictions(
-    second + '/predictions.csv', {CONDITION('test'): block}
+    second + '/predictions.csv', {CONDITION('test'): block}, findings=FINDINGS
   )
   with pytest.raises(ValueError, match='share 50 of 60 and 50 films'):
     paired_summary.compare([first, second], **FAST)
   other = made_rows.predictions()
   other.label[0] = 1 - other.label[0]
   stored_rows.write_predictions(
-    second + '/predictions.csv', {CONDITION('test'): other}
+    second + '/predictions.csv', {CONDITION('test'): other}, findings=FINDINGS
   )
   with pytest.raises(ValueError, match='other labels'):
     paired_summary.compare([first, second], **FAST)
   stored_rows.write_predictions(
-    second + '/predictions.csv', {CONDITION('valid'): other}
+    second + '/predictions.csv', {CONDITION('valid'): other}, findings=FINDINGS
   )
   with pytest.raises(ValueError, match='share no split'):
     paired_summary.compare([first, second], **FAST)

@@ -14,7 +14,7 @@ from cxr.evaluation import attack_flags, classify, film_measures, localize
 from cxr.evaluation.measures import Measure
 from cxr.evaluation.parts import Parts, hash_weights
 from input_pipeline import pipeline
-from input_pipeline.findings import FINDINGS
+from input_pipeline.findings import BOXED, FINDINGS
 
 SIZE = 16
 
@@ -41,6 +41,8 @@ def split(name, content, n=4):
     box_image=np.array([1]),
     box_finding=np.array([0]),
     content=content,
+    findings=FINDINGS,
+    boxed=BOXED,
   )
 
 

@@ -13,7 +13,7 @@ from cxr import stored_rows
 from cxr.evaluation import compare, measures, paired_summary, runs, study
 from cxr.reporting import part_study, plots
 from cxr.statistics import intervals
-from input_pipeline.findings import BOXED
+from input_pipeline.findings import BOXED, FINDINGS
 from tests import made_rows
 from tests.made_rows import LEFT, RIGHT
 
@@ -194,7 +194,9 @@ def test_other_labels_are_refused(tmp_path):
   findings, blocks = stored_rows.read_predictions(path)
   block = blocks[stored_rows.Condition('test')]
   block.label[0] = 1 - block.label[0]
-  stored_rows.write_predictions(path, {stored_rows.Condition('test'): block})
+  stored_rows.write_predictions(
+    path, {stored_rows.Condition('test'): block}, findings=FINDINGS
+  )
   with pytest.raises(ValueError, match='different films, labels'):
     study.study(names, str(tmp_path / 'out'), **FAST)
 

@@ -21,6 +21,7 @@ from cxr.attribution import by_name
 from cxr.explaining import explain, interpret
 from cxr.localization import regions
 from cxr.reporting import pages
+from input_pipeline import findings
 from input_pipeline.radiograph import radiograph
 
 FINDINGS = ('Mass', 'Nodule', 'Edema')
@@ -390,7 +391,7 @@ def known_interpreter(config, *_):
       for method in config.explain.methods
     },
     methods=config.explain.methods,
-    findings=interpret.FINDINGS,
+    findings=findings.FINDINGS,
     size=config.data.image_size,
     batch_size=config.explain.batch_size,
   )

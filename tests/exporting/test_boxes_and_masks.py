@@ -29,7 +29,7 @@ def films():
   name = np.array([f'{i}.png' for i in range(N)])
   label = np.zeros((N, len(BOXED)))
   return data.BoxedFilms(
-    np.arange(N) + 3, name, np.arange(N) // 2, label, truth
+    BOXED, np.arange(N) + 3, name, np.arange(N) // 2, label, truth
   )
 
 

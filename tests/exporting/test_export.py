@@ -19,6 +19,7 @@ from configs import default
 from cxr.attribution import cam
 from cxr.exporting import export
 from cxr.models import architectures, cpu_convolution, layers, torch_weights
+from input_pipeline.findings import FINDINGS
 from input_pipeline.radiograph import radiograph
 
 SIZE = 32
@@ -74,7 +75,7 @@ def exported(folder, monkeypatch, config, stored=None):
 
 def calibration_rows():
   row = {'temperature': 2.0, 'bias': -1.0, 'threshold': 0.25}
-  rows = {finding: dict(row) for finding in export.FINDINGS}
+  rows = {finding: dict(row) for finding in FINDINGS}
   rows['Hernia'] = dict.fromkeys(row) | {'why': 'no positive film'}
   return {
     'step': 7,
@@ -105,7 +106,10 @@ def test_export_and_import_give_the_same_logits(resnet, tmp_path):
   weights = os.path.join(path, 'model.safetensors')
   assert stat.S_IMODE(os.stat(weights).st_mode) & 0o044 == 0o044
   again, report = torch_weights.init_from(
-    weights, variables_of(model, seed=1), config_of().model
+    weights,
+    variables_of(model, seed=1),
+    config_of().model,
+    findings=FINDINGS,
   )
   assert report['random_head'] == []
   apply = jit(model.apply)
@@ -160,7 +164,7 @@ def test_config_json_says_what_the_program_takes_and_gives(resnet):
   _, _, path = resnet
   with open(os.path.join(path, 'config.json')) as f:
     described = json.load(f)
-  assert described['findings'] == list(export.FINDINGS)
+  assert described['findings'] == list(FINDINGS)
   assert described['input']['mean'] == 0.5 and described['step'] == 7
   assert described['outputs']['cam']['shape'] == ['b', '4', '4', '14']
   assert described['cells'] == {'stride': 8, 'offset': 0}

@@ -1,6 +1,7 @@
 """Weights files: what is read, what is refused, and parity with PyTorch."""
 
 import collections
+import functools
 import os
 
 import numpy as np
@@ -12,6 +13,8 @@ from input_pipeline import findings as findings_lib
 from tests.models import test_resnet, test_torch_files
 
 FINDINGS = findings_lib.FINDINGS
+init_from = functools.partial(torch_weights.init_from, findings=FINDINGS)
+save = functools.partial(torch_weights.save, findings=FINDINGS)
 
 
 def torch_or_skip():
@@ -169,9 +172,7 @@ def test_resnet_parity_and_round_trip(tmp_path, arch):
   torch.save(state | {'op_threshs': thresholds}, tmp_path / 'weights.pt')
   config = test_resnet.config(arch=arch)
   model, variables = test_resnet.build(arch=arch)
-  variables, report = torch_weights.init_from(
-    tmp_path / 'weights.pt', variables, config
-  )
+  variables, report = init_from(tmp_path / 'weights.pt', variables, config)
   assert report['head'] == [
     name for name in torch_weights.TORCHXRAYVISION_FINDINGS if name in FINDINGS
   ]
@@ -185,8 +186,8 @@ def test_resnet_parity_and_round_trip(tmp_path, arch):
 
   # Back: PyTorch loads what is saved, and so do we.
   path = tmp_path / 'weights.safetensors'
-  torch_weights.save(path, variables, config)
-  again, report = torch_weights.init_from(
+  save(path, variables, config)
+  again, report = init_from(
     path, test_resnet.randomize(variables, seed=1), config
   )
   assert report['pixels'] == 'as the file states'
@@ -213,7 +214,7 @@ def test_densenet_parity_and_round_trip(tmp_path):
   torch.save(state | {'op_threshs': torch.full((18,), 0.5)}, path)
   config = test_resnet.config(arch='densenet121')
   model, variables = test_resnet.build(arch='densenet121')
-  variables, _ = torch_weights.init_from(path, variables, config)
+  variables, _ = init_from(path, variables, config)
   logits, _ = test_resnet.apply(model, variables, films(1))
   expected = torch_logits(net, 2048 * films(1) - 1024)
   order = [torch_weights.TORCHXRAYVISION_FINDINGS.index(f) for f in FINDINGS]
@@ -225,7 +226,7 @@ def test_densenet_parity_and_round_trip(tmp_path):
   # Cut after two blocks: the rest and the head are left out, and counted.
   config = test_resnet.config(arch='densenet121', num_stages=2)
   model, variables = test_resnet.build(arch='densenet121', num_stages=2)
-  new, report = torch_weights.init_from(path, variables, config)
+  new, report = init_from(path, variables, config)
   np.testing.assert_array_equal(
     new['params']['transition2']['norm']['scale'],
     net.features.transition2.norm.weight.detach(),
@@ -246,9 +247,7 @@ def test_three_channels_are_summed_with_their_means(tmp_path):
   torch.save(net.state_dict(), tmp_path / 'weights.pth')
   config = test_resnet.config(num_stages=1)
   model, variables = test_resnet.build(num_stages=1)
-  variables, report = torch_weights.init_from(
-    tmp_path / 'weights.pth', variables, config
-  )
+  variables, report = init_from(tmp_path / 'weights.pth', variables, config)
   assert report['pixels'] == 'ImageNet mean and std'
   assert report['head'] == [] and report['random_head'] == list(FINDINGS)
   assert 'fc.weight' in report['left_out_names']
@@ -288,7 +287,7 @@ def init(tmp_path, changes=(), *, metadata=(), **config):
   path = saved(tmp_path, original, changes, **dict(metadata))
   blank = test_resnet.randomize(original, seed=1)
   config = test_resnet.config(num_stages=1, **config)
-  return original, *torch_weights.init_from(path, blank, config)
+  return original, *init_from(path, blank, config)
 
 
 def test_pixels_that_nobody_states_are_asked_for(tmp_path):
@@ -327,7 +326,7 @@ def test_the_user_goes_before_the_file(tmp_path, prefix):
   safetensors.numpy.save_file(tensors, path, STATED | {'input_std': '1.0'})
   for stated, factor in (('', 0.25), ('unit', 1.0)):
     config = test_resnet.config(num_stages=1, init_pixels=stated)
-    new, _ = torch_weights.init_from(path, variables, config)
+    new, _ = init_from(path, variables, config)
     np.testing.assert_allclose(
       new['params']['conv1']['kernel'],
       factor * variables['params']['conv1']['kernel'],
@@ -375,9 +374,7 @@ def test_a_pickled_module_of_torchxrayvision(tmp_path, monkeypatch):
     {f'model.{name}': value for name, value in tensors.items()},
     targets=names,
   )
-  new, report = torch_weights.init_from(
-    path, variables, test_resnet.config(num_stages=1)
-  )
+  new, report = init_from(path, variables, test_resnet.config(num_stages=1))
   assert report['pixels'] == '[-1024, 1024]'
   assert report['random_head'] == ['Atelectasis']
   kernel, _ = model.head(new['params'])
@@ -404,9 +401,7 @@ def test_untrained_outputs_keep_the_models_own(tmp_path):
       'op_threshs': thresholds,
     },
   )
-  new, report = torch_weights.init_from(
-    path, variables, test_resnet.config(num_stages=1)
-  )
+  new, report = init_from(path, variables, test_resnet.config(num_stages=1))
   assert report['random_head'] == ['Atelectasis']
   kernel, bias = model.head(new['params'])
   old_kernel, old_bias = model.head(variables['params'])
@@ -423,8 +418,8 @@ def test_findings_are_mapped_by_name(tmp_path):
   path = tmp_path / 'w.safetensors'
   config = test_resnet.config(num_stages=1)
   order = FINDINGS[::-1]
-  torch_weights.save(path, variables, config, findings=order)
-  new, report = torch_weights.init_from(path, variables, config)
+  save(path, variables, config, findings=order)
+  new, report = init_from(path, variables, config)
   assert report['random_head'] == []
   np.testing.assert_array_equal(
     model.head(new['params'])[0],
@@ -436,9 +431,9 @@ def test_weights_of_other_pixels(tmp_path):
   """Another input_std of the same mean gives the same logits."""
   model, variables = test_resnet.build(num_stages=1)
   path = tmp_path / 'w.safetensors'
-  torch_weights.save(path, variables, test_resnet.config(num_stages=1))
+  save(path, variables, test_resnet.config(num_stages=1))
   other = test_resnet.config(num_stages=1, input_std=1.5)
-  new, _ = torch_weights.init_from(path, variables, other)
+  new, _ = init_from(path, variables, other)
   other_model = architectures.make_model(other, 14)
   np.testing.assert_allclose(
     test_resnet.apply(other_model, new, films(size=32))[0],
@@ -466,13 +461,11 @@ def test_another_architecture(tmp_path, changes, message):
   _, variables = test_resnet.build(num_stages=1)
   path = saved(tmp_path, variables, changes, **STATED)
   with pytest.raises(ValueError, match=message):
-    torch_weights.init_from(path, variables, test_resnet.config(num_stages=1))
+    init_from(path, variables, test_resnet.config(num_stages=1))
 
 
 def test_save_leaves_no_half_file(tmp_path):
   _, variables = test_resnet.build(num_stages=1)
   with pytest.raises(KeyError):
-    torch_weights.save(
-      tmp_path / 'w', {'params': {}}, test_resnet.config(num_stages=1)
-    )
+    save(tmp_path / 'w', {'params': {}}, test_resnet.config(num_stages=1))
   assert os.listdir(tmp_path) == []

@@ -11,6 +11,7 @@ from configs import baseline
 from cxr import checkpoint, data, inference
 from cxr.training import setup, train, validation
 from input_pipeline import pipeline
+from input_pipeline.findings import FINDINGS
 
 
 def test_the_step_the_film_and_the_last_sound_checkpoint_are_named(
@@ -50,7 +51,7 @@ def test_the_step_the_film_and_the_last_sound_checkpoint_are_named(
   assert f'step {bad_step} is ' in text
   assert f', where {films.image_name[row]} has the largest loss' in text
   assert f'that of step {plan.validate_every}.' in text
-  checkpoints = checkpoint.open_folder(str(tmp_path), config)
+  checkpoints = checkpoint.open_folder(str(tmp_path), config, FINDINGS)
   step = checkpoint.step_of(checkpoints, 'latest')
   assert step == plan.validate_every
   config.evaluate.checkpoint = 'latest'
@@ -73,7 +74,7 @@ def test_a_collapsed_run_is_not_trained_again(
   )
   train.train(config, str(tmp_path))
   latest = lambda: checkpoint.step_of(
-    checkpoint.open_folder(str(tmp_path), config), 'latest'
+    checkpoint.open_folder(str(tmp_path), config, FINDINGS), 'latest'
   )
   sound = latest()
   assert next(aurocs, None) is None and sound
