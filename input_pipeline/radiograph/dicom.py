@@ -10,7 +10,9 @@ Of a file only the elements in `elements.READ` are ever read, and none of their
 texts is passed on: notes and warnings are made of our words and of numbers.
 """
 
+import io
 import logging
+import re
 import warnings
 from typing import BinaryIO, NamedTuple
 
@@ -18,7 +20,7 @@ import numpy as np
 import pydicom
 from jaxtyping import Bool, Float, Integer
 from PIL import Image
-from pydicom import pixels, uid
+from pydicom import encaps, pixels, uid
 from pydicom.dataset import Dataset
 
 from input_pipeline.radiograph import elements, gray_levels, pictures, views
@@ -42,7 +44,15 @@ _COLOUR = (
   'PALETTE COLOR',
 )
 _RADIOGRAPHY = ('CR', 'DX', 'DR', 'RG', 'OT')
-_CHEST = ('CHEST', 'THORA', 'TORA', 'LUNG', 'PULMO')
+_CHEST = (
+  *('CHEST', 'THORA', 'TORA', 'LUNG', 'PULM', 'BRUST', 'POITRINE', 'PECHO'),
+  *('KLATKA', 'ГРУД', '胸', '肺'),
+)
+# Markers of a JPEG's frame header: all of C0 to CF but three, and JPEG-LS's.
+_START_OF_FRAME = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
+HEAD_BYTES = 136  # of a file, to see what it is
+_MAX_FIRST = 1024  # bytes of a data set's first element
+_ITEM = b'\xfe\xff\x00\xe0'  # how compressed pixels begin (PS3.5, A.4)
 # Share of pixels with bits above those stored, above which these are no
 # overlay: BitsStored itself is in doubt.
 _MAX_UPPER = 0.5
@@ -58,16 +68,30 @@ class Decoded(NamedTuple):
 
 
 def begins(head: bytes) -> bool:
-  """Whether a file that begins so is a DICOM file, with preamble or without.
+  """Whether a file that begins so is a DICOM file, with preamble or without."""
+  return _start(head) is not None
 
-  Without it the first element follows at once: a tag of group 2 (the file's
-  meta information) or 8 (of most data sets), then a VR or a short length.
+
+def _start(head: bytes) -> int | None:
+  """Where a file that begins so has what pydicom reads; None: nowhere.
+
+  A whole file has a preamble of 128 bytes and 'DICM' at its start. Without it,
+  or with one of the two alone, the first element follows at once.
   """
-  if head[128:132] == b'DICM':
-    return True
+  if head[128:132] == b'DICM' or _is_element(head):
+    return 0
+  if head[:4] == b'DICM' and _is_element(head[4:]):
+    return 4
+  return 128 if _is_element(head[128:]) else None
+
+
+def _is_element(head: bytes) -> bool:
+  """Whether bytes begin as a data set does: with a tag of group 2 (the file's
+  meta information) or 8 (of most data sets), then a VR or a short length."""
   if head[4:6] in (b'UL', b'UI', b'CS', b'OB', b'DA', b'LO', b'SH'):
     return head[:2] in (b'\x02\0', b'\x08\0', b'\0\x08')
-  return head[:2] == b'\x08\0' and head[5:8] == b'\0\0\0'
+  length = int.from_bytes(head[4:8], 'little')
+  return len(head) >= 8 and head[:2] == b'\x08\0' and length <= _MAX_FIRST
 
 
 def decode(file: BinaryIO) -> Decoded:
@@ -78,6 +102,7 @@ def decode(file: BinaryIO) -> Decoded:
   """
   film, notes = _parse(file)
   doubts = _check(film)
+  notes += _agree_with_codestream(film)
   turn, said, more = views.examine(film)
   notes = [
     f'DICOM, {film.BitsStored} bits, {film.PhotometricInterpretation}',
@@ -133,6 +158,10 @@ def _parse(file: BinaryIO) -> tuple[Dataset, list[str]]:
     )
   if head[128:132] != b'DICM':
     notes.append('the file has no preamble')
+    start = _start(head)
+    if start:
+      # pydicom looks for elements at the start of a file, or after 'DICM'.
+      file = io.BytesIO(file.read()[start:])
   try:
     film = pydicom.dcmread(file, specific_tags=elements.READ, force=True)
   except Exception:
@@ -154,7 +183,33 @@ def _parse(file: BinaryIO) -> tuple[Dataset, list[str]]:
       else uid.ExplicitVRBigEndian
     )
     notes.append('no TransferSyntaxUID: uncompressed, as its elements are')
-  return film, notes
+  return film, notes + _mend_syntax(film)
+
+
+def _mend_syntax(film: Dataset) -> list[str]:
+  """Sets the transfer syntax that its pixels have; notes.
+
+  Raises:
+    RadiographError: nothing says what it is.
+  """
+  syntax = film.file_meta.TransferSyntaxUID
+  if syntax.is_private or not syntax.is_transfer_syntax:
+    raise RadiographError(
+      'The DICOM has a TransferSyntaxUID that is not one of the standard; '
+      'convert it first, by the program that wrote it.'
+    )
+  if 'PixelData' not in film or not isinstance(film.PixelData, bytes):
+    return []
+  in_items = film.PixelData.startswith(_ITEM)
+  if in_items and not syntax.is_encapsulated:
+    raise RadiographError(
+      'The DICOM is compressed, but its TransferSyntaxUID is that of '
+      'uncompressed pixels, so nothing says how.'
+    )
+  if film.PixelData and syntax.is_encapsulated and not in_items:
+    film.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
+    return ['not compressed, though its TransferSyntaxUID says so']
+  return []
 
 
 def _check(film: Dataset) -> list[str]:
@@ -178,6 +233,8 @@ def _check(film: Dataset) -> list[str]:
   if frames and frames[0] not in (0, 1):
     raise RadiographError('The DICOM has several frames; one film is read.')
   kind = elements.text(film, 'PhotometricInterpretation')
+  if kind.startswith('MONOCHROME'):
+    kind = re.sub('[ _-]', '', kind)
   film.PhotometricInterpretation = kind
   if kind not in (*_GRAY, *_COLOUR):
     raise RadiographError(
@@ -193,6 +250,9 @@ def _check(film: Dataset) -> list[str]:
       f'of PhotometricInterpretation {kind}.'
     )
   if samples == 3:
+    syntax = film.file_meta.TransferSyntaxUID
+    if syntax.is_encapsulated and film.get('PlanarConfiguration') is None:
+      film.PlanarConfiguration = 0  # the decoders give it so
     elements.require(film, 'PlanarConfiguration')
   if (
     film.BitsAllocated not in (8, 16, 32)
@@ -202,11 +262,15 @@ def _check(film: Dataset) -> list[str]:
       f'The DICOM has {film.BitsStored} bits in {film.BitsAllocated} a pixel '
       '(BitsStored, BitsAllocated), which is not read.'
     )
+  if film.PixelRepresentation not in (0, 1):
+    raise RadiographError(
+      'The DICOM has a PixelRepresentation that is neither 0 nor 1.'
+    )
   doubts = []
   modality = elements.text(film, 'Modality')
   if modality and modality not in _RADIOGRAPHY:
     doubts.append('The file says that this is not a radiograph.')
-  part = elements.text(film, 'BodyPartExamined')
+  part = views.words(elements.text(film, 'BodyPartExamined'))
   if part and not any(word in part for word in _CHEST):
     doubts.append('The file names a body part other than the chest.')
   return doubts
@@ -215,15 +279,64 @@ def _check(film: Dataset) -> list[str]:
 # Stored values.
 
 
+def _agree_with_codestream(film: Dataset) -> list[str]:
+  """Sets elements that contradict the compressed pixels; notes.
+
+  Decoders believe the elements, and so give nonsense, or nothing: of a gray
+  film whose JPEG has three channels, or one of 8 bits in 16 (BitsAllocated).
+  """
+  syntax = film.file_meta.TransferSyntaxUID
+  found = _codestream(film.PixelData) if syntax.is_encapsulated else None
+  if found is None:
+    return []
+  bits, samples = found
+  contradicted = []
+  allocated = 8 if bits <= 8 else 16
+  if allocated != film.BitsAllocated:
+    contradicted.append('BitsAllocated')
+    film.BitsStored = min(8, film.BitsStored) if bits <= 8 else bits
+    film.BitsAllocated = allocated
+    film.HighBit = film.BitsStored - 1
+  if samples != film.SamplesPerPixel:
+    contradicted.append('SamplesPerPixel')
+    film.SamplesPerPixel, film.PlanarConfiguration = samples, 0
+    colour = 'YBR_FULL_422' if syntax == uid.JPEGBaseline8Bit else 'RGB'
+    film.PhotometricInterpretation = 'MONOCHROME2' if samples == 1 else colour
+  return [
+    f'its {keyword} contradicts its pixels and was passed by'
+    for keyword in contradicted
+  ]
+
+
+def _codestream(data: bytes) -> tuple[int, int] | None:
+  """(bits, samples) of compressed pixels by their own header; None: unknown."""
+  try:
+    frame = encaps.get_frame(data, 0, number_of_frames=1)
+    if frame[:2] == b'\xff\xd8':  # JPEG and JPEG-LS
+      place = 2
+      while frame[place + 1] not in _START_OF_FRAME:
+        place += 2 + int.from_bytes(frame[place + 2 : place + 4], 'big')
+      bits, samples = frame[place + 4], frame[place + 9]
+    elif b'\xff\x4f\xff\x51' in frame[:1024]:  # JPEG 2000
+      size = frame[frame.index(b'\xff\x4f\xff\x51') :]
+      bits, samples = (size[42] & 0x7F) + 1, int.from_bytes(size[40:42], 'big')
+    else:
+      return None
+  except Exception:
+    return None
+  return (bits, samples) if bits <= 16 and samples in (1, 3) else None
+
+
 def _cells(film: Dataset) -> Integer[np.ndarray, 'h w']:
-  """All BitsAllocated bits of every pixel, without sign."""
+  """All bits of every pixel, without sign: BitsAllocated, or what a decoder
+  found."""
   array = _pixel_array(film)
   if array.shape != (film.Rows, film.Columns):
     raise RadiographError(
       'The DICOM is damaged: its pixels have another size than Rows x Columns.'
     )
-  wide = np.int64 if film.BitsAllocated == 32 else np.int32
-  return array.astype(wide) & (2**film.BitsAllocated - 1)
+  bits = max(film.BitsAllocated, 8 * array.dtype.itemsize)
+  return array.astype(np.int64 if bits > 16 else np.int32) & (2**bits - 1)
 
 
 def _pixel_array(film: Dataset, *, raw: bool = True) -> np.ndarray:
@@ -254,11 +367,16 @@ def _shift(
   shift = 0 if highest is None else highest + 1 - bits
   if not 0 <= shift <= film.BitsAllocated - bits:
     return 0, ['its HighBit contradicts its other bits and was passed by']
-  # JPEG and its kin keep whole cells or the stored bits alone, lowest.
-  syntax = film.file_meta.TransferSyntaxUID
-  keeps_cells = not syntax.is_encapsulated or syntax == uid.RLELossless
-  if not keeps_cells and cells.max() < 2**bits:
-    return 0, []
+  # JPEG and its kin keep whole cells or the stored bits alone, lowest. And some
+  # write a HighBit of 15 whatever they store: then nothing is in the highest
+  # bits, and something is below those that it means.
+  if shift and cells.max() < 2**bits:
+    syntax = film.file_meta.TransferSyntaxUID
+    keeps_cells = not syntax.is_encapsulated or syntax == uid.RLELossless
+    if not keeps_cells:
+      return 0, []
+    if (cells & (2**shift - 1)).any():
+      return 0, ['its HighBit contradicts its pixels and was passed by']
   return shift, []
 
 
@@ -293,6 +411,7 @@ def _padding(
     cells = _signed(cells, allocated)
     cut = [_signed(end, bits) for end in ends]
   else:
+    ends = [end & (2**allocated - 1) for end in ends]  # -1 is 65535
     cut = [end & (2**bits - 1) for end in ends]
   padding = none
   if cut != ends:

@@ -4,13 +4,17 @@ Only those in `READ` are ever read, and none of their texts is passed on: notes
 and warnings are made of our words and of numbers.
 """
 
+import math
+
 import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
 from input_pipeline.radiograph.errors import RadiographError
 
 COLOURS = ('Red', 'Green', 'Blue')
 READ = [
+  'AcquisitionDeviceProcessingDescription',
   'BitsAllocated',
   'BitsStored',
   'BodyPartExamined',
@@ -22,6 +26,7 @@ READ = [
   'Modality',
   'NumberOfFrames',
   'PatientOrientation',
+  'PerformedProcedureStepDescription',
   'PhotometricInterpretation',
   'PixelData',
   'PixelPaddingRangeLimit',
@@ -29,10 +34,12 @@ READ = [
   'PixelRepresentation',
   'PlanarConfiguration',
   'PresentationLUTShape',
+  'ProtocolName',
   'RescaleIntercept',
   'RescaleSlope',
   'Rows',
   'SamplesPerPixel',
+  'SeriesDescription',
   'VOILUTFunction',
   'VOILUTSequence',
   'ViewCodeSequence',
@@ -80,25 +87,37 @@ def numbers(
   strict: bool = False,
   passed_by: list[str] | None = None,
 ) -> list[float]:
-  """The numbers of an element; [] where it is absent or empty.
+  """The numbers of an element; [] where it is absent, empty or no number.
 
-  What is no number is passed by, with a note in `passed_by`.
+  Args:
+    film: the DICOM.
+    keyword: of the element.
+    strict: raise for what is no number.
+    passed_by: gets a note on what is no number; of several values the others
+      are still given, beside a NaN in its place.
 
   Raises:
     RadiographError: what is no number, where `strict`.
   """
   try:
     value = film.get(keyword)
-    found = [] if value in (None, '') else np.atleast_1d(value).tolist()
-    found = [float(v) for v in found]
-    if strict and not np.isfinite(found).all():
-      raise ValueError(keyword)
-    return found
   except Exception:
-    if strict:
-      raise RadiographError(
-        f'The DICOM has a {keyword} that is no number.'
-      ) from None
-    if passed_by is not None:
-      passed_by.append(f'its {keyword} is no number and was passed by')
+    value = math.nan
+  if value is None or value == '':
     return []
+  values = value if isinstance(value, MultiValue | list) else [value]
+  found = [_number(v) for v in values]
+  if strict and not np.isfinite(found).all():
+    raise RadiographError(f'The DICOM has a {keyword} that is no number.')
+  if np.isnan(found).any():
+    if passed_by is None:
+      return []
+    passed_by.append(f'its {keyword} is no number and was passed by')
+  return found
+
+
+def _number(value: object) -> float:
+  try:
+    return float(value)
+  except (TypeError, ValueError):
+    return math.nan

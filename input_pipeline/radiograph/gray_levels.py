@@ -91,7 +91,7 @@ def of_interest(
         f'{function}'
       )
       return _window(values, center, width, unit, function), notes
-  if windows:
+  if not np.isnan([*centers, *widths]).all():
     notes.append('its window is not a window and was passed by')
   known = values[~padding]
   low, high = known.min(), known.max()
@@ -149,6 +149,10 @@ def look_up(
     values: to be mapped; those outside of the table take its first or last.
     film: says in which order bytes lie and whether values have a sign.
   """
+  if np.size(descriptor) != 3:
+    raise RadiographError(
+      'The DICOM has a LUTDescriptor that is not three numbers.'
+    )
   count, first, bits = (int(v) for v in descriptor)
   count = (count & 0xFFFF) or 2**16
   if film.PixelRepresentation == 0 and 'RescaleSlope' not in film:

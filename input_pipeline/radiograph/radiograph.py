@@ -61,6 +61,7 @@ def find(path: str) -> tuple[list[str], dict[str, int]]:
 
   A film is a file with one of `SUFFIXES`, or one that begins as a DICOM does
   (their names are often bare numbers). Hidden files and folders are passed by.
+  Links to folders are followed, each folder once.
 
   Returns:
     The paths, sorted; and how many entries were passed by: {'hidden', 'other'}.
@@ -74,8 +75,20 @@ def find(path: str) -> tuple[list[str], dict[str, int]]:
   skipped = {'hidden': 0, 'other': 0}
   if not os.path.isdir(path):
     return [path], skipped
-  found = []
-  for folder, folders, files in os.walk(path):
+  found, seen = [], set()
+
+  def unreadable(error):
+    del error
+    skipped['other'] += 1
+
+  for folder, folders, files in os.walk(
+    path, onerror=unreadable, followlinks=True
+  ):
+    real = os.path.realpath(folder)
+    if real in seen:  # links may lead in circles
+      folders.clear()
+      continue
+    seen.add(real)
     skipped['hidden'] += sum(n.startswith('.') for n in folders + files)
     folders[:] = [n for n in folders if not n.startswith('.')]
     for name in files:
@@ -99,7 +112,7 @@ def _looks_like_film(path: str) -> bool:
     return True
   try:
     with open(path, 'rb') as f:
-      return dicom.begins(f.read(132))
+      return dicom.begins(f.read(dicom.HEAD_BYTES))
   except OSError:
     return False
 
@@ -152,7 +165,7 @@ def read(path: str, *, size: int, fit: str = 'pad') -> Radiograph:
 
 def _decode(path: str) -> dicom.Decoded:
   with open(path, 'rb') as f:
-    head = f.read(132)
+    head = f.read(dicom.HEAD_BYTES)
     f.seek(0)
     if os.fstat(f.fileno()).st_size > MAX_BYTES:
       raise RadiographError(

@@ -8,11 +8,14 @@ Views are named in three elements. ViewPosition (0018,5101) is a short text:
 the standard's terms (PS3.3, C.8.1.1 and C.8.11.5), what MIMIC-CXR ('XTABLE
 LATERAL', 'PA LLD', 'AP AXIAL') and PadChest ('POSTEROANTERIOR', 'L', 'COSTAL')
 hold, and what vendors write in several languages. ViewCodeSequence (0054,0220)
-has codes of PS3.16, context group 4010. PatientOrientation (0020,0020) says
-towards which side of the patient rows and columns run.
+has codes of PS3.16, context group 4010, with modifiers. PatientOrientation
+(0020,0020) says towards which side of the patient rows and columns run. Where
+none of these names a view, descriptions that people wrote are looked at: they
+may be of a whole study ('CHEST PA AND LAT'), so a film is only warned of.
 """
 
 import re
+import unicodedata
 from typing import NamedTuple
 
 import numpy as np
@@ -24,16 +27,18 @@ from pydicom.sr.coding import Code
 from input_pipeline.radiograph.errors import RadiographError
 
 # In this order: 'LEFT LATERAL DECUBITUS' is no lateral film, and 'LATERAL
-# OBLIQUE' is an oblique one.
+# OBLIQUE' is an oblique one. Texts are in capitals, without accents.
 _VIEWS = {
-  'decubitus': r'DECUB|\b[LR]LD\b',
-  'oblique': r'OBL|SCHR[AÄ]G|\b[LR][APL]?O\b',
-  'lateral': r'(?<!BI)LATERAL|\b[LR]?LAT|LAT\b|\b[LRD]L\b|^L$|PROFIL|PERFIL'
-  r'|SEITLICH|SAGITTAL|SWIMMER|\bML\b|\bLM\b|^(CROSS|X) ?TABLE$',
-  'special': r'LORDO|AXIAL|APICAL|APEX|COSTAL|\bRIBS?\b|TANGENTIAL|CAUDA'
-  r'|CRANIAL|CRANIO',
-  'frontal': r'\b(A ?P|P ?A|DV|VD|FACE)\b|CHEST(AP|PA)\b|ANTER|POSTER|FRONT'
-  r'|^(AP|PA)(ERECT|SUP|PORT|UPR|SIT|VIEW|HOR)',
+  'decubitus': r'DECUB(?!\w* (DORSAL|SUPIN))|\b[LR]LD\b|\bDEC LAT|LAT DEC\b',
+  'oblique': r'OBL|SCHRAE?G|\b[LR][APL]?O\b|\bO[AP][DIS]\b|斜',
+  'lateral': r'(?<!BI)(?<!UNI)LATERAL|\b[LR]?LAT|(?<!BI)(?<!\bF)LAT\b'
+  r'|\b[LRD] ?L\b|^L$|PROFIL|PERFIL|\bSEIT|SAGITTAL|SWIMMER|\bML\b|\bLM\b'
+  r'|^(CROSS|X) ?TABLE$|BOCZN|ZIJDE|SIDOBILD|БОК|[侧側]',
+  'special': r'LORDO|AXIAL|APICAL|APEX|COST[AI]|\bRIBS?\b|RIPPEN|TANGENTIAL'
+  r'|CAUDA|CRANIAL|CRANIO|CEPHALAD',
+  'frontal': r'\b(A ?P|P ?A)\d*\b|\b(DV|VD|FACE)\b|CHEST(AP|PA)\b|ANTER'
+  r'|POSTER|FRONT|CORONAL|DORSO ?VENTR|VENTRO ?DORS|DECUB\w* (DORSAL|SUPIN)'
+  r'|^(AP|PA)(ERECT|SUP|PORT|UPR|SIT|VIEW|HOR)|ПРЯМ|正|[前后後]{2}',
 }
 _DOUBTS = {
   'decubitus': 'This is a decubitus film, taken of a patient who lies on the '
@@ -42,6 +47,14 @@ _DOUBTS = {
   'special': 'This film was taken at a special angle or of a special part '
   '(lordotic, axial, apical, ribs); the models know plain frontal ones.',
 }
+
+
+_DESCRIPTIONS = (
+  'SeriesDescription',
+  'AcquisitionDeviceProcessingDescription',
+  'ProtocolName',
+  'PerformedProcedureStepDescription',
+)
 
 
 class Turn(NamedTuple):
@@ -86,11 +99,19 @@ def view(text: str) -> str | None:
     >>> view('UNKNOWN') is None
     True
   """
-  words = ' '.join(re.split(r'[\W_]+', text.upper())).strip()
+  found = words(text)
   for kind, pattern in _VIEWS.items():
-    if re.search(pattern, words):
+    if re.search(pattern, found):
       return kind
   return None
+
+
+def words(text: str) -> str:
+  """The words of a text in capitals, without accents and punctuation."""
+  # Accents become characters of their own, which go.
+  text = unicodedata.normalize('NFKD', text.upper())
+  text = ''.join(c for c in text if not unicodedata.combining(c))
+  return ' '.join(re.split(r'[\W_]+', text)).strip()
 
 
 def orientation(values: list[str]) -> tuple[str, Turn] | None:
@@ -114,19 +135,21 @@ def orientation(values: list[str]) -> tuple[str, Turn] | None:
     re.fullmatch('[LRAPHF]{1,3}', value) for value in values
   ):
     return None
-  row, column = (value[0] for value in values)
-  transpose = row in 'HF'
+  transpose = values[0][0] in 'HF'
   if transpose:
-    row, column = column, row
+    values = values[::-1]
+  row, column = (value[0] for value in values)
   if column not in 'HF':
     return 'special', Turn()
   if row in 'AP':
     return 'lateral', Turn()
   if row not in 'LR':
     return None
-  is_oblique = any(set('AP') & set(value) for value in values)
   turn = Turn(transpose, flip_rows=column == 'H', flip_columns=row == 'R')
-  return 'oblique' if is_oblique else 'frontal', turn
+  if set('AP') & set(values[0]):
+    return 'oblique', turn
+  # A column that runs forwards or backwards, too: the film was tilted.
+  return 'special' if set('AP') & set(values[1]) else 'frontal', turn
 
 
 def examine(film: Dataset) -> tuple[Turn, list[str], list[str]]:
@@ -166,6 +189,16 @@ def examine(film: Dataset) -> tuple[Turn, list[str], list[str]]:
           'This is a lateral film; the models know frontal ones only '
           f'({element}).'
         )
+  if not any(kinds.values()):
+    element, kind = _described(film)
+    if kind == 'lateral':
+      doubts.append(
+        'This may be a lateral film; the models know frontal ones only '
+        f'({element}).'
+      )
+    elif kind is None:
+      notes.append('nothing in it says which view it is')
+    kinds[element] = kind
   doubts += [_DOUBTS[k] for k in _DOUBTS if k in kinds.values()]
   if turn != Turn():
     doubts.append(
@@ -183,19 +216,36 @@ def _said(turn: Turn) -> str:
   return 'mirrored'
 
 
+def _described(film: Dataset) -> tuple[str, str | None]:
+  """The description that names one kind of view, and the kind."""
+  for element in _DESCRIPTIONS:
+    text = words(_text(film.get(element)))
+    named = [kind for kind in _VIEWS if re.search(_VIEWS[kind], text)]
+    if named and not {'lateral', 'frontal'} <= {*named}:
+      return element, named[0]
+  return '', None
+
+
 def _text(value) -> str:
   return str(value or '').strip()
 
 
 def _coded(item: Dataset) -> str | None:
-  """The kind of view of an item of ViewCodeSequence."""
+  """The kind of view of an item of ViewCodeSequence.
+
+  That of a modifier which is no plain view (caudad, decubitus) comes first.
+  """
+  for modifier in item.get('ViewModifierCodeSequence') or ():
+    if (kind := _coded(modifier)) in _DOUBTS:
+      return kind
   value = _text(item.get('CodeValue'))
   scheme = _text(item.get('CodingSchemeDesignator')).upper()
   if not scheme or scheme in ('SNM3', '99SDM'):
     # Older names of SNOMED, whose concepts of today are numbers.
     scheme = 'SCT' if value.isdigit() else 'SRT'
   code = Code(value, scheme, '')
-  for name in codes.cid4010.dir():
-    if getattr(codes.cid4010, name) == code:
-      return view(re.sub('(?<=[a-z])(?=[A-Z])', ' ', name))
+  for known in (codes.cid4010, codes.cid4011):
+    for name in known.dir():
+      if getattr(known, name) == code:
+        return view(re.sub('(?<=[a-z])(?=[A-Z])', ' ', name))
   return view(_text(item.get('CodeMeaning')))

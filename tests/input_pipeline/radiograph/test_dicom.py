@@ -395,6 +395,78 @@ class TestBits:
     image = self.compressed_as_uncompressed(path, film)
     assert not image[0].any() and (image[1] == 1).all()
 
+  @pytest.mark.parametrize('syntax', [None, uid.RLELossless])
+  def test_a_high_bit_that_no_pixel_has_is_passed_by(self, path, syntax):
+    film = dicom(self.VALUES, WindowCenter=2048, WindowWidth=4096)
+    if syntax:
+      film.compress(syntax)
+    film.HighBit = 15  # written by some whatever they store
+    save(film, path)
+    film = radiograph.read(path, size=4)
+    near(film.image[..., 0], self.VALUES / 4095)
+    assert 'its HighBit contradicts its pixels and was passed by' in film.notes
+
+  def test_padding_of_minus_one_is_no_white(self, path):
+    cells = self.VALUES.copy()
+    cells[0], cells[1, 0] = 0xFFFF, 4095
+    film = dicom(cells, WindowCenter=2048, WindowWidth=4096)
+    film.add_new('PixelPaddingValue', 'SS', -1)
+    save(film, path)
+    values = np.where(cells == 0xFFFF, 0, cells)
+    near(gray(path, size=4), values / 4095)
+
+
+def in_jpeg(picture, **elements):
+  """A film of 8 bits whose pixels are a JPEG."""
+  film = dicom(LEVELS, BitsAllocated=8, BitsStored=8)
+  film.WindowCenter, film.WindowWidth = 128, 256
+  data = io.BytesIO()
+  picture.save(data, 'JPEG', quality=100, subsampling=0)
+  film.PixelData = pydicom.encaps.encapsulate([data.getvalue()])
+  film['PixelData'].is_undefined_length = True
+  film.file_meta.TransferSyntaxUID = uid.JPEGBaseline8Bit
+  for name, value in elements.items():
+    setattr(film, name, value)
+  return film
+
+
+class TestCodestreams:
+  """Elements that contradict the compressed pixels: these are believed."""
+
+  @pytest.mark.parametrize('stored', [8, 12])
+  def test_eight_bits_in_sixteen(self, path, stored):
+    elements = {'BitsAllocated': 16, 'BitsStored': stored, 'HighBit': 11}
+    save(in_jpeg(Image.fromarray(LEVELS), **elements), path)
+    film = radiograph.read(path, size=8)
+    np.testing.assert_allclose(film.image[..., 0], LEVELS / 255, atol=0.02)
+    assert any('BitsAllocated contradicts' in note for note in film.notes)
+
+  def test_sixteen_bits_in_eight(self, path):
+    values = (LEVELS * 256.0).astype(np.uint16)
+    film = dicom(LEVELS, BitsAllocated=8, BitsStored=8)
+    film.WindowCenter, film.WindowWidth = 32768, 65536
+    data = io.BytesIO()
+    Image.fromarray(values).save(data, 'JPEG2000', irreversible=False)
+    film.PixelData = pydicom.encaps.encapsulate([data.getvalue()])
+    film['PixelData'].is_undefined_length = True
+    film.file_meta.TransferSyntaxUID = uid.JPEG2000Lossless
+    save(film, path)
+    near(gray(path, size=8), values / 65535)
+
+  @pytest.mark.parametrize(
+    'mode, samples, kind', [('RGB', 1, 'MONOCHROME2'), ('L', 3, 'RGB')]
+  )
+  def test_another_number_of_samples(self, path, mode, samples, kind):
+    film = in_jpeg(
+      Image.fromarray(LEVELS).convert(mode),
+      SamplesPerPixel=samples,
+      PhotometricInterpretation=kind,
+    )
+    save(film, path)
+    film = radiograph.read(path, size=8)
+    np.testing.assert_allclose(film.image[..., 0], LEVELS / 255, atol=0.02)
+    assert any('SamplesPerPixel contradicts' in note for note in film.notes)
+
 
 def without_preamble(film):
   return film_bytes(film)[132:]
@@ -428,6 +500,55 @@ class TestSentences:
     )
     assert dicom_reader.begins(pathlib.Path(path).read_bytes()[:132])
     near(gray(path, size=2), [[0, 0.25], [0.5, 1]])
+
+  @pytest.mark.parametrize('before', [b'DICM', bytes(128), b'II*\0' * 32])
+  def test_half_a_preamble_is_read(self, tmp_path, before):
+    path = tmp_path / 'film'
+    path.write_bytes(before + without_preamble(dicom(RAMP)))
+    near(gray(str(path), size=2), [[0, 0.25], [0.5, 1]])
+    assert radiograph.find(str(tmp_path))[0] == [str(path)]
+
+  def test_a_long_first_element(self, path):
+    film = Dataset()
+    film.update(dicom(RAMP))
+    film.ImageType = ['ORIGINAL', 'PRIMARY', *['X' * 16] * 20]
+    film.save_as(
+      path, implicit_vr=True, little_endian=True, enforce_file_format=False
+    )
+    near(gray(path, size=2), [[0, 0.25], [0.5, 1]])
+
+  def test_pixels_that_are_not_compressed_as_the_file_says(self, path):
+    data = film_bytes(dicom(RAMP))
+    plain, packed = b'1.2.840.10008.1.2.1\0', b'1.2.840.10008.1.2.5\0'
+    assert data.count(plain) == 1
+    pathlib.Path(path).write_bytes(data.replace(plain, packed))
+    film = radiograph.read(path, size=2)
+    near(film.image[..., 0], [[0, 0.25], [0.5, 1]])
+    assert any('not compressed' in note for note in film.notes)
+
+  def test_pixels_that_are_compressed_though_the_file_does_not_say_so(
+    self, path
+  ):
+    film = in_jpeg(Image.fromarray(LEVELS))
+    film['PixelData'].is_undefined_length = False
+    film.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
+    save(film, path)
+    with pytest.raises(radiograph.RadiographError, match='is compressed, but'):
+      radiograph.read(path, size=8)
+
+  def test_a_syntax_of_somebody_s_own_is_named(self, path):
+    data = film_bytes(dicom(RAMP))
+    own = data.replace(b'1.2.840.10008.1.2.1\0', b'1.2.840.113619.5.22\0')
+    pathlib.Path(path).write_bytes(own)
+    with pytest.raises(radiograph.RadiographError, match='TransferSyntaxUID'):
+      radiograph.read(path, size=2)
+
+  def test_a_representation_that_is_none_is_named(self, path):
+    film = dicom(RAMP)
+    film.PixelRepresentation = 2
+    save(film, path)
+    with pytest.raises(radiograph.RadiographError, match='PixelRepresentation'):
+      radiograph.read(path, size=2)
 
   @pytest.mark.parametrize(
     'head', [b'', b'GIF89a', b'\x08\0', b'PK\3\4' + bytes(40), b'\0' * 200]
@@ -504,6 +625,15 @@ class TestColour:
     channels = np.stack([LEVELS] * 3, axis=0 if planar else -1)
     save(rgb(channels, planar=planar), path)
     near(gray(path, size=8), LEVELS / 255)
+
+  def test_jpeg_needs_no_planar_configuration(self, path):
+    film = in_jpeg(
+      Image.fromarray(LEVELS).convert('RGB'),
+      SamplesPerPixel=3,
+      PhotometricInterpretation='YBR_FULL_422',
+    )
+    save(film, path)
+    np.testing.assert_allclose(gray(path, size=8), LEVELS / 255, atol=0.02)
 
   def test_gray_in_ybr(self, path):
     flat = np.full_like(LEVELS, 128)

@@ -231,6 +231,33 @@ class TestGrayLevels:
     near(film.image[..., 0], [[0, 0.25], [0.5, 1]])
     assert any('passed by' in note for note in film.notes)
 
+  @pytest.mark.parametrize('first', [b'AUTO', b'', b'NaN', b'2048,0'])
+  def test_one_bad_value_leaves_the_others(self, path, first):
+    film = dicom(RAMP, VOILUTFunction='LINEAR_EXACT')
+    for tag, value in ((0x00281050, b'\\2000 '), (0x00281051, b'\\4000 ')):
+      film._dict[Tag(tag)] = RawDataElement(
+        Tag(tag), 'DS', len(first + value), first + value, 0, False, True
+      )
+    save(film, path)
+    film = radiograph.read(path, size=2)
+    near(film.image[..., 0], [[0, 0.25], [0.5, 1]])
+    assert 'its WindowCenter is no number and was passed by' in film.notes
+    assert any(note.startswith('window 2 of 2') for note in film.notes)
+
+  @pytest.mark.parametrize('element', ['WindowCenter', 'WindowWidth'])
+  def test_half_a_window_is_passed_by(self, path, element):
+    save(dicom(RAMP, **{element: 2000}), path)
+    film = radiograph.read(path, size=2)
+    near(film.image[..., 0], [[0, 0.25], [0.5, 1]])
+    assert 'its window is not a window and was passed by' in film.notes
+
+  def test_a_table_of_a_wrong_descriptor_is_named(self, path):
+    film = dicom(RAMP, VOILUTSequence=table([0, 1, 2, 3]))
+    film.VOILUTSequence[0].add_new('LUTDescriptor', 'US', [4, 0])
+    save(film, path)
+    with pytest.raises(radiograph.RadiographError, match='LUTDescriptor'):
+      radiograph.read(path, size=2)
+
   def test_first_window_that_is_one_is_taken(self, path):
     film = dicom(RAMP, WindowCenter=[0, 2000], WindowWidth=[0, 4001])
     save(film, path)

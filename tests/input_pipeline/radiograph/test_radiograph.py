@@ -153,6 +153,20 @@ class TestFind:
     assert skipped == {'hidden': 2, 'other': 3}
     assert found.index('a/film.png') < found.index('b/film.PNG')
 
+  def test_linked_folders_are_followed_once(self, tmp_path):
+    for name in ('films/a.png', 'elsewhere/b.png'):
+      (tmp_path / name).parent.mkdir()
+      (tmp_path / name).write_bytes(b'')
+    (tmp_path / 'films' / 'link').symlink_to(tmp_path / 'elsewhere')
+    (tmp_path / 'elsewhere' / 'back').symlink_to(tmp_path / 'films')
+    (tmp_path / 'films' / 'gone').symlink_to(tmp_path / 'nowhere')
+    found, skipped = radiograph.find(str(tmp_path / 'films'))
+    assert [os.path.relpath(p, tmp_path) for p in found] == [
+      'films/a.png',
+      'films/link/b.png',
+    ]
+    assert skipped == {'hidden': 0, 'other': 1}
+
   def test_one_file_is_taken_as_it_is(self, tmp_path):
     (tmp_path / 'film.tif').write_bytes(b'')
     path = str(tmp_path / 'film.tif')

@@ -26,6 +26,13 @@ def code(value, scheme, meaning=''):
   return Sequence([item])
 
 
+def tilted():
+  """A frontal view with the modifier caudad."""
+  item = code('399348003', 'SCT')
+  item[0].ViewModifierCodeSequence = code('399162004', 'SCT')
+  return item
+
+
 def test_examples():
   assert doctest.testmod(views).failed == 0
 
@@ -44,6 +51,15 @@ def test_examples():
     ('oblique', ('LATERAL OBLIQUE', 'OBLICUA', 'PA OBL')),
     ('decubitus', ('LLD', 'RLD', 'PA LLD', 'AP RLD')),
     ('decubitus', ('LEFT LATERAL DECUBITUS', 'DECUB')),
+    # With digits, accents, both sides or a posture; in other languages.
+    ('frontal', ('AP1', 'Antéro-postérieur', 'AP FLAT', 'CHEST AP BILAT')),
+    ('frontal', ('AP DECUBITO SUPINO', 'dorsoventral', 'CORONAL')),
+    ('frontal', ('正位', '后前位', 'ПРЯМАЯ')),
+    ('lateral', ('L.L.', 'seitl.', 'boczne', '侧位', '側面', 'БОКОВАЯ')),
+    ('oblique', ('schraeg', 'Oblíqua', 'OAD', '斜位')),
+    ('decubitus', ('Dec lat', 'décubitus latéral')),
+    ('special', ('Lordótica', 'costillas', 'Rippen', 'CEPHALAD')),
+    (None, ('FLAT', 'BILAT', 'UNILATERAL')),
     ('special', ('AP AXIAL', 'LORDOTIC', 'AP LORDOTIC', 'COSTAL', 'APICAL')),
     (None, ('', 'UNKNOWN', 'GENERIC', 'EXCLUDE', 'CHEST', 'BILATERAL')),
   ],
@@ -104,6 +120,10 @@ def test_lateral_films_are_refused(path, elements):
     ({'ViewCodeSequence': code('R-10220', 'SRT')}, 'oblique'),
     ({'PatientOrientation': ['LA', 'F']}, 'oblique'),
     ({'PatientOrientation': ['L', 'P']}, 'special angle'),
+    ({'PatientOrientation': ['L', 'FA']}, 'special angle'),
+    ({'SeriesDescription': 'W Chest Lat.'}, 'may be a lateral'),
+    ({'ProtocolName': 'Thorax LLD'}, 'decubitus'),
+    ({'ViewCodeSequence': tilted()}, 'special angle'),
     ({'ViewPosition': 'PA', 'PatientOrientation': ['A', 'F']}, 'calls'),
   ],
 )
@@ -125,6 +145,23 @@ def test_what_is_not_known_is_said(path, element, value):
   save(dicom(PIXELS, **{element: value}), path)
   film = radiograph.read(path, size=8)
   assert f'its {element} is not one that is known' in film.notes
+
+
+@pytest.mark.parametrize(
+  'elements, known',
+  [
+    ({}, False),
+    # Of a whole study: it does not tell which of the two this film is.
+    ({'SeriesDescription': 'CHEST PA AND LAT'}, False),
+    ({'SeriesDescription': 'CHEST PA'}, True),
+    ({'PatientOrientation': ['L', 'F']}, True),
+  ],
+)
+def test_a_film_of_no_view_says_so(path, elements, known):
+  save(dicom(PIXELS, **elements), path)
+  film = radiograph.read(path, size=8)
+  assert ('nothing in it says which view it is' in film.notes) != known
+  assert not any('lateral' in warning for warning in film.warnings)
 
 
 @pytest.mark.parametrize('sides', [['', ''], '', ['L', 'F']])
