@@ -9,18 +9,22 @@ Every table that the program reads goes through `read_rows`. It takes
   first line's cells, and the separator with the highest score is taken, the
   comma where several are equal; a line 'sep=;' before it, as Excel writes, is
   obeyed. The rows have no say: a guess from them (csv.Sniffer) is often wrong.
-* cells in double quotes.
+* cells in double quotes;
+* all of this packed by gzip. A file is read line by line and never held whole.
 
 `read_table` finds columns by their names in the first line, in any order;
 case, blanks and punctuation do not matter, and other columns, such as the
 index that pandas writes, are passed by.
 """
 
+import codecs
 import csv
+import gzip
 import io
 import math
 import pathlib
 import re
+import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from absl import logging
@@ -57,28 +61,66 @@ def number(text: str) -> float:
   return float(text.replace(',', '.'))
 
 
+def _open(path: pathlib.Path) -> gzip.GzipFile | io.BufferedReader:
+  with open(path, 'rb') as f:
+    packed = f.read(2) == b'\x1f\x8b'
+  return gzip.open(path) if packed else open(path, 'rb')
+
+
+def _encoding(path: pathlib.Path) -> str:
+  """An encoding that the whole file can be read in.
+
+  Raises:
+    ValueError: the file is no text, or is packed and damaged.
+  """
+  try:
+    with _open(path) as f:
+      head = f.read(4)
+    encoding = next((e for mark, e in _MARKS if head.startswith(mark)), 'utf-8')
+    # Without a mark: the letters of English are every other byte.
+    if encoding == 'utf-8' and b'\0' in head[:2]:
+      encoding = 'utf-16-le' if head[:1] != b'\0' else 'utf-16-be'
+    for choice, errors in ((encoding, 'strict'), ('cp1252', 'replace')):
+      try:
+        if head.startswith(b'PK\x03\x04') or _has_nul(path, choice, errors):
+          break
+        return choice
+      except UnicodeDecodeError:
+        logging.warning('%s is not UTF-8; it was read as Windows-1252.', path)
+  except (EOFError, zlib.error, gzip.BadGzipFile) as e:
+    raise ValueError(
+      f'{path} is packed by gzip and damaged ({e}); copy or download it again.'
+    ) from e
+  raise ValueError(
+    f'{path} is not a text file; save it as CSV in UTF-8 (a spreadsheet '
+    'under the name of a csv file is not one).'
+  )
+
+
+def _has_nul(path: pathlib.Path, encoding: str, errors: str) -> bool:
+  with _open(path) as f, io.TextIOWrapper(f, encoding, errors) as text:
+    return any('\0' in piece for piece in iter(lambda: text.read(2**20), ''))
+
+
+def _lines(path: pathlib.Path, encoding: str) -> Iterator[str]:
+  """The lines of a file with their ends, one at a time."""
+  with (
+    _open(path) as f,
+    io.TextIOWrapper(f, encoding, errors='replace', newline='') as text,
+  ):
+    first = next(text, '').lstrip('\ufeff')
+    # The mark of UTF-8 before what is not UTF-8.
+    yield first.removeprefix(codecs.BOM_UTF8.decode('cp1252'))
+    yield from text
+
+
 def read_text(path: pathlib.Path) -> str:
   """The text of a file, whatever its encoding.
 
   Raises:
     ValueError: the file is no text.
   """
-  data = path.read_bytes()
-  encoding = next((e for mark, e in _MARKS if data.startswith(mark)), 'utf-8')
-  # Without a mark: the letters of English are every other byte.
-  if encoding == 'utf-8' and b'\0' in data[:2]:
-    encoding = 'utf-16-le' if data[:1] != b'\0' else 'utf-16-be'
-  try:
-    text = data.decode(encoding)
-  except UnicodeDecodeError:
-    text = data.removeprefix(_MARKS[0][0]).decode('cp1252', errors='replace')
-    logging.warning('%s is not UTF-8; it was read as Windows-1252.', path)
-  if data.startswith(b'PK\x03\x04') or '\0' in text:
-    raise ValueError(
-      f'{path} is not a text file; save it as CSV in UTF-8 (a spreadsheet '
-      'under the name of a csv file is not one).'
-    )
-  return text.lstrip('\ufeff')
+  return ''.join(_lines(path, _encoding(path)))
 
 
 def read_rows(
@@ -93,14 +135,15 @@ def read_rows(
   Raises:
     ValueError: the file is no text, or its quotes are wrong.
   """
-  text = read_text(path)
-  excel = re.match('"?sep=([,;\t])"?[\r\n]', text, re.IGNORECASE)
+  encoding = _encoding(path)
+  first = next(_lines(path, encoding))
+  excel = re.match('"?sep=([,;\t])"?[\r\n]', first, re.IGNORECASE)
   separators = excel[1] if excel else _SEPARATORS
 
   def parse(separator):
     # strict: an unclosed quote would otherwise swallow the rest of the file.
     reader = csv.reader(
-      io.StringIO(text, newline=''),
+      _lines(path, encoding),
       delimiter=separator,
       skipinitialspace=separator != '\t',
       strict=True,
@@ -177,3 +220,19 @@ def read_table(
         f'has {len(header)}.'
       )
     yield line, {c: row[place[c]] if c in place else '' for c in columns}
+
+
+def header(path: pathlib.Path, known: Collection[str]) -> list[str]:
+  """The cells of a table's first line; none where the file is empty.
+
+  Args:
+    path: the file.
+    known: names, some of which the line has; they tell the separator.
+
+  Raises:
+    ValueError: as `read_rows`.
+  """
+  names = {plain(name) for name in known}
+  score = lambda cells: len(names.intersection(map(plain, cells)))
+  _, cells = next(read_rows(path, score), (0, []))
+  return cells

@@ -2,8 +2,10 @@
 
 import csv
 import doctest
+import gzip
 import io
 import math
+import tracemalloc
 
 import pytest
 
@@ -68,6 +70,37 @@ def test_the_same_table_in_every_dress(
   ]
 
 
+def test_packed_by_gzip(tmp_path):
+  data = gzip.compress('Image Index;Age\nx;1,5\nÜ;\n'.encode())
+  assert read_table(tmp_path, data) == [
+    {'film': 'x', 'age': '1,5'},
+    {'film': 'Ü', 'age': ''},
+  ]
+  with pytest.raises(ValueError, match='packed by gzip and damaged'):
+    read_table(tmp_path, data[:-9])
+  flipped = bytearray(data)
+  flipped[len(data) // 2] ^= 255
+  with pytest.raises(ValueError, match='packed by gzip and damaged'):
+    read_table(tmp_path, bytes(flipped))
+  with pytest.raises(ValueError, match='not a text file'):
+    read_table(tmp_path, gzip.compress(b'Image Index,Age\nx\0,1\n'))
+
+
+def test_a_table_is_not_held_in_memory(tmp_path):
+  path = tmp_path / 'table.csv'
+  with gzip.open(path, 'wt', compresslevel=1) as f:
+    f.write('Image Index,Report\n')
+    for _ in range(20_000):
+      f.write(f'x,{"words " * 100}\n')  # 12 MB
+  tracemalloc.start()
+  count = sum(1 for _ in tables.read_table(path, {'film': ('Image Index',)}))
+  _, peak = tracemalloc.get_traced_memory()
+  tracemalloc.stop()
+  assert count == 20_000
+  # A MiB of text at a time, as bytes and as characters.
+  assert peak < 6e6
+
+
 def test_excels_own_line_is_obeyed(tmp_path):
   data = 'sep=;\r\nImage Index;Age\r\nx;1,5\r\n'
   assert read_table(tmp_path, data) == [{'film': 'x', 'age': '1,5'}]
@@ -79,6 +112,14 @@ def test_a_column_that_is_absent(tmp_path):
   ]
   with pytest.raises(ValueError, match=r"table.csv has no column 'Patient Age"):
     read_table(tmp_path, 'Image Index\nx\n')
+
+
+def test_the_header_as_it_stands(tmp_path):
+  path = tmp_path / 'table.csv'
+  path.write_text('image;Lung Opacity;a,b,c\nx;1;0\n')
+  assert tables.header(path, ('Image',)) == ['image', 'Lung Opacity', 'a,b,c']
+  path.write_text('')
+  assert tables.header(path, ('Image',)) == []
 
 
 @pytest.mark.parametrize(
