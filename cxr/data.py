@@ -330,11 +330,6 @@ class BoxedFilms(NamedTuple):
     """Whether the film has a true box of the finding."""
     return overlap.has_box(self.truth).any(axis=-1)
 
-  def take(self, index: Int[np.ndarray, ' m']) -> 'BoxedFilms':
-    """The films at these indices, in this order."""
-    findings, *columns = self
-    return BoxedFilms(findings, *(column[index] for column in columns))
-
 
 def boxed_films(split: pipeline.Split) -> BoxedFilms:
   """The split's boxed films, in its order, with all their true boxes."""

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 
 from cxr import data, files, heatmaps, sharding, stored_rows
 from cxr.attribution import by_name
+from cxr.evaluation import map_rows
 from cxr.evaluation.parts import Parts, is_whole
 from cxr.exporting import boxes_and_masks
 from cxr.inference import Subject
@@ -27,6 +28,8 @@ from input_pipeline import workers
 CONTROLS = ('random', 'centre', 'mean_box')
 # Maps of other patients that a true box is held against.
 NUM_DRAWS = 3
+# There are as many tasks a method as findings with boxes.
+MOST_WORKERS = 8
 
 
 def export_folder(subject: Subject, parts: Parts) -> str:
@@ -51,7 +54,7 @@ def localize(
     return stored_rows.no_boxes(), {}
   grids = heatmaps.grids(subject)
   # They score maps while the device makes the next ones.
-  with workers.pool() as executor:
+  with workers.pool(min(workers.cores(), MOST_WORKERS)) as executor:
     scored = []
     for path, job_of in _maps_to_score(subject, parts, films, grids):
       futures = None
@@ -95,8 +98,7 @@ def _maps_to_score(
     return lambda k: (
       make_boxes,
       maps_of(k),
-      films,
-      k,
+      of_finding(films, k),
       name,
       config.evaluate.rules,
       *(of_finding[k] for of_finding in more),
@@ -115,8 +117,8 @@ def _maps_to_score(
       yield another_path, None
     else:
       maps_of = _by_finding(_compute(subject, parts, films, method, method))
-      yield path, job(score, method, maps_of)
-      yield another_path, job(score_donors, another, maps_of, donors)
+      yield path, job(map_rows.score, method, maps_of)
+      yield another_path, job(map_rows.score_donors, another, maps_of, donors)
     name = method + wording.SHUFFLED_WEIGHTS
     path = parts.path(f'boxes-{name}.npz', settings)
     exports = _exports(subject, parts, name)
@@ -124,7 +126,7 @@ def _maps_to_score(
       yield path, None
     else:
       maps = _compute(shuffled(), parts, films, method, name)
-      yield path, job(score, name, _by_finding(maps))
+      yield path, job(map_rows.score, name, _by_finding(maps))
   grid = grids[config.evaluate.methods[0]]
   for name in CONTROLS:
     settings = rules | {'seed': config.seed, 'grid': grid, 'size': size}
@@ -132,7 +134,7 @@ def _maps_to_score(
     maps_of = functools.partial(
       control_maps, name, films, grid=grid, size=size, seed=config.seed
     )
-    yield path, None if is_whole(path) else job(score, name, maps_of)
+    yield path, None if is_whole(path) else job(map_rows.score, name, maps_of)
 
 
 def _all_whole(parts: Sequence[str], exports: Sequence[str]) -> bool:
@@ -179,63 +181,11 @@ def _exports(subject: Subject, parts: Parts, name: str) -> list[str]:
   return [os.path.join(folder, file) for file in names]
 
 
-# At module level: worker processes call them.
-def score(
-  maps: Float[np.ndarray, 'n h w'],
-  films: data.BoxedFilms,
-  finding: int,
-  method: str,
-  rules: Sequence[str],
-  *,
-  draw: int = 0,
-) -> stored_rows.Boxes:
-  """The rows of boxes.csv of one finding's maps, under every rule."""
-  by_rule = scoring.score_finding(
-    maps, films.truth[:, finding], films.patient, rules=tuple(rules)
+def of_finding(films: data.BoxedFilms, k: int) -> map_rows.FindingFilms:
+  """The films as the boxed finding k sees them: all that a worker is sent."""
+  return map_rows.FindingFilms(
+    films.findings[k], films.name, films.patient, films.truth[:, k]
   )
-  return stored_rows.concatenate_boxes(
-    [
-      stored_rows.from_scored(
-        scored,
-        films.name,
-        films.patient,
-        finding=films.findings[finding],
-        method=method,
-        rule=rule,
-        draw=draw,
-      )
-      for rule, scored in by_rule.items()
-    ]
-  )
-
-
-def score_donors(
-  maps: Float[np.ndarray, 'n h w'],
-  films: data.BoxedFilms,
-  finding: int,
-  method: str,
-  rules: Sequence[str],
-  donors: Int[np.ndarray, 'n d'],
-) -> stored_rows.Boxes:
-  """The rows of other patients' maps, held against each film's true boxes.
-
-  Args:
-    maps: one finding's map of each film.
-    films: the n boxed films.
-    finding: its index.
-    method: what the rows are called.
-    rules: that make boxes of the maps.
-    donors: of `draw_donors`.
-  """
-  tables = []
-  for draw, of_draw in enumerate(donors.T):
-    film = np.flatnonzero(of_draw >= 0)
-    if len(film):
-      donated = maps[of_draw[film]]
-      tables.append(
-        score(donated, films.take(film), finding, method, rules, draw=draw)
-      )
-  return stored_rows.concatenate_boxes(tables)
 
 
 # Controls.

@@ -1,5 +1,8 @@
 """From a split to scores, on a model whose maps are its films."""
 
+import subprocess
+import sys
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,7 +10,7 @@ from flax import linen as nn
 
 from configs import default
 from cxr import data, inference, sharding, stored_rows
-from cxr.evaluation import box_estimates, localize
+from cxr.evaluation import box_estimates, localize, map_rows
 from cxr.evaluation.parts import Parts
 from cxr.localization import controls
 from input_pipeline import pipeline
@@ -200,11 +203,12 @@ def test_draws_of_a_true_box_count_as_one():
   maps = np.zeros((6, SIZE, SIZE))
   maps[donors[0, 0], :SIDE, :SIDE] = 1  # one of three draws hits
   maps += 1e-3 * rng.random(maps.shape)
-  another = localize.score_donors(
-    maps, films, 0, 'cam_another_patient', ('fixed',), donors
+  of_finding = localize.of_finding(films, 0)
+  another = map_rows.score_donors(
+    maps, of_finding, 'cam_another_patient', ('fixed',), donors
   )
   assert another.where(image='0.png').draw.tolist() == [0, 1, 2]
-  own = localize.score(maps, films, 0, 'cam', ('fixed',))
+  own = map_rows.score(maps, of_finding, 'cam', ('fixed',))
   result = box_estimates.estimates(
     stored_rows.concatenate_boxes([own, another]), num_resamples=20
   )
@@ -242,3 +246,14 @@ def test_boxes_are_set_down_whole(rows, estimates):
   # There is no map that could point or have energy anywhere.
   assert scores['pointing']['value'] is None
   assert 'set down have none' in scores['pointing']['why']
+
+
+def test_workers_import_no_jax():
+  code = (
+    'import sys, cxr.evaluation.map_rows, main;'
+    "print(sorted({'jax', 'tensorflow', 'flax'} & sys.modules.keys()))"
+  )
+  found = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, check=True
+  )
+  assert found.stdout.strip() == '[]', found.stderr

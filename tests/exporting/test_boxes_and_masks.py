@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cxr import data, stored_rows
-from cxr.evaluation import localize
+from cxr.evaluation import localize, map_rows
 from cxr.exporting import boxes_and_masks, chexlocalize, coco
 from cxr.localization import overlap, scoring
 from input_pipeline.findings import BOXED, FINDINGS
@@ -45,7 +45,7 @@ def rows(films, maps, rule):
   """The scored boxes of all findings, as an evaluation stores them."""
   return stored_rows.concatenate_boxes(
     [
-      localize.score(maps[..., k], films, k, 'cam', [rule])
+      map_rows.score(maps[..., k], localize.of_finding(films, k), 'cam', [rule])
       for k in range(len(BOXED))
     ]
   )
