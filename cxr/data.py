@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from cxr import files, run_files, sharding
 from cxr.localization import overlap
+from input_pipeline import findings as findings_lib
 from input_pipeline import pipeline
 from input_pipeline.phantom import write
 
@@ -160,13 +161,15 @@ def check_both_kinds(config: ConfigDict, split: pipeline.Split) -> None:
 
 
 def with_findings(
-  splits: Mapping[str, pipeline.Split], findings: Sequence[str]
+  splits: Mapping[str, pipeline.Split],
+  findings: Sequence[str],
+  synonyms: Mapping[str, str] = findings_lib.SYNONYMS,
 ) -> Mapping[str, pipeline.Split]:
   """The splits with the findings of a run as their columns, in its order.
 
-  The label of a finding that the data set does not name is unknown on every
-  film. Findings that the run does not know are left out, and their boxes with
-  them. Both kinds are named in the log.
+  Names are matched by their meaning. The label of a finding that the data set
+  does not name is unknown on every film. Findings that the run does not know
+  are left out, and their boxes with them. Both kinds are named in the log.
 
   Raises:
     ValueError: the run and the data set share no finding.
@@ -174,45 +177,51 @@ def with_findings(
   named = next(iter(splits.values())).findings
   if tuple(named) == tuple(findings):
     return splits
-  shared = [name for name in findings if name in named]
-  if not shared:
+  matched = findings_lib.match(findings, named, synonyms)
+  if not matched.pairs:
     raise ValueError(
-      f'The run knows {", ".join(findings)} and the films are labelled with '
-      f'{", ".join(named)}: they share no finding. Evaluate on films of these '
-      'findings, or name what means the same in config.data.synonyms.'
+      f'The run knows {", ".join(findings)}, and the films are labelled with '
+      f'{", ".join(named)}: they share no finding. If a name means the same as '
+      'another, say so in a csv with the columns name and finding '
+      '(--config.data.synonyms).'
     )
   for names, text in (
-    ([n for n in findings if n not in named], 'The films have no labels of'),
-    ([n for n in named if n not in findings], 'The run does not know'),
+    (matched.only_ours, 'The films have no labels of'),
+    (matched.only_theirs, 'The run does not know'),
   ):
     if names:
       logging.warning('%s %s: not scored.', text, ', '.join(names))
-  aligned = type(splits)(
-    {name: _aligned(split, findings) for name, split in splits.items()}
-  )
+  aligned = {
+    name: _with_columns(split, findings, matched.pairs)
+    for name, split in splits.items()
+  }
   if isinstance(splits, pipeline.Splits):
-    aligned.left_out = splits.left_out
+    aligned, left_out = pipeline.Splits(aligned), splits.left_out
+    aligned.left_out = left_out
   return aligned
 
 
-def _aligned(split: pipeline.Split, findings: Sequence[str]) -> pipeline.Split:
+def _with_columns(
+  split: pipeline.Split,
+  findings: Sequence[str],
+  pairs: Sequence[tuple[int, int]],
+) -> pipeline.Split:
+  """The split with other columns; `pairs`: (new column, the one it was)."""
   label = np.full((len(split.label), len(findings)), np.nan, np.float32)
-  shared = [name for name in findings if name in split.findings]
-  column = columns_of(shared, findings)
-  label[:, column] = split.label[:, columns_of(shared, split.findings)]
-  place = {name: k for k, name in enumerate(findings)}
-  box_finding = np.array(
-    [place.get(split.findings[k], -1) for k in split.box_finding.tolist()],
-    np.int64,
-  )
+  new_of = np.full(len(split.findings), -1)
+  for new, old in pairs:
+    label[:, new] = split.label[:, old]
+    new_of[old] = new
+  box_finding = new_of[split.box_finding]
   kept = box_finding >= 0
+  boxed = {new for new, old in pairs if split.findings[old] in split.boxed}
   return split._replace(
     label=label,
     box=split.box[kept],
     box_image=split.box_image[kept],
     box_finding=box_finding[kept],
     findings=tuple(findings),
-    boxed=tuple(name for name in findings if name in split.boxed),
+    boxed=tuple(findings[k] for k in sorted(boxed)),
   )
 
 

@@ -191,6 +191,29 @@ def check_once(keys: Sequence[np.ndarray], what: str) -> None:
     raise ValueError(f'{what} comes twice: {name}')
 
 
+def read_findings(path: str) -> tuple[str, ...]:
+  """The findings of predictions.csv, from its first line alone.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: it has other columns.
+  """
+  with table_reader(path, _prediction_columns) as (header, _):
+    return _findings_of(header)
+
+
+def _findings_of(header: Sequence[str]) -> tuple[str, ...]:
+  count = (len(header) - len(_FILM)) // 2
+  names = header[len(_FILM) : len(_FILM) + max(count, 0)]
+  return tuple(name.removeprefix('label_') for name in names)
+
+
+def _prediction_columns(header: Sequence[str]) -> list[str]:
+  findings = _findings_of(header)
+  kinds = [f'{kind}_{n}' for kind in ('label', 'logit') for n in findings]
+  return [*_FILM, *kinds]
+
+
 def read_predictions(
   path: str,
 ) -> tuple[tuple[str, ...], dict[Condition, Predictions]]:
@@ -200,18 +223,11 @@ def read_predictions(
     FileNotFoundError: there is no such file.
     ValueError: it has other columns, or a cell that is not a number.
   """
-
-  def columns(header):
-    count = (len(header) - len(_FILM)) // 2
-    findings = header[len(_FILM) : len(_FILM) + max(count, 0)]
-    findings = [name.removeprefix('label_') for name in findings]
-    kinds = [f'{kind}_{n}' for kind in ('label', 'logit') for n in findings]
-    return [*_FILM, *kinds]
-
   blocks = {}
   text = files.unescape_cell
-  with table_reader(path, columns) as (header, reader):
-    count = (len(header) - len(_FILM)) // 2
+  with table_reader(path, _prediction_columns) as (header, reader):
+    findings = _findings_of(header)
+    count = len(findings)
     for key, group in itertools.groupby(reader, lambda row: row[:3]):
       rows = list(group)
       values = _floats([row[len(_FILM) :] for row in rows])
@@ -229,8 +245,7 @@ def read_predictions(
         raise ValueError(f'{" ".join(key)} comes twice')
       check_once([block.image], 'a film')
       blocks[condition] = block
-  findings = header[len(_FILM) : len(_FILM) + count]
-  return tuple(name.removeprefix('label_') for name in findings), blocks
+  return findings, blocks
 
 
 def _whole_numbers(cells: Sequence[str]) -> Int[np.ndarray, ' n']:

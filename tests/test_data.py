@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from configs import default
 from cxr import data
 from input_pipeline import pipeline
 from input_pipeline.findings import BOXED
@@ -73,3 +74,86 @@ def test_all_true_boxes_of_a_film_come_from_the_box_file(tmp_path):
   np.testing.assert_array_equal(films.boxed.sum(axis=0)[[heart, mass]], [1, 2])
   # What the label file says, which knows of no Mass.
   assert films.label[0, heart] == 1 and films.label[0, mass] == 0
+
+
+def labelled(label, findings, boxes=(), boxed=()):
+  """A split of films without pixels; boxes are (film, finding's index)."""
+  n = len(label)
+  film, finding = np.array(boxes, np.int64).reshape(-1, 2).T
+  return pipeline.Split(
+    name='train',
+    image=np.zeros((n, 4, 4, 1), np.uint8),
+    label=np.array(label, np.float32),
+    image_name=np.array([f'{i}.png' for i in range(n)]),
+    patient=np.arange(n),
+    view=np.full(n, ''),
+    age=np.full(n, np.nan),
+    sex=np.full(n, ''),
+    box=np.tile([0.0, 0.0, 0.5, 0.5], (len(film), 1)),
+    box_image=film,
+    box_finding=finding,
+    findings=findings,
+    boxed=boxed,
+  )
+
+
+def test_other_films_get_the_columns_of_a_run():
+  nan = np.nan
+  split = labelled(
+    [[0, 1, 1], [1, nan, 0]],
+    ('Gout', 'Pleural Effusion', 'Mass'),
+    boxes=[(0, 1), (0, 2), (1, 0), (1, 1)],
+    boxed=('Gout', 'Pleural Effusion', 'Mass'),
+  )
+  run = 'Mass', 'Edema', 'Effusion'
+  test = data.with_findings({'test': split}, run)['test']
+  assert test.findings == run and test.boxed == ('Mass', 'Effusion')
+  np.testing.assert_array_equal(test.label, [[1, nan, 1], [0, nan, nan]])
+  # The box of Gout is gone.
+  assert test.box_finding.tolist() == [2, 0, 2]
+  assert test.box_image.tolist() == [0, 0, 1]
+  films = data.boxed_films(test)
+  assert films.findings == ('Mass', 'Effusion')
+  np.testing.assert_array_equal(films.boxed, [[1, 1], [0, 1]])
+  np.testing.assert_array_equal(films.label, [[1, 1], [0, nan]])
+  # Of the same findings nothing is touched.
+  same = {'test': test}
+  assert data.with_findings(same, run) is same
+  with pytest.raises(ValueError, match='they share no finding') as error:
+    data.with_findings({'test': split}, ('Hernia',))
+  assert '--config.data.synonyms' in str(error.value)
+
+
+def test_a_finding_needs_films_of_both_kinds(tmp_path):
+  config = default.get_config('smoke')
+  config.data.dir = str(tmp_path)
+  names = 'Bulla', 'Clavicle', 'Dilatation', 'Ectasia'
+  nan = np.nan
+  split = labelled([[1, 0, 0, nan], [0, 0, 1, nan], [0, nan, nan, 1]], names)
+  assert data.without_both_kinds(split) == (
+    'no positive film of Clavicle and no negative film of Ectasia'
+  )
+  config.data.source = 'table'
+  with pytest.raises(ValueError, match='no positive film of Clav') as error:
+    data.check_both_kinds(config, split)
+  text = str(error.value)
+  assert '\n' not in text
+  assert """--config.data.findings="('Bulla', 'Dilatation',)".""" in text
+  # NIH's findings are not chosen by the user, whose part may lack one.
+  config.data.source = 'nih'
+  data.check_both_kinds(config, split)
+  config.data.source = 'table'
+  data.check_both_kinds(config, labelled([[1], [0]], ('Bulla',)))
+  with pytest.raises(ValueError, match='add films of both kinds'):
+    data.check_both_kinds(config, labelled([[1], [1]], ('Bulla',)))
+
+
+def test_a_run_does_not_go_on_with_other_findings(tiny_config, tmp_path):
+  splits = data.load(tiny_config)
+  data.write_summary(str(tmp_path), tiny_config, splits)
+  other = {
+    name: split._replace(findings=split.findings[::-1])
+    for name, split in splits.items()
+  }
+  with pytest.raises(ValueError, match='other findings .* --workdir or'):
+    data.check_same_films(str(tmp_path), other)

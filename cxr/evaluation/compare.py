@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from absl import logging
 
 from cxr import files
-from cxr.evaluation import paired_summary, runs
+from cxr.evaluation import common_findings, paired_summary, runs
 from cxr.reporting import pages
 
 
@@ -38,9 +38,13 @@ def compare(workdirs: Sequence[str], output: str = '') -> str:
     'compare_' + '_'.join(name.replace('/', '_') for name in names),
   )
   os.makedirs(output, exist_ok=True)
-  comparison = paired_summary.compare(workdirs) | {
+  common = common_findings.find(workdirs)
+  comparison = paired_summary.compare(workdirs, common) | {
     'settings': settings,
-    'warnings': runs.told(settings, names),
+    'warnings': [
+      *runs.told(settings, names),
+      *common_findings.told(common, names),
+    ],
   }
   for warning in comparison['warnings']:
     logging.warning('%s', warning)

@@ -11,12 +11,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from cxr import stored_rows
-from cxr.evaluation import box_estimates, measures, run_tables, runs, summary
+from cxr.evaluation import (
+  box_estimates,
+  common_findings,
+  measures,
+  runs,
+  summary,
+)
 from cxr.statistics import bootstrap, ratios
 
 
 def compare(
   workdirs: Sequence[str],
+  common: common_findings.Common | None = None,
   *,
   num_resamples: int = bootstrap.NUM_RESAMPLES,
   seed: int = 0,
@@ -29,6 +36,12 @@ def compare(
   it for the number of findings (None for the mean). With three runs or more
   'differences' has each later run minus the first.
 
+  Args:
+    workdirs: of the runs.
+    common: of `common_findings.find`: the means are over the shared findings.
+    num_resamples: of the bootstrap.
+    seed: of the bootstrap.
+
   Returns:
     {'runs': names, 'classification': {split: {'auroc' | 'average_precision':
     {'mean' | finding: entry}}}, 'robustness': the same by attack and epsilon,
@@ -37,16 +50,17 @@ def compare(
 
   Raises:
     FileNotFoundError: a run that was not evaluated.
-    ValueError: fewer than two runs, or not the same films.
+    ValueError: fewer than two runs, not the same films, or other findings
+      without `common`.
   """
   if len(workdirs) < 2:
     raise ValueError(f'compare needs two runs or more, not {len(workdirs)}.')
   options = {'num_resamples': num_resamples, 'seed': seed}
-  tables = [run_tables.read(workdir) for workdir in workdirs]
+  tables = [common_findings.read(workdir, common) for workdir in workdirs]
   findings = tables[0].findings
   if any(run.findings != findings for run in tables):
     raise ValueError(
-      f'{", ".join(workdirs)} hold other findings; compare runs of one list.'
+      f'{", ".join(workdirs)} hold other findings; compare what they share.'
     )
   shared = [
     condition

@@ -20,7 +20,13 @@ import numpy as np
 from absl import logging
 
 from cxr import files, run_files
-from cxr.evaluation import box_estimates, measures, run_tables, runs, summary
+from cxr.evaluation import (
+  box_estimates,
+  common_findings,
+  measures,
+  runs,
+  summary,
+)
 from cxr.reporting import part_study, plots
 from cxr.statistics import bootstrap, intervals, ratios
 
@@ -64,11 +70,13 @@ def study(
   groups = group(opened)
   check_replicates(opened, groups)
   settings = runs.differing_settings(opened)
+  names = runs.distinct_names(workdirs)
   options = {'num_resamples': num_resamples, 'seed': seed}
+  common = common_findings.find(workdirs)
   sampled = {}
   for workdir in workdirs:
     logging.info('Reading %s', workdir)
-    sampled[workdir] = sample(workdir, **options)
+    sampled[workdir] = sample(workdir, common, **options)
   result = {
     'groups': [
       {
@@ -79,7 +87,10 @@ def study(
       for name, of_group in groups.items()
     ],
     'settings': settings,
-    'warnings': runs.told(settings, runs.distinct_names(workdirs)),
+    'warnings': [
+      *runs.told(settings, names),
+      *common_findings.told(common, names),
+    ],
     'made_with': [_made_with(run) for run in opened],
     'figures': estimates(
       [
@@ -197,16 +208,18 @@ def _made_with(run: runs.Run) -> dict:
 # A run.
 
 
-def sample(workdir: str, **options) -> dict[tuple[str, ...], Result]:
+def sample(
+  workdir: str, common: common_findings.Common | None = None, **options
+) -> dict[tuple[str, ...], Result]:
   """Every estimate of the run, by what it is.
 
   The keys are ('classification', ranking, split, attack, epsilon),
   ('localization', score, method, rule) and ('measures', measure, method,
   condition). `options`: num_resamples and seed of the bootstrap; equal ones
-  draw equal patients.
+  draw equal patients. `common`: of `common_findings.find`.
   """
   result = {}
-  tables = run_tables.read(workdir)
+  tables = common_findings.read(workdir, common)
   for (split, attack, epsilon), block in tables.predictions.items():
     counts = summary.classification_counts(block, tables.findings)
     for ranking, make in summary.RANKINGS.items():

@@ -7,6 +7,7 @@ were trained on is folded into it, so that the model keeps its own `input_mean`
 and `input_std`. `torch_files` reads the files.
 """
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ import safetensors.numpy
 
 from cxr import files
 from cxr.models import torch_files
+from input_pipeline import findings as findings_lib
 
 # Mean and standard deviation by which an image in [0, 1] was normalised.
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -285,7 +287,7 @@ def _finding_names(
   outputs = len(source[head])
   thresholds = _thresholds(source)
   if 'findings' in metadata:
-    names = metadata['findings'].split(',')
+    names = _read_names(metadata['findings'])
   elif from_xrv:
     names = TORCHXRAYVISION_FINDINGS
   else:
@@ -307,12 +309,22 @@ def _finding_names(
   ], ''
 
 
+def _read_names(text: str) -> list[str]:
+  """The names of outputs as `save` writes them."""
+  return json.loads(text) if text.startswith('["') else text.split(',')
+
+
 def _columns(source, target, head, names, findings) -> dict[str, int]:
   """{finding: the file's output}; empty where the head reads other features."""
   weight = f'{head}.weight'
   if not names or source[weight].shape[1] != target[weight].shape[1]:
     return {}
-  return {name: row for row, name in enumerate(names) if name in findings}
+  return {
+    finding: row
+    for row, name in enumerate(names)
+    for finding in findings
+    if name and findings_lib.same(name, finding)
+  }
 
 
 def save(
@@ -329,7 +341,12 @@ def save(
   """
   fields = ('arch', 'num_stages', 'input_mean', 'input_std')
   metadata = {name: str(getattr(config_model, name)) for name in fields}
-  metadata |= {'format': 'pt', 'findings': ','.join(findings)}
+  # With commas between them, as other programs expect; JSON where a name has
+  # a comma itself.
+  names = ','.join(findings)
+  if names.count(',') >= len(findings):
+    names = json.dumps(findings)
+  metadata |= {'format': 'pt', 'findings': names}
   # Not save_file: what it writes none but its owner may read.
   with files.replacing(path) as temporary, open(temporary, 'wb') as f:
     f.write(safetensors.numpy.save(to_torch(variables), metadata))

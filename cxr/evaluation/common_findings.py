@@ -1,0 +1,182 @@
+"""Runs of different findings, set side by side on those that all of them know.
+
+A comparison or a study needs rows that stand for the same in every run. Where
+the runs' findings differ, `find` says what is shared, `read` cuts a run's
+tables to it, and `told` says so to the reader.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from cxr import stored_rows
+from cxr.evaluation import measures, run_tables
+from cxr.localization import overlap
+from input_pipeline import findings as findings_lib
+
+
+class Common(NamedTuple):
+  """What runs of different findings have in common."""
+
+  findings: tuple[str, ...]  # named as in the first run
+  apart: tuple[tuple[str, ...], ...]  # of each run those that others lack
+  maps: frozenset[tuple]  # `_map_keys` of the rows of boxes.csv in every run
+  # Measure -> its findings in every run, where it is of the same films in all.
+  measured: Mapping[tuple[str, str, str], tuple[str, ...]]
+
+
+def find(workdirs: Sequence[str]) -> Common | None:
+  """What the runs have in common; None where all have the same findings.
+
+  Names are matched by their meaning. Of boxes.csv the films stay that have a
+  true box of a shared finding, and of another patient's maps the draws that
+  every run has. A measure that was taken of other films is left out.
+
+  Raises:
+    ValueError: the runs share no finding.
+  """
+  path = lambda workdir, name: os.path.join(workdir, name)
+  named = [
+    stored_rows.read_findings(path(w, 'predictions.csv')) for w in workdirs
+  ]
+  first = named[0]
+  if all(names == first for names in named):
+    return None
+  matches = [findings_lib.match(first, names) for names in named]
+  of_first = set.intersection(*({i for i, _ in m.pairs} for m in matches))
+  if not of_first:
+    of_runs = '; '.join(
+      f'{", ".join(n)} ({w})' for n, w in zip(named, workdirs, strict=True)
+    )
+    raise ValueError(
+      f'The runs share no finding: {of_runs}. Compare runs that do.'
+    )
+  findings = tuple(first[i] for i in sorted(of_first))
+  apart = [
+    tuple(
+      name
+      for j, name in enumerate(names)
+      if j not in {theirs for i, theirs in match.pairs if i in of_first}
+    )
+    for names, match in zip(named, matches, strict=True)
+  ]
+  maps, measured = [], []
+  for workdir in workdirs:
+    boxes = stored_rows.read_boxes(path(workdir, 'boxes.csv'))
+    maps.append(frozenset(_map_keys(_boxes_of(boxes, findings))))
+    of_run = measures.read(path(workdir, 'measures.csv'))
+    measured.append({m.key: m for m in of_run})
+  return Common(
+    findings,
+    tuple(apart),
+    frozenset.intersection(*maps),
+    _shared_measures(measured, findings),
+  )
+
+
+def _shared_measures(
+  by_run: Sequence[Mapping[tuple, measures.Measure]], findings: Sequence[str]
+) -> dict[tuple, tuple[str, ...]]:
+  result = {}
+  for key in by_run[0]:
+    if not all(key in run for run in by_run):
+      continue
+    of_key = [run[key] for run in by_run]
+    films = {frozenset(m.image.tolist()) for m in of_key}
+    named = [m.findings for m in of_key]
+    if all(names != ('',) for names in named):
+      in_all = set.intersection(
+        *(set(_names_of(names, findings).values()) for names in named)
+      )
+      named = [tuple(name for name in findings if name in in_all)]
+    if len(films) == 1 and len(set(named)) == 1 and named[0]:
+      result[key] = named[0]
+  return result
+
+
+def told(common: Common | None, names: Sequence[str]) -> list[str]:
+  """A sentence on the findings that the runs do not share.
+
+  Args:
+    common: of `find`.
+    names: of the runs, in the same order.
+  """
+  if common is None:
+    return []
+  apart = [
+    f'{", ".join(findings)} ({name})'
+    for findings, name in zip(common.apart, names, strict=True)
+    if findings
+  ]
+  if not apart:
+    return []  # other spellings or another order of the same
+  return [
+    'The runs know different findings. Compared are those that all know: '
+    f'{", ".join(common.findings)}. Left out: {"; ".join(apart)}. A mean over '
+    'findings is over the shared ones, and differs by this from that of the '
+    "run's own page; curves are over each run's own findings. Measures that "
+    'were taken of other films are left out.'
+  ]
+
+
+def _map_keys(boxes: stored_rows.Boxes) -> list[tuple]:
+  """Of each row its film, finding, method, rule and draw."""
+  columns = boxes.image, boxes.finding, boxes.method, boxes.rule, boxes.draw
+  return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def _names_of(names: Sequence[str], findings: Sequence[str]) -> dict[str, str]:
+  """Which of `names` is which of `findings`."""
+  pairs = findings_lib.match(findings, names).pairs
+  return {names[theirs]: findings[ours] for ours, theirs in pairs}
+
+
+def _boxes_of(
+  boxes: stored_rows.Boxes, findings: Sequence[str]
+) -> stored_rows.Boxes:
+  """The rows of these findings, under these names, and of the films that have
+  a true box of one of them."""
+  name_of = _names_of(list(dict.fromkeys(boxes.finding.tolist())), findings)
+  boxes = boxes.rows(np.flatnonzero(np.isin(boxes.finding, [*name_of])))
+  boxed = boxes.image[overlap.has_box(boxes.truth)]
+  boxes = boxes.rows(np.flatnonzero(np.isin(boxes.image, boxed)))
+  renamed = [name_of[name] for name in boxes.finding.tolist()]
+  return boxes._replace(finding=np.array(renamed, np.str_))
+
+
+def read(workdir: str, common: Common | None) -> run_tables.Tables:
+  """The tables of a run, cut to what all runs have.
+
+  Raises:
+    FileNotFoundError, ValueError: as `run_tables.read`.
+  """
+  tables = run_tables.read(workdir)
+  if common is None:
+    return tables
+  findings = common.findings
+  column = [
+    old for _, old in findings_lib.match(findings, tables.findings).pairs
+  ]
+  boxes = _boxes_of(tables.boxes, findings)
+  kept = [key in common.maps for key in _map_keys(boxes)]
+  measured = []
+  for m in tables.measures:
+    names = common.measured.get(m.key, ())
+    if names and names != ('',):
+      pairs = findings_lib.match(names, m.findings).pairs
+      m = m._replace(value=m.value[:, [k for _, k in pairs]], findings=names)
+    if names:
+      measured.append(m)
+  return run_tables.Tables(
+    findings,
+    {
+      condition: block._replace(
+        label=block.label[:, column], logit=block.logit[:, column]
+      )
+      for condition, block in tables.predictions.items()
+    },
+    boxes.rows(np.flatnonzero(kept)),
+    measured,
+  )
