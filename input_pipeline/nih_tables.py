@@ -15,6 +15,8 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
+from absl import logging
+
 from input_pipeline import findings, tables
 
 LABEL_FILES = ('Data_Entry_2017_v2020.csv', 'Data_Entry_2017.csv')
@@ -28,8 +30,14 @@ _MAX_AGE = 120
 # In years. 'A' is the year of several languages.
 _AGE_UNITS = {'': 1, 'y': 1, 'a': 1, 'm': 12, 'w': 52.18, 'd': 365.25}
 _SEXES = {
-  'M': ('m', 'male', 'man', 'boy'),
-  'F': ('f', 'female', 'woman', 'girl'),
+  'M': (
+    *('m', 'male', 'males', 'man', 'boy', 'maennlich', 'mnnlich', 'homme'),
+    *('hombre', 'masculino', 'masculin', 'uomo'),
+  ),
+  'F': (
+    *('f', 'female', 'females', 'woman', 'girl', 'w', 'weiblich', 'femme'),
+    *('mujer', 'femenino', 'feminino', 'feminin', 'fminin', 'donna'),
+  ),
 }
 _SEX = {word: sex for sex, words in _SEXES.items() for word in words}
 _BLANK = ('', 'na', 'n/a', 'nan', 'none', 'null', 'u', 'unk', 'unknown')
@@ -218,9 +226,12 @@ def read_entries(
     'film': ('Image Index',),
     'labels': ('Finding Labels',),
     'patient': ('Patient ID',),
-    'age': ('Patient Age', 'Age'),
+    'age': (
+      *('Patient Age', 'Age', 'Patient Age (years)', 'Age (years)'),
+      *('Age in years', 'Patient Age [y]', 'Age [y]'),
+    ),
     'sex': ('Patient Gender', 'Patient Sex', 'Gender', 'Sex'),
-    'view': ('View Position', 'View'),
+    'view': ('View Position', 'View', 'Projection'),
   }
   optional = {'patient', 'age', 'sex', 'view'}
   entries, left_out = {}, []
@@ -254,6 +265,14 @@ def read_entries(
     entries[name] = entry
   if not entries:
     raise ValueError(f'{path} has no row.')
+  for field in ('age', 'sex', 'view'):
+    values = (getattr(entry, field) for entry in entries.values())
+    if all(value == '' or value != value for value in values):
+      logging.warning(
+        '%s tells the %s of no film (columns looked for: %s): there are no '
+        'subgroups by it.',
+        *(path, field, ', '.join(columns[field])),
+      )
   return entries, left_out
 
 

@@ -9,7 +9,8 @@ Every table that the program reads goes through `read_rows`. It takes
   first line's cells, and the separator with the highest score is taken, the
   comma where several are equal; a line 'sep=;' before it, as Excel writes, is
   obeyed. The rows have no say: a guess from them (csv.Sniffer) is often wrong.
-* cells in double quotes;
+* cells in double quotes, and the tricks by which a spreadsheet is kept from
+  changing a cell: 'text and ="text";
 * all of this packed by gzip. A file is read line by line and never held whole.
 
 `read_table` finds columns by their names in the first line, in any order;
@@ -24,6 +25,7 @@ import io
 import math
 import pathlib
 import re
+import string
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
@@ -35,7 +37,20 @@ _MARKS = (
   (b'\xff\xfe', 'utf-16'),
   (b'\xfe\xff', 'utf-16'),
 )
+# Also those of no width, which spreadsheets and web pages leave.
+_BLANKS = string.whitespace + '\u00a0\u200b\u200e\u200f\u202f\ufeff'
 _NUMBER = re.compile(r'[+-]?([0-9]+([.,][0-9]*)?|[.,][0-9]+)(e[+-]?[0-9]+)?')
+
+
+def clean(cell: str) -> str:
+  """The text of a cell without what surrounds it.
+
+  >>> clean(' 0001.png '), clean("'0001.png"), clean('="0001.png"')
+  ('0001.png', '0001.png', '0001.png')
+  """
+  cell = cell.strip(_BLANKS)
+  formula = re.fullmatch('="([^"]*)"', cell)
+  return (formula[1] if formula else cell.removeprefix("'")).strip(_BLANKS)
 
 
 def plain(name: str) -> str:
@@ -150,7 +165,7 @@ def read_rows(
     )
     try:
       for row in reader:
-        cells = [cell.strip() for cell in row]
+        cells = [clean(cell) for cell in row]
         # Excel's line is passed by here, so that lines are counted as an
         # editor counts them.
         if any(cells) and not (excel and reader.line_num == 1):
