@@ -15,8 +15,6 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
-from absl import logging
-
 from input_pipeline import findings, tables
 
 LABEL_FILES = ('Data_Entry_2017_v2020.csv', 'Data_Entry_2017.csv')
@@ -265,14 +263,6 @@ def read_entries(
     entries[name] = entry
   if not entries:
     raise ValueError(f'{path} has no row.')
-  for field in ('age', 'sex', 'view'):
-    values = (getattr(entry, field) for entry in entries.values())
-    if all(value == '' or value != value for value in values):
-      logging.warning(
-        '%s tells the %s of no film (columns looked for: %s): there are no '
-        'subgroups by it.',
-        *(path, field, ', '.join(columns[field])),
-      )
   return entries, left_out
 
 

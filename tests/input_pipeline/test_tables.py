@@ -174,7 +174,8 @@ def test_ages(cell, age):
   'parse, cells, value',
   [
     (nih_tables.parse_sex, ('M', 'm', 'Male', 'MALE ', ' male.'), 'M'),
-    (nih_tables.parse_sex, ('F', 'f', 'female', 'Woman', 'F '), 'F'),
+    (nih_tables.parse_sex, ('F', 'f', 'female', 'Woman', 'Femme'), 'F'),
+    (nih_tables.parse_sex, ('männlich', 'Males', 'hombre'), 'M'),
     (nih_tables.parse_sex, ('', 'O', 'U', '1', 'fm', 'nan', 'X'), ''),
     (nih_tables.parse_view, ('PA', 'pa ', 'Posteroanterior', 'PA view'), 'PA'),
     (nih_tables.parse_view, ('ap', 'AP_SUPINE', 'antero-posterior'), 'AP'),
@@ -290,6 +291,9 @@ def test_boxes_in_shares_are_counted(tmp_path):
     ';Image Index\n' + '\n'.join(f'{k};{n}' for k, n in enumerate(TEST)),
     '\n'.join(f'images_001/images/{name}' for name in TEST),
     '\n'.join(f'C:\\films\\{name}' for name in TEST),
+    '\n'.join(f"'{name}" for name in TEST),
+    text(*([f'="{name}"'] for name in TEST)),
+    '\n'.join(f'\u200b{name}\u00a0' for name in TEST),
   ],
 )
 def test_lists_in_every_dress(tmp_path, data):
