@@ -14,6 +14,7 @@ from cxr import configuration, files, run_files
 from cxr.evaluation import compare, evaluate, study
 from cxr.explaining import explain
 from cxr.exporting import export
+from cxr.reporting import terminal
 from cxr.training import train
 from input_pipeline import memory
 
@@ -60,7 +61,7 @@ def _train(request: Request) -> None:
   """Trains, evaluates and reports."""
   with _trained(request) as workdir:
     evaluate.evaluate(request.config, workdir)
-  _done(workdir, 'report.html')
+  _done_with_results(workdir)
 
 
 def _fit(request: Request) -> None:
@@ -88,14 +89,14 @@ def _evaluate(request: Request) -> None:
   _check_memory()
   with _locked(workdir):
     evaluate.evaluate(config, workdir)
-  _done(workdir, 'report.html')
+  _done_with_results(workdir)
 
 
 def _report(request: Request) -> None:
   config, workdir = _stored(request)
   with _locked(workdir):
     evaluate.summarize(config, workdir)
-  _done(workdir, 'report.html')
+  _done_with_results(workdir)
 
 
 def _compare(request: Request) -> None:
@@ -182,6 +183,13 @@ def _locked(workdir: str) -> Iterator[None]:
     return
   with run_files.lock(workdir):
     yield
+
+
+def _done_with_results(workdir: str) -> None:
+  """The last lines of an evaluated run: what was found, and where it stands."""
+  for line in terminal.lines(run_files.read(workdir, 'metrics.json')):
+    logging.info('%s', line)
+  _done(workdir, 'report.html')
 
 
 def _done(workdir: str, name: str) -> None:
