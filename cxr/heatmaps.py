@@ -111,8 +111,8 @@ def _make_maps(
   from_host = jax.default_backend() == 'cpu' and jax.process_count() == 1
   attribute = _attribution(model, method, columns, options, from_host)
 
-  def maps(variables, keys, image):
-    out = attribute(variables, keys, data.to_unit(image))
+  def maps(variables, keys, image, *finding):
+    out = attribute(variables, keys, data.to_unit(image), *finding)
     return out if smooth is None else by_name.magnitude(out, sigma=smooth)
 
   return maps if from_host else jax.jit(maps)

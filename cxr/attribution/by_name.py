@@ -16,20 +16,20 @@ quicker on a CPU (see `passes`). Make it once and call it often.
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from jax import numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from cxr.attribution import cam, passes, saliency
 
 Maps = Float[Array, 'b h w k']
-Attribution = Callable[
-  [PyTree, Key[Array, '*b'], Float[Array, 'b h w 1']], Maps
-]
+# (variables, key, image 'b h w 1', finding 'b' or nothing) -> maps
+Attribution = Callable[..., Maps]
 
 
 @runtime_checkable
@@ -88,6 +88,9 @@ def make_attribution(
 ) -> Attribution:
   """Returns attribution(variables, key, image 'b h w 1') -> 'b h w k'.
 
+  With a fourth argument, `finding` 'b', it maps each image for that one of the
+  k findings alone, 'b h w 1': as many gradients as maps.
+
   Args:
     model: the network; see `Model`.
     method: a name of `METHODS`.
@@ -132,9 +135,10 @@ def _make(model, method, findings, native, options, *, from_host):
   else:
     maps_fn = _make_saliency(model, function, findings, from_host, **options)
 
-  def attribution(variables, key, image):
+  def attribution(variables, key, image, finding=None):
     keys = key if key.ndim else jax.random.split(key, len(image))
-    return maps_fn(variables, keys, image)
+    own = () if finding is None else (finding,)
+    return maps_fn(variables, keys, image, *own)
 
   return attribution
 
@@ -189,8 +193,16 @@ def magnitude(maps: Maps, *, sigma: float = 0.02) -> Maps:
 def _make_cam(model, method, findings, native, *, stage='features', **options):
   fused = not isinstance(stage, str)
 
-  def maps_fn(variables, keys, image):
+  def maps_fn(variables, keys, image, finding=None):
     del keys
+    maps = of_all(variables, image)
+    if finding is None:
+      return maps
+    # The passes through the network are shared by all findings.
+    own = jnp.expand_dims(finding, (1, 2, 3))
+    return jnp.take_along_axis(maps, own, axis=-1)
+
+  def of_all(variables, image):
     _, endpoints = model.apply(variables, image)
     if method is cam.cam:
       kernel, _ = model.head(variables['params'])
@@ -236,13 +248,16 @@ def _make_saliency(
   if 'from_host' in _options(method):
     options['from_host'] = from_host
 
-  def logits_fn(variables, image):
+  def logits_fn(variables, finding, image):
     logits, _ = model.apply(variables, image[None])
-    return _select(logits[0], findings)
+    return _select(_select(logits[0], findings), finding)
 
-  def one_image(variables, key_and_image):
-    key, image = key_and_image
-    arguments = {'score_fn': Partial(logits_fn, variables), 'image': image}
+  def one_image(variables, key_image_and_finding):
+    key, image, finding = key_image_and_finding
+    arguments = {
+      'score_fn': Partial(logits_fn, variables, finding),
+      'image': image,
+    }
     if 'key' in inspect.signature(method).parameters:
       arguments['key'] = key
     if baseline is not None:
@@ -250,12 +265,13 @@ def _make_saliency(
     maps = method(**arguments, **options)
     return maps[0] if method is saliency.integrated_gradients else maps
 
-  def maps_fn(variables, keys, image):
+  def maps_fn(variables, keys, image, finding=None):
     fn = Partial(one_image, variables)
-    xs = keys, image
+    xs = keys, image, None if finding is None else finding[:, None]
     if samples and from_host:
       # It compiles its own passes: image by image.
-      return jnp.stack([fn(x) for x in zip(*xs, strict=True)])
+      images = range(len(image))
+      return jnp.stack([fn(jax.tree.map(itemgetter(i), xs)) for i in images])
     return passes.map_chunks(fn, xs, chunk=chunk, from_host=from_host)
 
   return maps_fn

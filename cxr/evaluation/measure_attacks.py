@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Float, Int
 
 from cxr import data, heatmaps, losses, sharding
 from cxr.attribution import by_name, gradient_alignment, sanity
-from cxr.evaluation import measures, named_attacks
+from cxr.evaluation import measure_maps, measures, named_attacks
 from cxr.inference import Subject, by_index, make_predict, predict_split
 from cxr.localization import scoring, thresholds
 from cxr.statistics import metrics
@@ -257,36 +258,44 @@ def _maps_of_pairs(
   film: Int[np.ndarray, ' p'],
   finding: Int[np.ndarray, ' p'],
 ) -> dict[str, dict[str, Float[np.ndarray, 'p h w']]]:
-  """{method: {condition: the map of each film[i] and finding[i]}}."""
+  """{method: {condition: the map of each film[i] for finding[i] alone}}."""
+  images = {
+    'clean': measure_maps.images(subject, films.row),
+    _condition(subject): _attacked(subject, films.row),
+  }
+  result = {}
+  for method in methods:
+    maps_fn = heatmaps.make_maps(subject, method)
+    result[method] = {
+      condition: measure_maps.in_batches(
+        subject,
+        Partial(maps_fn, subject.variables),
+        films.row[film],
+        image[film],
+        finding,
+      )[..., 0]
+      for condition, image in images.items()
+    }
+  return result
+
+
+def _attacked(
+  subject: Subject, rows: Int[np.ndarray, ' n']
+) -> Float[np.ndarray, 'n h w 1']:
+  """The test films at `rows` under the attack that stands for the others."""
   config = subject.config
-  key = jax.random.key(config.seed)
   attack = by_index(
     named_attacks.make(config, subject.model, 'pgd'),
-    key,
+    jax.random.key(config.seed),
     epsilon=jnp.float32(named_attacks.middle_epsilon(config) / 255),
   )
-  size = config.data.image_size
-  conditions = 'clean', _condition(subject)
-  maps_fns = {method: heatmaps.make_maps(subject, method) for method in methods}
-  result = {
-    method: {
-      condition: np.empty((len(film), size, size), np.float32)
-      for condition in conditions
-    }
-    for method in maps_fns
-  }
-  for part, batch in subject.batches(films.row):
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch['index'])
-    clean = data.to_unit(batch['image'])
-    variables = subject.variables
-    attacked = attack(variables, batch['index'], clean, batch['label'])
-    pair = np.flatnonzero((film >= part.start) & (film < part.stop))
-    within = film[pair] - part.start
-    for method, maps_fn in maps_fns.items():
-      for condition, image in zip(conditions, (clean, attacked), strict=True):
-        maps = sharding.to_host(maps_fn(variables, keys, image))
-        result[method][condition][pair] = maps[within, ..., finding[pair]]
-  return result
+  films = []
+  for part, batch in subject.batches(rows):
+    attacked = attack(
+      subject.variables, batch['index'], batch['image'], batch['label']
+    )
+    films.append(sharding.to_host(attacked)[: part.stop - part.start])
+  return np.concatenate(films)
 
 
 def _scores(

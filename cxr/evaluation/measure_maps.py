@@ -38,7 +38,7 @@ def images(
   return np.float32(subject.splits[split].image[rows]) / 255
 
 
-def _in_batches(
+def in_batches(
   subject: Subject,
   fn: Callable,
   rows: Int[np.ndarray, ' n'],
@@ -77,7 +77,7 @@ def make_map_fn(
   """Returns (variables, image 'n h w 1') -> maps 'n h w k', for the films at
   `rows` or what was made of them; `raw` maps are signed and not blurred."""
   maps_fn = heatmaps.make_maps(subject, method, raw=raw)
-  return lambda variables, image: _in_batches(
+  return lambda variables, image: in_batches(
     subject, Partial(maps_fn, variables), rows, image
   )
 
@@ -164,7 +164,7 @@ def make_logits_fn(subject: Subject, rows: Int[np.ndarray, ' n']) -> Callable:
     lambda variables, image: subject.model.apply(variables, image)[0]
   )
   fn = lambda keys, image: apply(subject.variables, image)
-  return lambda image: _in_batches(subject, fn, rows, image).astype(np.float64)
+  return lambda image: in_batches(subject, fn, rows, image).astype(np.float64)
 
 
 def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -257,7 +257,7 @@ def faithfulness(subject: Subject, methods: Sequence[str]) -> list[Measure]:
   measured = []
   for method in methods:
     heatmap = heatmaps_of(method)
-    inserted, deleted = _in_batches(
+    inserted, deleted = in_batches(
       subject,
       curves,
       film,

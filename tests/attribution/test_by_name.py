@@ -87,6 +87,17 @@ def test_findings_are_chosen_and_ordered(method):
   np.testing.assert_allclose(some, maps[..., [2, 0]], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize('method', METHODS)
+def test_each_image_may_be_mapped_for_one_finding_alone(method):
+  options = {'findings': [3, 0, 2], **QUICK.get(method, {})}
+  fn = by_name.make_host_attribution(NET, method, **options)
+  maps = np.asarray(fn(VARIABLES, KEY, IMAGE))
+  finding = np.array([2, 0, 1])
+  own = fn(VARIABLES, KEY, IMAGE, finding)
+  wanted = np.take_along_axis(maps, finding[:, None, None, None], axis=-1)
+  np.testing.assert_allclose(own, wanted, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize('method', ['cam', 'gradient', 'smooth_grad'])
 def test_from_the_host_the_same(method):
   pure = jax.jit(by_name.make_attribution(NET, method, **QUICK.get(method, {})))
