@@ -340,21 +340,29 @@ class BoxedFilms(NamedTuple):
     return overlap.has_box(self.truth).any(axis=-1)
 
 
-def boxed_films(split: pipeline.Split) -> BoxedFilms:
-  """The split's boxed films, in its order, with all their true boxes."""
-  rows = np.unique(split.box_image)
-  film = np.searchsorted(rows, split.box_image)
+def boxed_films(
+  split: pipeline.Split, rows: Int[np.ndarray, ' n'] | None = None
+) -> BoxedFilms:
+  """The split's boxed films, in its order, with all their true boxes.
+
+  `rows`: of other films instead, in increasing order.
+  """
+  if rows is None:
+    rows = np.unique(split.box_image)
+  mine = np.isin(split.box_image, rows)
+  film = np.searchsorted(rows, split.box_image[mine])
+  box_finding = split.box_finding[mine]
   # Which box of its film and finding each one is, in the split's order.
   seen = collections.Counter()
   slot = np.zeros(len(film), np.int64)
   for i, pair in enumerate(
-    zip(film.tolist(), split.box_finding.tolist(), strict=True)
+    zip(film.tolist(), box_finding.tolist(), strict=True)
   ):
     slot[i] = seen[pair]
     seen[pair] += 1
   most = slot.max(initial=0) + 1
   truth = np.full((len(rows), len(split.findings), most, 4), np.nan)
-  truth[film, split.box_finding, slot] = split.box
+  truth[film, box_finding, slot] = split.box[mine]
   column = columns_of(split.boxed, split.findings)
   return BoxedFilms(
     tuple(split.boxed),

@@ -28,6 +28,7 @@ def main(workdir: str, method: str, path: str) -> None:
     config, model, sharding.replicate(mesh, variables), mesh, data.load(config)
   )
   films = data.boxed_films(subject.test)
+  nobody = data.boxed_films(subject.test, np.zeros(0, int))
   maps_fn = heatmaps.make_maps(subject, method)
   own = heatmaps.compute_maps(subject, maps_fn, films.row)
   shuffled = heatmaps.compute_maps(
@@ -37,7 +38,7 @@ def main(workdir: str, method: str, path: str) -> None:
   cases = []
   for finding in SHOWN:
     k = subject.mapped.index(finding)
-    donors = localize.draw_donors(films, k, config.seed)
+    donors = localize.draw_donors(films, k, config.seed, nobody)
     # The film whose map is of median energy in the true box: no choice of ours.
     boxed = np.flatnonzero(films.boxed[:, k] & (donors[:, 0] >= 0))
     energy = [_energy(own[i, ..., k], films.truth[i, k]) for i in boxed]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import numpy as np
 from absl import logging
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from cxr import data, files, heatmaps, sharding, stored_rows
 from cxr.attribution import by_name
@@ -23,11 +23,13 @@ from cxr.exporting import boxes_and_masks
 from cxr.inference import Subject
 from cxr.localization import controls, overlap, scoring, thresholds
 from cxr.reporting import wording
-from input_pipeline import workers
+from input_pipeline import pipeline, workers
 
 CONTROLS = ('random', 'centre', 'mean_box')
 # Maps of other patients that a true box is held against.
 NUM_DRAWS = 3
+# Films without any box that are mapped, where boxed films cannot be donors.
+MOST_UNBOXED_DONORS = 64
 # There are as many tasks a method as findings with boxes.
 MOST_WORKERS = 8
 
@@ -91,8 +93,12 @@ def _maps_to_score(
   size = (config.data.image_size,) * 2
   shuffled = functools.cache(lambda: heatmaps.shuffled(subject))
   findings = range(len(films.findings))
-  donors = [draw_donors(films, k, config.seed) for k in findings]
+  beside = unboxed_donors(subject.test, films)
+  donors = [draw_donors(films, k, config.seed, beside) for k in findings]
   _say_without_donor(films, donors)
+  draws = {'draws': NUM_DRAWS}
+  if len(beside.row):
+    draws['unboxed'] = len(beside.row)
 
   def job(make_boxes, name, maps_of, *more):
     return lambda k: (
@@ -108,17 +114,21 @@ def _maps_to_score(
     settings = heatmaps.settings(config, method) | rules
     another = method + wording.ANOTHER_PATIENT
     path = parts.path(f'boxes-{method}.npz', settings)
-    another_path = parts.path(
-      f'boxes-{another}.npz', settings | {'draws': NUM_DRAWS}
-    )
+    another_path = parts.path(f'boxes-{another}.npz', settings | draws)
     exports = _exports(subject, parts, method)
     if _all_whole([path, another_path], exports):
       yield path, None
       yield another_path, None
     else:
-      maps_of = _by_finding(_compute(subject, parts, films, method, method))
-      yield path, job(map_rows.score, method, maps_of)
-      yield another_path, job(map_rows.score_donors, another, maps_of, donors)
+      own = _by_finding(_compute(subject, parts, films, method, method))
+      yield path, job(map_rows.score, method, own)
+      of_all = own
+      if len(beside.row):
+        maps = _maps(subject, method, beside)
+        of_all = lambda k, own=own, maps=maps: np.concatenate(
+          [own(k), maps[..., k]]
+        )
+      yield another_path, job(map_rows.score_donors, another, of_all, donors)
     name = method + wording.SHUFFLED_WEIGHTS
     path = parts.path(f'boxes-{name}.npz', settings)
     exports = _exports(subject, parts, name)
@@ -155,9 +165,7 @@ def _compute(
   """
   logging.info('Maps of %d boxed films: %s.', len(films.row), name)
   config = subject.config
-  maps = heatmaps.compute_maps(
-    subject, heatmaps.make_maps(subject, method), films.row
-  )
+  maps = _maps(subject, method, films)
   if jax.process_index() == 0:
     folder = export_folder(subject, parts)
     if config.evaluate.save_maps:
@@ -169,6 +177,14 @@ def _compute(
       rule = thresholds.main_rule(config.evaluate.rules)
       boxes_and_masks.write_chexlocalize(folder, name, films, maps, rule=rule)
   return maps
+
+
+def _maps(
+  subject: Subject, method: str, films: data.BoxedFilms
+) -> Float[np.ndarray, 'n h w k']:
+  return heatmaps.compute_maps(
+    subject, heatmaps.make_maps(subject, method), films.row
+  )
 
 
 def _exports(subject: Subject, parts: Parts, name: str) -> list[str]:
@@ -191,21 +207,48 @@ def of_finding(films: data.BoxedFilms, k: int) -> map_rows.FindingFilms:
 # Controls.
 
 
+def unboxed_donors(
+  split: pipeline.Split, films: data.BoxedFilms
+) -> data.BoxedFilms:
+  """Films without any box, for findings that every boxed film may have.
+
+  Of a data set whose boxes are of one finding, no boxed film is known to be
+  without it. Then films without a box that are labelled as without the finding
+  give the maps of other patients: at most MOST_UNBOXED_DONORS, evenly spread.
+  """
+  lacking = ~_without(films).any(axis=0)
+  column = data.columns_of(films.findings, split.findings)[lacking]
+  unboxed = np.ones(len(split.label), bool)
+  unboxed[films.row] = False
+  wanted = unboxed & (split.label[:, column] == 0).any(axis=1)
+  rows = np.flatnonzero(wanted)
+  count = min(MOST_UNBOXED_DONORS, len(rows))
+  chosen = np.linspace(0, len(rows) - 1, count).round().astype(int)
+  return data.boxed_films(split, rows[chosen])
+
+
+def _without(films: data.BoxedFilms) -> Bool[np.ndarray, 'n k']:
+  """Whether a film is known to be without a finding."""
+  return (films.label == 0) & ~films.boxed
+
+
 def draw_donors(
-  films: data.BoxedFilms, finding: int, seed: int
+  films: data.BoxedFilms, finding: int, seed: int, beside: data.BoxedFilms
 ) -> Int[np.ndarray, 'n d']:
   """Of which films the maps stand beside each film's: d = NUM_DRAWS indices.
 
-  They are boxed films, since these are mapped anyway, of other patients and
-  labelled as without the finding. A film without a true box of the finding can
-  only earn false positives, and one draw is enough for it. -1: no draw.
+  They are boxed films, since these are mapped anyway, or films `beside` them,
+  whose indices follow. All are of other patients and labelled as without the
+  finding. A film without a true box of the finding can only earn false
+  positives, and one draw is enough for it. -1: no draw.
   """
-  without = (films.label[:, finding] == 0) & ~films.boxed[:, finding]
+  without = np.concatenate([_without(films), _without(beside)])[:, finding]
+  patient = np.concatenate([films.patient, beside.patient])
   donors = np.full((len(films.row), NUM_DRAWS), -1)
   for i, name in enumerate(films.name.tolist()):
     drawn = controls.draw_donors(
       controls.film_seed(name, finding, seed),
-      films.patient,
+      patient,
       without,
       i,
       NUM_DRAWS if films.boxed[i, finding] else 1,
@@ -220,7 +263,7 @@ def _say_without_donor(films: data.BoxedFilms, donors) -> None:
     if lonely.any():
       logging.warning(
         '%d films with a box of %s have no control of another patient: no '
-        'boxed test film of another patient is labelled as without it. %s',
+        'mapped test film of another patient is labelled as without it. %s',
         lonely.sum(),
         films.findings[k],
         ', '.join(films.name[lonely].tolist()),

@@ -65,7 +65,7 @@ def score(
 
 
 def score_donors(
-  maps: Float[np.ndarray, 'n h w'],
+  maps: Float[np.ndarray, 'm h w'],
   films: FindingFilms,
   method: str,
   rules: Sequence[str],
@@ -74,7 +74,7 @@ def score_donors(
   """The rows of other patients' maps, held against each film's true boxes.
 
   Args:
-    maps: the finding's map of each of the n films.
+    maps: the finding's map of each film that may be a donor.
     films: the boxed films and the finding.
     method: what the rows are called.
     rules: that make boxes of the maps.

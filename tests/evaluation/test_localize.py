@@ -197,7 +197,8 @@ def test_draws_of_a_true_box_count_as_one():
   )
   films.truth[0, 0] = box(0, 0)
   films.truth[1, 1] = films.truth[2, 1] = box(0, 0)
-  donors = localize.draw_donors(films, 0, seed=0)
+  nobody = data.BoxedFilms(BOXED, *(column[:0] for column in films[1:]))
+  donors = localize.draw_donors(films, 0, 0, nobody)
   assert (donors[0] > 0).all() and len(set(donors[0])) == localize.NUM_DRAWS
   assert (donors[1:, 0] > 0).all() and (donors[1:, 1:] == -1).all()
   maps = np.zeros((6, SIZE, SIZE))
@@ -257,3 +258,63 @@ def test_workers_import_no_jax():
     [sys.executable, '-c', code], capture_output=True, text=True, check=True
   )
   assert found.stdout.strip() == '[]', found.stderr
+
+
+def one_finding():
+  """Boxes of Mass alone, on films of two patients; others without it."""
+  split = make_split()
+  mass = split.box_finding == MASS
+  label = np.zeros((4, 1), np.float32)
+  label[0], label[3] = 1, np.nan
+  return split._replace(
+    label=label,
+    box=split.box[mass],
+    box_image=split.box_image[mass],
+    box_finding=np.zeros(mass.sum(), int),
+    findings=('Mass',),
+    boxed=('Mass',),
+  )
+
+
+class OneLogit(Bright):
+  def __call__(self, image, train=False, start='image'):
+    return image.sum((1, 2, 3))[:, None], {'features': image}
+
+
+def test_of_one_boxed_finding_films_without_a_box_are_the_other_patients(
+  tmp_path,
+):
+  """f1 is another patient's without a Mass; f2 is the same patient's, and of f3
+  nobody knows."""
+  split = one_finding()
+  films = data.boxed_films(split)
+  assert films.name.tolist() == ['f0.png']
+  beside = localize.unboxed_donors(split, films)
+  assert beside.name.tolist() == ['f1.png', 'f2.png']
+  donors = localize.draw_donors(films, 0, 0, beside)
+  assert donors.tolist() == [[1, -1, -1]]
+  config = default.get_config('smoke')
+  config.data.image_size = SIZE
+  config.evaluate.batch_size = 4
+  config.evaluate.methods = (METHOD,)
+  config.evaluate.smooth = 0.0
+  config.evaluate.rules = ('fixed',)
+  subject = inference.Subject(
+    config, OneLogit(), {}, sharding.make_mesh(1), {'test': split}
+  )
+  found, _ = localize.localize(subject, Parts(str(tmp_path), subject))
+  assert set(found.finding.tolist()) == {'Mass'}
+  assert set(found.image.tolist()) == {'f0.png'}
+  another = found.where(method=f'{METHOD}_another_patient')
+  np.testing.assert_array_equal(another.box, [box(0, 8), box(0, 8)])
+  result = box_estimates.estimates(found, num_resamples=20)
+  less = result['methods'][f'{METHOD}_own_less_another']['fixed']
+  assert less['mean']['iou@0.5']['value'] == 1 / 2
+  assert 'without_another' not in result
+
+
+def test_boxed_films_are_each_other_s_donors_where_they_can_be():
+  split = make_split()
+  films = data.boxed_films(split)
+  beside = localize.unboxed_donors(split, films)
+  assert not len(beside.row)
