@@ -37,13 +37,25 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.seed = 0
 
   config.data = ConfigDict()
-  config.data.source = 'phantom'  # 'phantom' (drawn where absent) | 'nih'
-  config.data.dir = ''  # a folder in NIH's layout; '' is data/phantom-…
+  # The layout of the films' folder: 'phantom' (drawn where absent) | 'nih' |
+  # 'table' (films.csv) | further ones of input_pipeline/sources/by_name.py.
+  config.data.source = 'phantom'
+  config.data.dir = ''  # a folder in that layout; '' is data/phantom-…
+  # The findings to learn, in this order; (): all that the data set names.
+  config.data.findings = ()
+  # A csv with the columns name and finding, which extends the table of synonyms
+  # of input_pipeline/findings.py; '': none.
+  config.data.synonyms = ''
+  # What an uncertain label (-1) becomes: 'unknown' (it is in no loss and no
+  # score) | 'positive' | 'negative'. CheXpert's U-Ignore, U-Ones, U-Zeros.
+  config.data.uncertain = 'unknown'
   # Where decoded, resized films are kept.
   config.data.prepared_dir = 'data/prepared'
   config.data.image_size = 64  # pixels, height and width
   config.data.validation_fraction = 0.1  # of the training patients
-  config.data.split_seed = 0  # chooses the validation patients
+  # Of all patients, where the tables name no split.
+  config.data.test_fraction = 0.2
+  config.data.split_seed = 0  # chooses the validation and the test patients
   # Where films wait for their batch: 'none' (on disk) | 'memory' | 'device'.
   config.data.cache = 'memory'
   config.data.workers = 0  # processes that prepare films; 0: one a core

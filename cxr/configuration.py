@@ -13,7 +13,9 @@ from cxr.attribution import by_name, saliency
 from cxr.evaluation import evaluate, film_measures, named_attacks
 from cxr.localization import thresholds
 from cxr.models import architectures, torch_weights
+from input_pipeline import catalogue
 from input_pipeline.phantom import draw
+from input_pipeline.sources import by_name as layouts
 
 
 def _one_of(*values):
@@ -72,6 +74,7 @@ def _several(rule, at_least=1):
 
 _SWITCH = lambda x: type(x) is bool, 'True or False'
 _TEXT = lambda x: isinstance(x, str) and '\0' not in x, 'text'
+_FINDING = lambda x: isinstance(x, str) and x.strip(), 'the name of a finding'
 _PATH = lambda x: isinstance(x, str) and x and '\0' not in x, 'a path'
 # A name becomes a folder below runs/.
 _NAME = (
@@ -88,11 +91,15 @@ def _rules():
     'name': _NAME,
     'preset': _TEXT,
     'seed': _whole(0),
-    'data.source': _one_of('phantom', 'nih'),
+    'data.source': _one_of(*layouts.SOURCES),
     'data.dir': _TEXT,
     'data.prepared_dir': _PATH,
     'data.image_size': _whole(16, 4096),
     'data.validation_fraction': share,
+    'data.test_fraction': _between(0, 1),
+    'data.uncertain': _one_of(*catalogue.UNCERTAIN_AS),
+    'data.findings': _several(_FINDING, at_least=0),
+    'data.synonyms': _TEXT,
     'data.split_seed': _whole(0),
     'data.cache': _one_of('none', 'memory', 'device'),
     'data.workers': _whole(0),
@@ -192,7 +199,7 @@ def _rules():
 
 
 # Fields that hold a path.
-_PATHS = ('data.dir', 'data.prepared_dir', 'model.init_from')
+_PATHS = ('data.dir', 'data.prepared_dir', 'data.synonyms', 'model.init_from')
 
 
 def expand_paths(fields: Mapping[str, object]) -> dict[str, object]:

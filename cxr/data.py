@@ -23,7 +23,7 @@ from input_pipeline.phantom import write
 
 
 def folder(config: ConfigDict) -> str:
-  """The folder of the films, in NIH's layout; a phantom is drawn if absent.
+  """The folder of the films; a phantom is drawn if absent.
 
   Raises:
     ValueError: config.data.dir is empty, and the films are not drawn ones.
@@ -46,13 +46,14 @@ def folder(config: ConfigDict) -> str:
     sharding.wait_for_all('phantom')
   if not path:
     raise ValueError(
-      'config.data.dir is empty; give the folder of NIH ChestX-ray14: '
-      '--config.data.dir=/path/to/ChestX-ray14.'
+      'config.data.dir is empty; give the folder of the films: '
+      '--config.data.dir=/path/to/ChestX-ray14 (or of another layout, with '
+      '--config.data.source).'
     )
   if not os.path.isdir(path):
     raise FileNotFoundError(
       f'config.data.dir ({path}) is not a folder; give the one that holds '
-      'the label file, the two lists and the images.'
+      'the tables and the images.'
     )
   return path
 
@@ -65,6 +66,7 @@ def load(config: ConfigDict) -> Mapping[str, pipeline.Split]:
     ValueError: a table cannot be understood, or train, validation or test has
       no film.
   """
+  source = config.data.source
   splits = pipeline.load(
     folder(config),
     image_size=config.data.image_size,
@@ -73,11 +75,18 @@ def load(config: ConfigDict) -> Mapping[str, pipeline.Split]:
     seed=config.data.split_seed,
     workers=config.data.workers,
     cache='memory' if config.data.cache == 'device' else config.data.cache,
+    source=source,
+    findings=config.data.findings,
+    synonyms=config.data.synonyms,
+    uncertain=config.data.uncertain,
+    test_fraction=config.data.test_fraction,
   )
   ways = {
     'train': 'lower config.data.validation_fraction',
     'validation': 'raise config.data.validation_fraction',
-    'test': 'see test_list.txt',
+    'test': 'see test_list.txt'
+    if source in ('nih', 'phantom')
+    else 'raise config.data.test_fraction where the tables name no split',
   }
   for name, way in ways.items():
     if name not in splits:

@@ -1,63 +1,44 @@
-"""What a folder in NIH ChestX-ray14's layout holds.
+"""The films of a folder by split: who learns, who validates, who is tested.
 
-The folder holds, as released or as users rearranged it:
-
-* films `PPPPPPPP_FFF.png` (the first 8 digits are the patient) in `images/`,
-  in `images_0*/images/`, or beside the tables;
-* `Data_Entry_2017_v2020.csv` or `Data_Entry_2017.csv`, `BBox_List_2017.csv`,
-  `train_val_list.txt`, `test_list.txt` (see nih_tables);
-* for a phantom, `images_without_shortcut/` and `images_without_lesions/`: the
-  test films, by the same names, drawn without that part.
-
-A film or a patient in both lists, or a box on a training patient's film, stops
-the reading with a ValueError. What merely is not there or cannot be used is
-left out and counted by reason.
+A layout (see sources) says what a folder's tables hold. Here its films are
+divided by patient. What contradicts itself stops with a ValueError, and a film
+that is not there is left out and counted.
 """
 
-import contextlib
-import functools
 import hashlib
+import math
 import os
 import pathlib
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from absl import logging
+from input_pipeline import findings, synonyms
+from input_pipeline.sources import by_name, film_table, search
+from input_pipeline.sources.film_table import (
+  SPLITS,
+  UNCERTAIN,
+  FilmRow,
+  FilmTable,
+  LeftOut,
+  Options,
+)
 
-from input_pipeline import nih_tables
-from input_pipeline.findings import FINDINGS
-from input_pipeline.nih_tables import LeftOut, patient_of
-from input_pipeline.renditions import FOLDERS
-
-# What somebody may have films in; only .png is read.
-_PICTURES = (
-  '.png', '.jpg', '.jpeg', '.dcm', '.dicom', '.tif', '.tiff', '.bmp', '.gif',
-  '.webp', '.npy', '.zip', '.gz', '.tar',
-)  # fmt: skip
-_SEARCH_DEPTH = 4
-_SEARCH_FOLDERS = 2000
-
-
-class Film(NamedTuple):
-  """A film with its files, one for each rendition."""
-
-  name: str
-  paths: tuple[str, ...]
-  entry: nih_tables.Entry
-  boxes: tuple[nih_tables.Box, ...]
-
-  @property
-  def patient(self) -> int:
-    return patient_of(self.name)
+# What an uncertain label becomes: CheXpert's U-Ignore, U-Ones and U-Zeros.
+UNCERTAIN_AS = {'unknown': math.nan, 'positive': 1.0, 'negative': 0.0}
 
 
 class Catalogue(NamedTuple):
-  """The films of a folder by split, in the order of their names."""
+  """The films of a folder by split, in the order of their names.
 
-  films: Mapping[str, Sequence[Film]]
+  Every film has its files in `paths`, and no label is uncertain any more.
+  """
+
+  films: Mapping[str, Sequence[FilmRow]]
   renditions: tuple[str, ...]  # that the test films have beside the film itself
   left_out: Sequence[LeftOut]
+  findings: tuple[str, ...]
+  boxed: tuple[str, ...]  # the findings that have regions
+  readers: tuple[str, ...]
 
   def split_renditions(self) -> dict[str, list[str]]:
     """For each split of films the prepared splits that show it."""
@@ -69,291 +50,189 @@ class Catalogue(NamedTuple):
     return shown
 
 
-def in_validation(patient: int, *, fraction: float, seed: int) -> bool:
-  """Whether a training patient is held out.
+def is_chosen(patient: str, *, fraction: float, seed: int | str) -> bool:
+  """Whether a patient is in the share that a hash chooses.
 
-  A hash of the number alone, so that it depends neither on the order of files
-  nor on which films are present.
+  It is one of the patient's name alone, so that the choice depends neither on
+  the order of files nor on which films are present.
   """
   digest = hashlib.sha256(f'{seed}:{patient}'.encode()).digest()
   return int.from_bytes(digest[:8], 'big') < fraction * 2**64
 
 
-def _check_apart(
-  train: Sequence[str], test: Sequence[str], boxed: Collection[str]
-) -> None:
-  """Raises ValueError where the test films leak into training."""
-  train_list, test_list = nih_tables.TRAIN_LIST, nih_tables.TEST_LIST
-  both = sorted(set(train) & set(test))
-  if both:
-    raise ValueError(
-      f'{len(both)} films are in {train_list} and in {test_list}, {both[0]} '
-      f'among them; training would see the test.'
-    )
-  patients = {patient_of(name) for name in train}
-  both = sorted(patients & {patient_of(name) for name in test})
-  if both:
-    raise ValueError(
-      f'{len(both)} patients have films in {train_list} and in {test_list}, '
-      f'patient {both[0]} among them; training would see the test.'
-    )
-  both = sorted(name for name in boxed if patient_of(name) in patients)
-  if both:
-    raise ValueError(
-      f'{len(both)} films of {nih_tables.BOX_FILE} are of patients in '
-      f'{train_list}, {both[0]} among them; boxes are for the test only.'
-    )
-
-
-def table_paths(folder: pathlib.Path) -> list[pathlib.Path]:
-  """The label file, the box file and both lists.
-
-  Raises:
-    FileNotFoundError: one of them, or the folder, is not there.
-  """
-  if not folder.is_dir():
-    raise FileNotFoundError(f'There is no data folder {folder}.')
-  labels = [folder / name for name in nih_tables.LABEL_FILES]
-  label_file = next((path for path in labels if path.is_file()), None)
-  if label_file is None:
-    near = [
-      place
-      for place in (folder.absolute().parent, *sorted(folder.iterdir()))
-      if any((place / name).is_file() for name in nih_tables.LABEL_FILES)
-    ]
-    raise FileNotFoundError(
-      f'{folder} has neither {" nor ".join(nih_tables.LABEL_FILES)}; it must '
-      'be a folder in the layout of NIH ChestX-ray14'
-      + (f', as {near[0]} may be.' if near else '.')
-    )
-  paths = [label_file]
-  for name in (
-    nih_tables.BOX_FILE,
-    nih_tables.TRAIN_LIST,
-    nih_tables.TEST_LIST,
-  ):
-    if not (folder / name).is_file():
-      raise FileNotFoundError(
-        f'{folder} has no {name}; it is in the download beside the films.'
-      )
-    paths.append(folder / name)
-  return paths
-
-
-def _is_file(entry: os.DirEntry) -> bool:
-  """Or leads to one: a pipe would block its reader for ever."""
-  try:
-    return entry.is_file()
-  except OSError:
-    return False  # links that lead to each other
-
-
-def _listing(folder: pathlib.Path) -> dict[str, os.DirEntry]:
-  if not folder.is_dir():
-    return {}
-  with os.scandir(folder) as entries:
-    return {
-      entry.name: entry
-      for entry in entries
-      if entry.name.endswith('.png')
-      and not entry.name.startswith('.')
-      and _is_file(entry)
-    }
-
-
-def _places(folder: pathlib.Path) -> list[pathlib.Path]:
-  """The folders that films are looked for in, the first ones first."""
-  return [
-    folder / 'images',
-    *sorted(folder.glob('images_0*/images')),
-    folder,
-  ]
-
-
-def _warn_of_namesakes(folder: pathlib.Path) -> None:
-  """Says which films lie in several places, unless a link makes them one."""
-  listings = {os.path.realpath(p): _listing(p) for p in _places(folder)}
-  times = Counter(name for files in listings.values() for name in files)
-  names = sorted(name for name, count in times.items() if count > 1)
-  if names:
-    holders = [place for place, files in listings.items() if names[0] in files]
-    logging.warning(
-      '%d films are there several times, such as %s in %s; the first of these '
-      'folders is read.',
-      len(names),
-      names[0],
-      ' and '.join(holders),
-    )
-
-
-def find_films(folder: pathlib.Path) -> dict[str, dict[str, os.DirEntry]]:
-  """Files by rendition ('images' is the film itself) and name.
-
-  Of several files of one name the first place's counts.
-  """
-  found = {}
-  for place in _places(folder):
-    found = _listing(place) | found
-  extra = {name: _listing(folder / name) for name in FOLDERS.values()}
-  return {'images': found} | {
-    name: files for name, files in extra.items() if files
-  }
-
-
-def _elsewhere(folder: pathlib.Path, found: Mapping[str, os.DirEntry]) -> str:
-  """Pictures in and below `folder` that are not among `found`, in words.
-
-  Links to folders are followed, each folder once, wherever links lead.
-  """
-  real = functools.lru_cache(os.path.realpath)
-  known = {
-    (real(os.path.dirname(entry.path)), name) for name, entry in found.items()
-  }
-  counts, examples, seen = Counter(), {}, set()
-  for place, folders, files in os.walk(folder, followlinks=True):
-    depth = len(pathlib.Path(place).relative_to(folder).parts)
-    if real(place) in seen or len(seen) > _SEARCH_FOLDERS:
-      folders.clear()
-      continue
-    seen.add(real(place))
-    if depth >= _SEARCH_DEPTH:
-      folders.clear()
-    folders[:] = sorted(
-      name
-      for name in folders
-      if name not in FOLDERS.values() and not name.startswith('.')
-    )
-    for name in sorted(files):
-      suffix = os.path.splitext(name)[1]
-      if suffix.lower() in _PICTURES and (real(place), name) not in known:
-        counts[place, suffix] += 1
-        examples.setdefault((place, suffix), name)
-  parts = [
-    f'{str(link)!r} leads to {os.readlink(link)!r}, which is not there'
-    for link in _places(folder)
-    if link.is_symlink() and not link.exists()
-  ]
-  parts += [
-    f'{count} {suffix} in {place!r} such as {examples[place, suffix]!r}'
-    for (place, suffix), count in counts.most_common(3)
-  ]
-  return '; '.join(parts)
-
-
-@contextlib.contextmanager
-def _phantoms_way_out(folder: pathlib.Path) -> Iterator[None]:
-  """Adds to a sentence on a table what helps where the program wrote it."""
-  try:
-    yield
-  except (ValueError, FileNotFoundError) as e:
-    if not (folder / 'phantom.json').is_file():
-      raise
-    raise type(e)(
-      f'{e} {folder} is a phantom: remove it and draw it anew.'
-    ) from e
-
-
-def read(
-  folder: str | os.PathLike, *, validation_fraction: float, seed: int
-) -> Catalogue:
-  """Reads the tables of `folder` and joins them to the films that are there.
-
-  Args:
-    folder: in NIH's layout.
-    validation_fraction: share of the training patients that are held out, in
-      [0, 1).
-    seed: of the choice of these patients.
+def read(folder: str | os.PathLike, options: Options) -> Catalogue:
+  """Reads the tables of `folder` and divides its films.
 
   Raises:
     FileNotFoundError: the folder or one of its tables is absent.
-    ValueError: a table is malformed or contradicts itself, or none of the
-      listed films is there.
+    ValueError: an option is out of range, a table is malformed or contradicts
+      itself, or none of its films is there.
   """
   folder = pathlib.Path(folder)
-  if not 0 <= validation_fraction < 1:
-    raise ValueError(
-      f'validation_fraction ({validation_fraction}) must be in [0, 1).'
-    )
-  with _phantoms_way_out(folder):
-    label_file, box_file, *lists = table_paths(folder)
-    train, test = map(nih_tables.read_list, lists)
-    entries, unread_cells = nih_tables.read_entries(label_file)
-    boxes, left_out = nih_tables.read_boxes(box_file)
-    _check_apart(train, test, boxes.keys())
-
-  hold = functools.partial(
-    in_validation, fraction=validation_fraction, seed=seed
+  check(options)
+  table = by_name.find(options.source).read(folder, options)
+  if options.findings:
+    table = select(table, options)
+  table = table._replace(films=_divided(table.films, options))
+  _check_patients(folder, table.films)
+  table = _present(folder, table)
+  certain = UNCERTAIN_AS[options.uncertain]
+  films = {split: [] for split in SPLITS}
+  for film in sorted(table.films, key=lambda film: film.image):
+    films[film.split].append(_certain(film, certain))
+  return Catalogue(
+    films,
+    table.renditions,
+    table.left_out,
+    table.findings,
+    table.boxed,
+    table.readers,
   )
-  held_out = {p for p in map(patient_of, train) if hold(p)}
-  names = {
-    'train': [name for name in train if patient_of(name) not in held_out],
-    'validation': [name for name in train if patient_of(name) in held_out],
-    'test': test,
-  }
-  files = find_films(folder)
-  _warn_of_namesakes(folder)
-  films = {}
-  for split, listed in names.items():
-    films[split] = []
-    renditions = files if split == 'test' else ('images',)
-    for name in sorted(listed):
-      absent = [r for r in renditions if name not in files[r]]
-      if name not in files['images']:
-        left_out.append(LeftOut(name, 'absent'))
-      elif absent:
-        left_out.append(LeftOut(name, f'absent from {absent[0]}'))
-      elif name not in entries:
-        left_out.append(LeftOut(name, f'no row in {label_file.name}'))
-      else:
-        films[split].append(
-          Film(
-            name,
-            tuple(os.path.abspath(files[r][name].path) for r in renditions),
-            entries[name],
-            tuple(boxes.get(name, ())),
-          )
-        )
-  listed = {*train, *test}
-  left_out.extend(
-    LeftOut(name, 'in neither list')
-    for name in sorted(files['images'])
-    if name not in listed
-  )
-  kept = {film.name for split in films.values() for film in split}
-  left_out.extend(row for row in unread_cells if row.name in kept)
-  left_out.extend(
-    LeftOut(name, 'box of a film left out', FINDINGS[box.finding])
-    for name in sorted(boxes)
-    if name not in kept
-    for box in boxes[name]
-  )
-  present = {name: e for name, e in files['images'].items() if name in listed}
-  absent = len(listed) - len(present)
-  other = _elsewhere(folder, present) if absent else ''
-  if not present:
-    raise ValueError(
-      f'None of the {len(listed)} listed films is there: looked in '
-      f'{folder / "images"}, {folder / "images_0*" / "images"} and {folder} '
-      f'for files such as {min(listed)}, and found instead: '
-      f'{other or "no picture at all"}.'
-    )
-  if not kept:
-    raise ValueError(
-      f'None of the {len(listed)} listed films can be used '
-      f'({counts(left_out)}).'
-    )
-  if other:
-    logging.warning(
-      '%d listed films are not in %s, its images_0*/images or beside the '
-      'tables; what lies elsewhere or has another name is not read: %s.',
-      absent,
-      folder / 'images',
-      other,
-    )
-  return Catalogue(films, tuple(files)[1:], left_out)
 
 
-def counts(left_out: Sequence[LeftOut]) -> str:
-  """How often each reason is there, e.g. '3 absent, 1 undecodable'."""
-  reasons = Counter(row.reason for row in left_out)
-  return ', '.join(f'{n} {reason}' for reason, n in sorted(reasons.items()))
+def check(options: Options) -> None:
+  """Raises ValueError where an option is out of range."""
+  if not 0 <= options.validation_fraction < 1:
+    raise ValueError(
+      f'validation_fraction ({options.validation_fraction}) must be in [0, 1).'
+    )
+  if not 0 <= options.test_fraction <= 1:
+    raise ValueError(
+      f'test_fraction ({options.test_fraction}) must be in [0, 1].'
+    )
+  if options.uncertain not in UNCERTAIN_AS:
+    raise ValueError(
+      f'uncertain ({options.uncertain!r}) must be one of '
+      f'{", ".join(UNCERTAIN_AS)}.'
+    )
+
+
+def select(table: FilmTable, options: Options) -> FilmTable:
+  """The table with the findings that `options` names, in that order.
+
+  Raises:
+    ValueError: the table has not one of them, or one is named twice.
+  """
+  known = synonyms.read(options.synonyms)
+  index = [
+    findings.index_of(name, table.findings, known) for name in options.findings
+  ]
+  if len(set(index)) < len(index):
+    raise ValueError(
+      f'config.data.findings ({", ".join(options.findings)}) names a finding '
+      'twice; name each once.'
+    )
+  place = {old: new for new, old in enumerate(index)}
+
+  def chosen(film):
+    return film._replace(
+      label=tuple(film.label[k] for k in index),
+      readers=tuple(tuple(label[k] for k in index) for label in film.readers),
+      boxes=tuple(
+        box._replace(finding=place[box.finding])
+        for box in film.boxes
+        if box.finding in place
+      ),
+      masks=tuple(
+        mask._replace(finding=place[mask.finding])
+        for mask in film.masks
+        if mask.finding in place
+      ),
+    )
+
+  boxed = {table.findings.index(name) for name in table.boxed}
+  return table._replace(
+    findings=options.findings,
+    boxed=tuple(
+      options.findings[new] for old, new in place.items() if old in boxed
+    ),
+    films=[chosen(film) for film in table.films],
+  )
+
+
+def _divided(films: Sequence[FilmRow], options: Options) -> list[FilmRow]:
+  """The films, each with its split.
+
+  Patients without one are divided by a hash of their names. Where there are
+  training films and none of validation, patients are taken from training.
+  """
+  named = {film.split for film in films} - {''}
+
+  def split(film):
+    name = film.split
+    if not name:
+      # Another hash than that of validation, of which it must not depend.
+      tested = is_chosen(
+        film.patient,
+        fraction=options.test_fraction,
+        seed=f'test {options.seed}',
+      )
+      name = 'test' if tested else 'train'
+    if name == 'train' and 'validation' not in named:
+      held_out = is_chosen(
+        film.patient, fraction=options.validation_fraction, seed=options.seed
+      )
+      name = 'validation' if held_out else 'train'
+    return name
+
+  return [film._replace(split=split(film)) for film in films]
+
+
+def _check_patients(folder: pathlib.Path, films: Sequence[FilmRow]) -> None:
+  """Raises ValueError where a patient is in two splits."""
+  first = {}
+  for film in films:
+    other = first.setdefault(film.patient, film)
+    if other.split != film.split:
+      raise ValueError(
+        f'{folder / film.where}: patient {film.patient!r} is in the split '
+        f'{film.split!r} here and in {other.split!r} in {other.where}; the '
+        'films of a patient belong into one split, else the test would be seen '
+        'in training.'
+      )
+
+
+def _present(folder: pathlib.Path, table: FilmTable) -> FilmTable:
+  """The table with the films that are there, each with its files.
+
+  Raises:
+    ValueError: none is.
+  """
+  films, left_out = [], [*table.left_out]
+  for film in table.films:
+    paths = film.paths or (os.path.abspath(folder / film.image),)
+    if all(map(os.path.isfile, paths)):
+      films.append(film._replace(paths=paths))
+      continue
+    left_out.append(LeftOut(film.image, 'absent', film.where))
+    left_out += [
+      LeftOut(film.image, film_table.LOST_BOX, table.findings[box.finding])
+      for box in (*film.boxes, *film.masks)
+    ]
+  if not films:
+    if len(left_out) > len(table.left_out):
+      other = search.elsewhere(folder, ())
+      absent = next(iter(table.films))
+      raise ValueError(
+        f'None of the {len(table.films)} films of {folder} is there: looked '
+        f'for files such as {folder / absent.image} ({absent.where}), and '
+        f'found instead: {other or "no picture at all"}.'
+      )
+    raise ValueError(
+      f'{folder} names no film that can be used'
+      + (f' ({film_table.counts(left_out)}).' if left_out else '.')
+    )
+  return table._replace(films=films, left_out=left_out)
+
+
+def _certain(film: FilmRow, value: float) -> FilmRow:
+  """The film with `value` where a label is uncertain."""
+
+  def resolve(label):
+    if UNCERTAIN not in label:
+      return label
+    return tuple(value if x == UNCERTAIN else x for x in label)
+
+  return film._replace(
+    label=resolve(film.label), readers=tuple(map(resolve, film.readers))
+  )

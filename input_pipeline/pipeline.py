@@ -1,7 +1,8 @@
 """A prepared set as splits of arrays, and the batches of a split.
 
 Images are uint8 'n h w 1' until they are on the device; labels are float32
-'n 14' (0, 1, or NaN for unknown); boxes are (ymin, xmin, ymax, xmax) in [0, 1].
+'n k' (0, 1, or NaN for unknown), a column for each finding of the data set;
+boxes are (ymin, xmin, ymax, xmax) in [0, 1] of the image.
 
 `index_batches` decides in which order films are shown, in plain numpy, so that
 the order is the same wherever the pixels are kept. Epoch e shows all films in a
@@ -10,6 +11,7 @@ batch may hold the end of one and the start of the next, so no film is dropped.
 tf.data reads ahead along that order.
 """
 
+import functools
 import hashlib
 import os
 import pathlib
@@ -18,10 +20,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from input_pipeline import memory, prepare, prepared, records
 from input_pipeline.findings import BOXED, FINDINGS
+from input_pipeline.sources.film_table import Options
 
 CACHES = ('memory', 'none')
 
@@ -62,6 +65,14 @@ class Split(NamedTuple):
   content: str = ''  # SHA-256 of names, labels, boxes and pixels, in order
   findings: tuple[str, ...] = FINDINGS  # of the labels' columns
   boxed: tuple[str, ...] = BOXED  # those of `findings` that have regions
+  # Regions given pixel by pixel, any number of a film and finding.
+  mask: Bool[np.ndarray, 'q h w'] = np.zeros((0, 0, 0), bool)
+  mask_image: Int[np.ndarray, ' q'] = np.zeros(0, np.int64)  # its film's index
+  mask_finding: Int[np.ndarray, ' q'] = np.zeros(0, np.int64)
+  # Labels by reader: NaN where one did not read a film or does not say.
+  reader: Float[np.ndarray, 'r n k'] = np.zeros((0, 0, 0), np.float32)
+  reader_names: tuple[str, ...] = ()
+  patient_name: np.ndarray = np.zeros(0, 'U1')  # as the tables name them
 
 
 class Splits(dict[str, Split]):
@@ -79,13 +90,14 @@ def load(
   seed: int = 0,
   workers: int = 0,
   cache: str = 'memory',
+  **layout,
 ) -> Splits:
   """Loads the data set in `dir`, which is prepared on first use.
 
   A prepared set with a damaged file is prepared anew.
 
   Args:
-    dir: a folder in NIH ChestX-ray14's layout (see catalogue).
+    dir: a folder in one of the layouts of `sources`.
     image_size: pixels.
     prepared_dir: where prepared sets are kept, each under the fingerprint of
       what it was made from.
@@ -94,6 +106,8 @@ def load(
     workers: processes that prepare; 0 is all cores.
     cache: 'memory' holds all images on the host, 'none' reads them from disk
       as they are asked for.
+    layout: further fields of sources.film_table.Options: the layout's name,
+      and how it is read.
 
   Returns:
     the splits 'train', 'validation' and 'test'. A phantom has the splits
@@ -106,20 +120,21 @@ def load(
   """
   if cache not in CACHES:
     raise ValueError(f'cache ({cache!r}) must be one of {", ".join(CACHES)}.')
-  options = {
-    'image_size': image_size,
-    'prepared_dir': pathlib.Path(prepared_dir).expanduser(),
-    'validation_fraction': validation_fraction,
-    'seed': seed,
-    'num_workers': workers,
-  }
-  folder = prepare.prepare(pathlib.Path(dir).expanduser(), **options)
+  prepare_again = functools.partial(
+    prepare.prepare,
+    pathlib.Path(dir).expanduser(),
+    Options(validation_fraction=validation_fraction, seed=seed, **layout),
+    image_size=image_size,
+    prepared_dir=pathlib.Path(prepared_dir).expanduser(),
+    num_workers=workers,
+  )
+  folder = prepare_again()
   try:
     splits = _open(folder, cache)
   except records.Damaged as e:
     logging.warning('%s It is prepared anew.', e)
     prepare.discard(folder)
-    prepare.prepare(pathlib.Path(dir).expanduser(), **options)
+    prepare_again()
     splits = _open(folder, cache)
   if splits.left_out:
     logging.warning(
@@ -154,10 +169,30 @@ def _open(folder: pathlib.Path, cache: str) -> Splits:
   splits = Splits()
   for name, columns in tables.items():
     image = np.asarray(films[name]) if cache == 'memory' else films[name]
-    content = str(columns.pop('content'))
-    splits[name] = Split(name=name, image=image, content=content, **columns)
+    splits[name] = Split(name=name, image=image, **_unpacked(columns, image))
   splits.left_out = left_out
   return splits
+
+
+def _unpacked(
+  columns: dict[str, np.ndarray], image: np.ndarray | records.Films
+) -> dict[str, Any]:
+  """The columns of films.npz as a split has them."""
+  columns = {'patient_name': columns['patient'].astype(str)} | columns
+  columns['content'] = str(columns['content'])
+  for field in ('findings', 'boxed', 'reader_names'):
+    if field in columns:
+      columns[field] = tuple(columns[field].tolist())
+  height, width = image.shape[1:3]
+  bits = columns.get('mask', np.zeros((0, 0), np.uint8))
+  memory.require(
+    len(bits) * height * width,
+    f'{len(bits)} masks of {height} pixels',
+    'choose a smaller config.data.image_size',
+  )
+  pixels = np.unpackbits(bits, axis=1, count=height * width if len(bits) else 0)
+  columns['mask'] = pixels.view(bool).reshape(len(bits), height, width)
+  return columns
 
 
 def _warn_of_unknowns(splits: Splits) -> None:
@@ -368,13 +403,13 @@ def summary(splits: Mapping[str, Split]) -> dict[str, Any]:
   described = {}
   for name, split in splits.items():
     positives = np.nansum(split.label, axis=0).astype(int)
-    boxes = np.bincount(split.box_finding, minlength=len(FINDINGS))
+    boxes = np.bincount(split.box_finding, minlength=len(split.findings))
     names = '\n'.join(sorted(split.image_name.tolist()))
     described[name] = {
       'images': len(split.label),
       'patients': len(np.unique(split.patient)),
-      'positives': dict(zip(FINDINGS, positives.tolist(), strict=True)),
-      'boxes': dict(zip(FINDINGS, boxes.tolist(), strict=True)),
+      'positives': dict(zip(split.findings, positives.tolist(), strict=True)),
+      'boxes': dict(zip(split.findings, boxes.tolist(), strict=True)),
       'sha256': hashlib.sha256(names.encode()).hexdigest(),
       'content_sha256': split.content,
     }

@@ -1,4 +1,4 @@
-"""A folder in NIH ChestX-ray14's layout -> a prepared set on disk.
+"""A folder of films, in a layout of sources, -> a prepared set on disk.
 
 Films are decoded by worker processes, chunk by chunk, into `decoded/`, and
 written as tfds records (see records) as they come. An interrupted preparation
@@ -27,11 +27,14 @@ from input_pipeline import (
   prepared,
   preprocess,
   records,
+  synonyms,
   workers,
 )
-from input_pipeline.catalogue import Catalogue, Film
+from input_pipeline.catalogue import Catalogue
 from input_pipeline.findings import FINDINGS
-from input_pipeline.nih_tables import LeftOut
+from input_pipeline.preprocess import Decoded
+from input_pipeline.sources import by_name, film_table
+from input_pipeline.sources.film_table import FilmRow, LeftOut, Options
 
 _CHUNK_FILMS = 128
 _SHARD_BYTES = 512 * 2**20
@@ -39,10 +42,9 @@ _SHARD_BYTES = 512 * 2**20
 
 def fingerprint(
   folder: str | os.PathLike,
+  options: Options,
   *,
   image_size: int,
-  validation_fraction: float,
-  seed: int,
 ) -> str:
   """A hash of all that the prepared set depends on.
 
@@ -50,41 +52,60 @@ def fingerprint(
   the options.
   """
   folder = pathlib.Path(folder)
-  digest = hashlib.sha256(
-    repr(
-      (records.VERSION, image_size, float(validation_fraction), seed)
-    ).encode()
-  )
-  for path in catalogue.table_paths(folder):
+  source = by_name.find(options.source)
+  fraction = float(options.validation_fraction)
+  parts = records.VERSION, image_size, fraction, options.seed
+  # What NIH's layout does not depend on is not in its hash.
+  if not hasattr(source, 'stamps'):
+    parts += options.source, options.test_fraction, options.uncertain
+  if options.findings:
+    parts += (options.findings,)
+  if options.synonyms:
+    parts += (sorted(synonyms.read(options.synonyms).items()),)
+  digest = hashlib.sha256(repr(parts).encode())
+  for path in source.tables(folder):
     content = path.read_bytes()
     digest.update(f'{path.name} {len(content)}\n'.encode())
     digest.update(content)
-  for rendition, files in catalogue.find_films(folder).items():
-    digest.update(f'{rendition} {len(files)}\n'.encode())
-    for name in sorted(files):
-      stat = files[name].stat()
-      line = f'{name} {stat.st_size} {stat.st_mtime_ns}\n'
-      digest.update(line.encode(errors='surrogateescape'))
+  stamps = getattr(source, 'stamps', None) or functools.partial(
+    _stamps, read=lambda: source.read(folder, options)
+  )
+  for line in stamps(folder):
+    digest.update(line.encode(errors='surrogateescape'))
   return digest.hexdigest()[:16]
+
+
+def _stamps(
+  folder: pathlib.Path, read: Callable[[], film_table.FilmTable]
+) -> Iterator[str]:
+  """A line for each film and mask: its name, its size and when it changed."""
+  for film in read().films:
+    paths = film.paths or (os.path.join(folder, film.image),)
+    for path in (*paths, *(mask.path for mask in film.masks if mask.path)):
+      try:
+        stat = os.stat(path)
+      except OSError:
+        yield f'{path} absent\n'
+      else:
+        name = os.path.relpath(path, folder)
+        yield f'{name} {stat.st_size} {stat.st_mtime_ns}\n'
 
 
 def prepare(
   folder: str | os.PathLike,
+  options: Options,
   *,
   image_size: int,
   prepared_dir: str | os.PathLike,
-  validation_fraction: float,
-  seed: int = 0,
   num_workers: int = 0,
 ) -> pathlib.Path:
   """Prepares `folder`, or finds it prepared.
 
   Args:
-    folder: in NIH's layout.
+    folder: in the layout that `options` names.
+    options: how it is read and divided.
     image_size: pixels; films are resized to its square.
     prepared_dir: receives `<fingerprint>/chest_xray14/<version>/`.
-    validation_fraction: share of the training patients held out, in [0, 1).
-    seed: of the choice of these patients.
     num_workers: processes; 0 is all cores.
 
   Returns:
@@ -92,26 +113,26 @@ def prepare(
 
   Raises:
     FileNotFoundError, ValueError: as `catalogue.read`; and if no film can be
-      decoded or the disk has not the space.
+      decoded, a mask contradicts its film, or the disk has not the space.
   """
   if image_size < 1:
     raise ValueError(f'image_size ({image_size}) must be at least 1.')
   if num_workers < 0:
     raise ValueError(f'workers ({num_workers}) must be at least 0, all cores.')
-  split = {'validation_fraction': validation_fraction, 'seed': seed}
-  name = fingerprint(folder, image_size=image_size, **split)
+  catalogue.check(options)
+  name = fingerprint(folder, options, image_size=image_size)
   root = pathlib.Path(prepared_dir).absolute() / name
   out = root / 'chest_xray14' / records.VERSION
   scratch = root / 'decoded'
-  read = functools.partial(catalogue.read, folder, **split)
-  if _is_complete(out, read):
+  read = functools.partial(catalogue.read, folder, options)
+  if _is_complete(out, options, read):
     # Left by a run that was killed behind its last record.
     shutil.rmtree(scratch, ignore_errors=True)
     return out
   films = read()
   root.mkdir(parents=True, exist_ok=True)
   with _locked(root / 'lock'):
-    if not _is_complete(out, read):
+    if not _is_complete(out, options, read):
       # What a killed run left of it and of tfds's temporary folder.
       shutil.rmtree(out.parent, ignore_errors=True)
       _check_space(root, films, image_size)
@@ -127,14 +148,18 @@ def discard(out: pathlib.Path) -> None:
     shutil.rmtree(out.parent, ignore_errors=True)
 
 
-def _is_complete(out: pathlib.Path, read: Callable[[], Catalogue]) -> bool:
+def _is_complete(
+  out: pathlib.Path, options: Options, read: Callable[[], Catalogue]
+) -> bool:
   """Whether the set stands, and holds what the tables say as read today.
 
-  Earlier versions read no '45.0', 'Female' or '12,5': where a set lacks an
-  age, a sex, a view or a box, the tables are read again.
+  Earlier versions read no '45.0', 'Female' or '12,5' in NIH's tables: where a
+  set lacks an age, a sex, a view or a box, they are read again.
   """
   if not (out / prepared.FILMS_FILE).is_file():
     return False
+  if not hasattr(by_name.find(options.source), 'stamps'):
+    return True
   try:
     splits = prepared.read_films(out)
     left_out = prepared.count_left_out(out)
@@ -148,16 +173,16 @@ def _is_complete(out: pathlib.Path, read: Callable[[], Catalogue]) -> bool:
   )
   if not lacks:
     return True
-  films = {film.name: film for split in read().films.values() for film in split}
+  films = {row.image: row for split in read().films.values() for row in split}
   for columns in splits.values():
     boxes = np.bincount(columns['box_image'], minlength=len(columns['age']))
-    for row, name in enumerate(columns['image_name'].tolist()):
+    for i, name in enumerate(columns['image_name'].tolist()):
       if name not in films:
         return False
-      entry = films[name].entry
-      stored = (columns[field][row] for field in ('view', 'age', 'sex'))
-      today = entry.view, np.float32(entry.age), entry.sex
-      if len(films[name].boxes) != boxes[row] or any(
+      row = films[name]
+      stored = (columns[field][i] for field in ('view', 'age', 'sex'))
+      today = row.view, np.float32(row.age), row.sex
+      if len(row.boxes) != boxes[i] or any(
         a != b and not (a != a and b != b)
         for a, b in zip(stored, today, strict=True)
       ):
@@ -202,9 +227,9 @@ def _check_space(folder: pathlib.Path, films: Catalogue, size: int) -> None:
 class _Chunk(NamedTuple):
   """Some films, and the two files that they are decoded into."""
 
-  films: Sequence[Film]
+  films: Sequence[FilmRow]
   path: str  # without an ending
-  faults: futures.Future  # of what `decode_chunk` returns
+  decoded: futures.Future  # of what `decode_chunk` returns
 
 
 def _write(
@@ -220,6 +245,7 @@ def _write(
   count = min(num_workers or workers.cores(), math.ceil(total / _CHUNK_FILMS))
   # Off a terminal a line a minute, else a log would fill.
   interval = 0.1 if sys.stderr.isatty() else 60
+  made = _Made(films, image_size)
   with (
     tqdm.tqdm(
       total=total, desc='Preparing', unit=' films', mininterval=interval
@@ -230,30 +256,39 @@ def _write(
       split: _decode(part, image_size, str(scratch / split), executor, bar)
       for split, part in films.films.items()
     }
-    made = _Made()
     shards = {
-      name: made.shards(name, rendition, len(names), chunks[split], image_size)
+      name: made.shards(name, rendition, len(names), chunks[split])
       for split, names in films.split_renditions().items()
       for rendition, name in enumerate(names)
     }
-    records.write(
-      root, scratch / 'downloads', image_size=image_size, shards=shards
-    )
+    try:
+      records.write(
+        root,
+        scratch / 'downloads',
+        image_size=image_size,
+        findings=films.findings,
+        shards=shards,
+      )
+    except Exception:
+      if made.stopped_by:
+        # tfds adds lines of its own to a sentence.
+        raise made.stopped_by from None
+      raise
     left_out = [*films.left_out]
     for chunk in sum(chunks.values(), []):
-      left_out += _undecoded(chunk)
+      left_out += _undecoded(chunk, films.findings)
   if not any(made.films.values()):
     shutil.rmtree(out.parent)
     raise ValueError(
-      f'None of the films can be used ({catalogue.counts(left_out)}).'
+      f'None of the films can be used ({film_table.counts(left_out)}).'
     )
   prepared.write_left_out(out, left_out)
   content = {name: hashed.hexdigest() for name, hashed in made.content.items()}
-  prepared.write_films(out, made.films, content)
+  prepared.write_films(out, films, made.films, content)
 
 
 def _decode(
-  films: Sequence[Film],
+  films: Sequence[FilmRow],
   image_size: int,
   path: str,
   executor: futures.Executor,
@@ -264,38 +299,45 @@ def _decode(
   for k in range(0, len(films), _CHUNK_FILMS):
     chunk = films[k : k + _CHUNK_FILMS]
     out = f'{path}-{k // _CHUNK_FILMS:05d}'
-    faults = preprocess.chunk_faults(out, len(chunk))
-    if faults is None:
-      paths = [film.paths for film in chunk]
-      future = executor.submit(preprocess.decode_chunk, paths, image_size, out)
+    decoded = preprocess.read_chunk(out, len(chunk))
+    if decoded is None:
+      future = executor.submit(preprocess.decode_chunk, chunk, image_size, out)
       future.add_done_callback(lambda _, films=len(chunk): bar.update(films))
     else:
       future = futures.Future()
-      future.set_result(faults)
+      future.set_result(decoded)
       bar.initial += len(chunk)
       bar.update(len(chunk))
     chunks.append(_Chunk(chunk, out, future))
   return chunks
 
 
-def _undecoded(chunk: _Chunk) -> Iterator[LeftOut]:
-  for film, fault in zip(chunk.films, chunk.faults.result(), strict=True):
-    if fault:
-      file, reason, detail = fault
+def _undecoded(chunk: _Chunk, findings: Sequence[str]) -> Iterator[LeftOut]:
+  for film, decoded in zip(chunk.films, chunk.decoded.result(), strict=True):
+    if decoded.fault:
+      file, reason, detail = decoded.fault
       folder = os.path.basename(os.path.dirname(file))
-      yield LeftOut(film.name, reason, f'{folder}: {detail}')
-      for box in film.boxes:
-        yield LeftOut(
-          film.name, 'box of a film left out', FINDINGS[box.finding]
-        )
+      yield LeftOut(film.image, reason, f'{folder}: {detail}')
+      for region in (*film.boxes, *film.masks):
+        yield LeftOut(film.image, film_table.LOST_BOX, findings[region.finding])
+    for reason, detail, finding in decoded.left_out:
+      yield LeftOut(film.image, reason, f'{findings[finding]}: {detail}')
 
 
 class _Made:
   """The examples of all splits, and what was made of which films."""
 
-  def __init__(self):
-    self.films: dict[str, list[Film]] = {}
+  def __init__(self, catalogue: Catalogue, image_size: int):
+    self.films: dict[str, list[tuple[FilmRow, Decoded]]] = {}
     self.content: dict[str, Any] = {}  # SHA-256 by split
+    self.stopped_by: Exception | None = None
+    self._size = image_size
+    rows = [film for films in catalogue.films.values() for film in films]
+    self._patient = prepared.patient_numbers(rows)
+    # NIH's films are hashed as before other findings could be named.
+    self._names = b''
+    if catalogue.findings != FINDINGS:
+      self._names = repr((catalogue.findings, catalogue.readers)).encode()
 
   def shards(
     self,
@@ -303,13 +345,13 @@ class _Made:
     rendition: int,
     num_renditions: int,
     chunks: Sequence[_Chunk],
-    image_size: int,
   ) -> list[records.Shard]:
     """The files of records of one split, as functions that make examples."""
-    self.films[name], self.content[name] = [], hashlib.sha256()
-    chunk_bytes = num_renditions * image_size**2 * _CHUNK_FILMS
+    self.films[name] = []
+    self.content[name] = hashlib.sha256(self._names)
+    chunk_bytes = num_renditions * self._size**2 * _CHUNK_FILMS
     step = max(1, _SHARD_BYTES // chunk_bytes)
-    shape = (-1, num_renditions, image_size, image_size, 1)
+    shape = (-1, num_renditions, self._size, self._size, 1)
     return [
       functools.partial(
         self._examples, name, rendition, shape, chunks[k : k + step]
@@ -319,28 +361,49 @@ class _Made:
 
   def _examples(self, name, rendition, shape, chunks):
     for chunk in chunks:
-      faults = chunk.faults.result()
+      try:
+        known = chunk.decoded.result()
+      except Exception as e:
+        self.stopped_by = e
+        raise
       # A map and not an array: tfds holds a whole shard's examples at once.
       pixels = np.memmap(f'{chunk.path}.u8', np.uint8, 'r').reshape(shape)
-      for film, fault, images in zip(chunk.films, faults, pixels, strict=True):
-        if not fault:
+      for film, decoded, images in zip(chunk.films, known, pixels, strict=True):
+        if not decoded.fault:
           image = images[rendition]
-          self.films[name].append(film)
-          self.content[name].update(
-            repr((film.name, film.entry, film.boxes)).encode()
-          )
+          self.films[name].append((film, decoded))
+          self.content[name].update(_described(film, decoded).encode())
           self.content[name].update(image)
-          yield film.name, _example(film, image)
+          yield film.image, self._example(film, decoded, image)
+
+  def _example(
+    self, film: FilmRow, decoded: Decoded, image: np.ndarray
+  ) -> dict[str, Any]:
+    return records.example(
+      image,
+      boxes=decoded.boxes,
+      image_name=film.image,
+      label=prepared.label_vector(film.label),
+      patient=self._patient(film.patient),
+      view=film.view,
+      age=film.age,
+      sex=film.sex,
+    )
 
 
-def _example(film: Film, image: np.ndarray) -> dict[str, Any]:
-  return records.example(
-    image,
-    boxes=film.boxes,
-    image_name=film.name,
-    label=prepared.label_vector(film.entry),
-    patient=film.patient,
-    view=film.entry.view,
-    age=film.entry.age,
-    sex=film.entry.sex,
+def _described(film: FilmRow, decoded: Decoded) -> str:
+  """All that is known of a film but its pixels, as its split's hash has it.
+
+  The text of films with plain labels and boxes, NIH's, must never change: runs
+  are continued only on films of the same hash.
+  """
+  present = tuple(k for k, x in enumerate(film.label) if x == 1)
+  text = (
+    f'({film.image!r}, Entry(findings={present!r}, view={film.view!r}, '
+    f'age={film.age!r}, sex={film.sex!r}), {decoded.boxes!r})'
   )
+  if not {0, 1} >= {*film.label}:
+    text += repr(film.label)
+  if decoded.masks or film.readers:
+    text += repr((decoded.masks, film.readers))
+  return text

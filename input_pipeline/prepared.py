@@ -7,62 +7,150 @@ films.npz at the very end: where it stands, the set is complete.
 """
 
 import csv
+import hashlib
 import os
 import pathlib
 import zipfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
 
-from input_pipeline import records, tables
-from input_pipeline.catalogue import Film
-from input_pipeline.findings import FINDINGS
-from input_pipeline.nih_tables import Entry, LeftOut
+from input_pipeline import preprocess, records, tables
+from input_pipeline.catalogue import Catalogue
+from input_pipeline.findings import BOXED, FINDINGS
+from input_pipeline.preprocess import Decoded
+from input_pipeline.sources.film_table import FilmRow, LeftOut
 
 FILMS_FILE = 'films.npz'
 LEFT_OUT_FILE = 'left_out.csv'
 
 _BY_FILM = ('label', 'image_name', 'patient', 'view', 'age', 'sex')
 _BY_BOX = ('box', 'box_image', 'box_finding')
+_BY_MASK = ('mask', 'mask_image', 'mask_finding')
 
 
-def label_vector(entry: Entry) -> Float[np.ndarray, ' k']:
-  """1 for each finding that the film has, 0 for the others."""
-  label = np.zeros(len(FINDINGS), np.float32)
-  label[list(entry.findings)] = 1
-  return label
+def label_vector(label: Sequence[float]) -> Float[np.ndarray, ' k']:
+  """1 for each finding that the film has, 0 for the others, NaN if unknown."""
+  return np.array(label, np.float32)
 
 
 def write_films(
   folder: pathlib.Path,
-  splits: Mapping[str, Sequence[Film]],
+  catalogue: Catalogue,
+  splits: Mapping[str, Sequence[tuple[FilmRow, Decoded]]],
   content: Mapping[str, str],
 ) -> None:
-  """Writes films.npz; `content` is the SHA-256 of each split."""
+  """Writes films.npz.
+
+  Args:
+    folder: of the prepared set.
+    catalogue: that the films are of.
+    splits: the films of each prepared split.
+    content: the SHA-256 of each split.
+  """
   arrays = {}
+  rows = [film for films in catalogue.films.values() for film in films]
+  patient = patient_numbers(rows)
+  has_masks = any(row.masks for row in rows)
   for split, films in splits.items():
     if not films:
       continue
-    boxes = [(row, b) for row, film in enumerate(films) for b in film.boxes]
-    columns = {
-      'label': np.stack([label_vector(f.entry) for f in films]),
-      'image_name': np.array([f.name for f in films]),
-      'patient': np.array([f.patient for f in films], np.int64),
-      'view': np.array([f.entry.view for f in films], 'U2'),
-      'age': np.array([f.entry.age for f in films], np.float32),
-      'sex': np.array([f.entry.sex for f in films], 'U1'),
-      'box': np.array([b.box for _, b in boxes], np.float32).reshape(-1, 4),
-      'box_image': np.array([row for row, _ in boxes], np.int64),
-      'box_finding': np.array([b.finding for _, b in boxes], np.int64),
-      'content': np.array(content[split]),
-    }
+    columns = _columns(films, patient)
+    columns['content'] = np.array(content[split])
+    # What NIH's films have not is not written of them.
+    if (catalogue.findings, catalogue.boxed) != (FINDINGS, BOXED):
+      columns['findings'] = np.array(catalogue.findings)
+      columns['boxed'] = np.array(catalogue.boxed, 'U')
+    if patient is not int:
+      columns['patient_name'] = np.array([row.patient for row, _ in films])
+    if has_masks:
+      columns |= _mask_columns(films)
+    if catalogue.readers:
+      columns['reader'] = _reader_labels(films, catalogue)
+      columns['reader_names'] = np.array(catalogue.readers)
     arrays |= {f'{split}/{name}': column for name, column in columns.items()}
   # With the ending .npz, which np.savez would append.
   temporary = folder / f'tmp.{FILMS_FILE}'
   np.savez(temporary, **arrays)
   os.replace(temporary, folder / FILMS_FILE)
+
+
+def _columns(
+  films: Sequence[tuple[FilmRow, Decoded]], patient: Callable[[str], int]
+) -> dict[str, np.ndarray]:
+  """The arrays that every split has."""
+  rows = [row for row, _ in films]
+  boxes = [(i, box) for i, (_, d) in enumerate(films) for box in d.boxes]
+  return {
+    'label': np.stack([label_vector(row.label) for row in rows]),
+    'image_name': np.array([row.image for row in rows]),
+    'patient': np.array([patient(row.patient) for row in rows], np.int64),
+    'view': np.array([row.view for row in rows], 'U2'),
+    'age': np.array([row.age for row in rows], np.float32),
+    'sex': np.array([row.sex for row in rows], 'U1'),
+    'box': np.array([b.box for _, b in boxes], np.float32).reshape(-1, 4),
+    'box_image': np.array([i for i, _ in boxes], np.int64),
+    'box_finding': np.array([b.finding for _, b in boxes], np.int64),
+  }
+
+
+def _mask_columns(
+  films: Sequence[tuple[FilmRow, Decoded]],
+) -> dict[str, np.ndarray]:
+  """Masks as bits, eight pixels a byte."""
+  masks = [
+    (i, k, bits) for i, (_, d) in enumerate(films) for k, bits in d.masks
+  ]
+  bits = [preprocess.unpack(text) for _, _, text in masks]
+  return {
+    'mask': np.stack(bits) if bits else np.zeros((0, 0), np.uint8),
+    'mask_image': np.array([i for i, _, _ in masks], np.int64),
+    'mask_finding': np.array([k for _, k, _ in masks], np.int64),
+  }
+
+
+def _reader_labels(
+  films: Sequence[tuple[FilmRow, Decoded]], catalogue: Catalogue
+) -> Float[np.ndarray, 'r n k']:
+  """NaN where a reader did not read a film or does not say."""
+  shape = len(catalogue.readers), len(films), len(catalogue.findings)
+  labels = np.full(shape, np.nan, np.float32)
+  for i, (row, _) in enumerate(films):
+    if row.readers:
+      labels[:, i] = row.readers
+  return labels
+
+
+def _is_number(patient: str) -> bool:
+  return (
+    patient.isascii()
+    and patient.isdigit()
+    and (patient == '0' or patient[0] != '0')
+    and len(patient) < 19  # int64
+  )
+
+
+def patient_numbers(rows: Sequence[FilmRow]) -> Callable[[str], int]:
+  """What makes a number of a patient's name.
+
+  The number that all names are, or a hash of each.
+  """
+  if all(_is_number(name) for name in {row.patient for row in rows}):
+    return int
+  return patient_number
+
+
+def patient_number(patient: str) -> int:
+  """A number of 53 bits, which a float holds as well, from a patient's name.
+
+  Examples:
+    >>> patient_number('Möller-7')
+    237477496042251
+  """
+  digest = hashlib.sha256(patient.encode(errors='surrogateescape')).digest()
+  return int.from_bytes(digest[:8], 'big') >> 11
 
 
 def read_films(folder: pathlib.Path) -> dict[str, dict[str, np.ndarray]]:
@@ -80,12 +168,15 @@ def read_films(folder: pathlib.Path) -> dict[str, dict[str, np.ndarray]]:
         split, field = key.split('/')
         splits.setdefault(split, {})[field] = table[key]
     for columns in splits.values():
-      films, boxes = (
-        {len(columns[field]) for field in fields}
-        for fields in (_BY_FILM, _BY_BOX)
+      films, boxes, masks = (
+        {len(columns[field]) for field in fields if field in columns}
+        for fields in (_BY_FILM, _BY_BOX, _BY_MASK)
       )
-      if len(films) > 1 or len(boxes) > 1 or 'content' not in columns:
+      # Of masks a set may hold none.
+      if not (len(films) == len(boxes) == 1 >= len(masks)):
         raise ValueError('its columns differ in length')
+      if missing := {*_BY_FILM, *_BY_BOX, 'content'} - columns.keys():
+        raise ValueError(f'it lacks {min(missing)}')
     if not splits:
       raise ValueError('it holds no split')
   except (

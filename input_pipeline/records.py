@@ -22,8 +22,6 @@ from array_record.python import array_record_module
 from jaxtyping import Int, UInt8
 from tensorflow_datasets.proto import tf_example_pb2
 
-from input_pipeline.findings import FINDINGS
-
 # Part of the fingerprint: to be raised whenever prepared bytes would change.
 VERSION = '1.1.0'
 _READ_FILMS = 64
@@ -53,15 +51,25 @@ class _Writer(tfds.core.ExampleWriter):
 
 
 class ChestXray14(tfds.core.ShardBasedBuilder):
-  """The tfds builder; its name is that of the folder of records."""
+  """The tfds builder of every data set.
+
+  Its name is that of the folder of records, and of files in it: it stays that
+  of the first data set, so that sets prepared before are found.
+  """
 
   VERSION = tfds.core.Version(VERSION)
 
   def __init__(
-    self, *, image_size: int, shards: Mapping[str, Sequence[Shard]], **kwargs
+    self,
+    *,
+    image_size: int,
+    findings: Sequence[str],
+    shards: Mapping[str, Sequence[Shard]],
+    **kwargs,
   ):
     """Args: image_size in pixels; for each split its files of records."""
     self._image_size = image_size
+    self._findings = findings
     self._shards = shards
     super().__init__(file_format='array_record', **kwargs)
 
@@ -79,7 +87,9 @@ class ChestXray14(tfds.core.ShardBasedBuilder):
             encoding=feature.Encoding.BYTES,
           ),
           'image_name': feature.Text(),
-          'label': feature.Tensor(shape=(len(FINDINGS),), dtype=np.float32),
+          'label': feature.Tensor(
+            shape=(len(self._findings),), dtype=np.float32
+          ),
           'patient': np.int64,
           'view': feature.Text(),
           'age': np.float32,
@@ -87,7 +97,7 @@ class ChestXray14(tfds.core.ShardBasedBuilder):
           'boxes': feature.Sequence(
             {
               'box': feature.BBoxFeature(),
-              'finding': feature.ClassLabel(names=FINDINGS),
+              'finding': feature.ClassLabel(names=self._findings),
             }
           ),
         }
@@ -113,10 +123,13 @@ def write(
   scratch: pathlib.Path,
   *,
   image_size: int,
+  findings: Sequence[str],
   shards: Mapping[str, Sequence[Shard]],
 ) -> None:
   """Writes the splits' records to `folder`/chest_xray14/<VERSION>."""
-  builder = ChestXray14(image_size=image_size, shards=shards, data_dir=folder)
+  builder = ChestXray14(
+    image_size=image_size, findings=findings, shards=shards, data_dir=folder
+  )
   builder.download_and_prepare(
     download_dir=scratch,
     download_config=tfds.download.DownloadConfig(try_download_gcs=False),

@@ -56,10 +56,10 @@ def clean(cell: str) -> str:
 def plain(name: str) -> str:
   """A column's name or a word without case, blanks and punctuation.
 
-  >>> plain(' Patient_Age ')
-  'patientage'
+  >>> plain(' Patient_Age '), plain('肺炎')
+  ('patientage', '肺炎')
   """
-  return re.sub('[^a-z0-9]', '', name.casefold())
+  return re.sub(r'[\W_]', '', name.casefold())
 
 
 def number(text: str) -> float:

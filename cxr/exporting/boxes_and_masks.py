@@ -13,7 +13,7 @@ from scipy import special
 from cxr import data, stored_rows
 from cxr.exporting import chexlocalize, coco
 from cxr.localization import overlap, regions, thresholds
-from input_pipeline import nih_tables
+from input_pipeline.sources import nih_tables
 
 _TRUTH = 'chexlocalize-truth.json'
 # Ends of the names of files with CheXlocalize's scores.

@@ -18,7 +18,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pydicom
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Bool, Float, Integer, UInt8
 from PIL import Image
 from pydicom import encaps, pixels, uid
 from pydicom.dataset import Dataset
@@ -58,10 +58,14 @@ _ITEM = b'\xfe\xff\x00\xe0'  # how compressed pixels begin (PS3.5, A.4)
 _MAX_UPPER = 0.5
 
 
+# 8 bits as a file has them, or [0, 1].
+Gray = UInt8[np.ndarray, 'h w'] | Float[np.ndarray, 'h w']
+
+
 class Decoded(NamedTuple):
   """A film as its file means it, not yet turned upright."""
 
-  gray: Float[np.ndarray, 'h w']  # [0, 1], bones bright
+  gray: Gray  # bones bright
   turn: views.Turn  # to upright
   notes: list[str]  # how the pixels were made
   doubts: list[str]  # why the film may not be what the models know
@@ -441,7 +445,7 @@ def _colour(film: Dataset) -> Float[np.ndarray, 'h w']:
       'The DICOM lacks a part of its palette (PaletteColorLookupTable), or it '
       'is damaged.'
     ) from None
-  return pictures.to_gray(picture)
+  return pictures.to_gray(picture) / np.float32(255)
 
 
 def _palette(

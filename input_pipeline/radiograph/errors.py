@@ -33,7 +33,15 @@ _DECODERS = {
 
 
 class RadiographError(ValueError):
-  """A film that is not read; its text is one sentence that says why."""
+  """A film that is not read; its text is one sentence that says why.
+
+  `reason` is what films are counted under that are not read for the same: in
+  two or three words.
+  """
+
+  def __init__(self, sentence: str, reason: str = 'undecodable'):
+    super().__init__(sentence)
+    self.reason = reason
 
 
 def check_size(height: int, width: int) -> None:
@@ -44,7 +52,8 @@ def check_size(height: int, width: int) -> None:
   if not 0 < height * width <= MAX_PIXELS:
     raise RadiographError(
       f'The film claims {height} x {width} pixels; '
-      f'1 to {MAX_PIXELS:,} are read.'
+      f'1 to {MAX_PIXELS:,} are read.',
+      reason='too large',
     )
 
 

@@ -1,12 +1,11 @@
-"""A PNG or JPEG file -> a gray film in [0, 1]."""
+"""A PNG or JPEG file -> a gray film."""
 
 from typing import BinaryIO
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, UInt8
 from PIL import Image, ImageChops, ImageOps, ImageStat
 
-from input_pipeline import preprocess
 from input_pipeline.radiograph.errors import RadiographError, check_size
 
 # Mean difference between a pixel's highest and lowest channel, of 255, above
@@ -14,8 +13,12 @@ from input_pipeline.radiograph.errors import RadiographError, check_size
 MAX_COLOUR = 0.05 * 255
 
 
-def decode(file: BinaryIO) -> tuple[Float[np.ndarray, 'h w'], list[str]]:
-  """The film in [0, 1], turned as its eXIf orientation says; notes.
+def decode(
+  file: BinaryIO,
+) -> tuple[UInt8[np.ndarray, 'h w'] | Float[np.ndarray, 'h w'], list[str]]:
+  """The film, turned as its eXIf orientation says; notes.
+
+  In 8 bits, or in [0, 1] where the file has more.
 
   Raises:
     RadiographError: it has several frames, is in colour or too large.
@@ -30,10 +33,11 @@ def decode(file: BinaryIO) -> tuple[Float[np.ndarray, 'h w'], list[str]]:
     return to_gray(picture), [f'{kind}, 8 bits']
 
 
-def to_gray(picture: Image.Image) -> Float[np.ndarray, 'h w']:
-  """A picture of at most 8 bits a channel, in [0, 1].
+def to_gray(picture: Image.Image) -> UInt8[np.ndarray, 'h w']:
+  """A picture of at most 8 bits a channel, as every viewer shows it on black.
 
-  The gray values are those that films have in training.
+  Turned as its EXIF orientation says, and laid on black where it is
+  transparent.
 
   Raises:
     RadiographError: it is in colour.
@@ -45,10 +49,21 @@ def to_gray(picture: Image.Image) -> Float[np.ndarray, 'h w']:
     spread = ImageStat.Stat(ImageChops.difference(highest, lowest))
     if spread.mean[0] > MAX_COLOUR:
       raise RadiographError(
-        'The picture is in colour; a film in shades of gray is read.'
+        'The picture is in colour; a film in shades of gray is read.',
+        reason='in colour',
       )
-  gray = preprocess.to_gray(picture)
-  return np.asarray(gray, np.float32) / np.float32(255)
+  return np.asarray(_on_black(ImageOps.exif_transpose(picture)))
+
+
+def _on_black(picture: Image.Image) -> Image.Image:
+  if picture.mode in ('1', 'L'):
+    return picture.convert('L')
+  if not picture.has_transparency_data:
+    return picture.convert('RGB').convert('L')
+  picture = picture.convert('RGBA')
+  black = Image.new('L', picture.size)
+  # Rounds to the nearest level, as ImageChops.multiply does not.
+  return Image.composite(picture.convert('L'), black, picture.getchannel('A'))
 
 
 def _sixteen_bits(

@@ -132,8 +132,32 @@ def read(path: str, *, size: int, fit: str = 'pad') -> Radiograph:
   """
   if fit not in FITS:
     raise ValueError(f'fit ({fit!r}) must be one of {", ".join(FITS)}.')
+  film, turn, notes, doubts = decode(path)
+  height, width = film.shape
+  upright = turn.apply(film)
+  doubts += likeness.doubts(_in_unit(upright), size)
+  fitted = fit_square(upright, size, fit)
+  return Radiograph(
+    fitted.image[..., None] / np.float32(255),
+    height,
+    width,
+    turn,
+    fitted.offset,
+    fitted.scale,
+    fit,
+    tuple(notes),
+    tuple(doubts),
+  )
+
+
+def decode(path: str) -> dicom.Decoded:
+  """Reads one film as it is stored, in its own pixels.
+
+  Raises:
+    RadiographError: the film is not interpreted, and why.
+  """
   try:
-    film, turn, notes, doubts = _decode(path)
+    return _decode(path)
   except RadiographError:
     raise
   except PermissionError:
@@ -146,21 +170,6 @@ def read(path: str, *, size: int, fit: str = 'pad') -> Radiograph:
     raise RadiographError(
       'The file is damaged, or holds what no film holds.'
     ) from None
-  height, width = film.shape
-  upright = turn.apply(film)
-  doubts += likeness.doubts(upright, size)
-  image, offset, scale = _fit(upright, size, fit)
-  return Radiograph(
-    image[..., None] / np.float32(255),
-    height,
-    width,
-    turn,
-    offset,
-    scale,
-    fit,
-    tuple(notes),
-    tuple(doubts),
-  )
 
 
 def _decode(path: str) -> dicom.Decoded:
@@ -179,30 +188,54 @@ def _decode(path: str) -> dicom.Decoded:
   raise RadiographError('The file is not a PNG, JPEG or DICOM file.')
 
 
-def _fit(
-  film: Float[np.ndarray, 'h w'], size: int, fit: str
-) -> tuple[UInt8[np.ndarray, 'u v'], tuple, tuple]:
-  """The image, where in it the film's corner is (y, x), and its scale."""
+class Fitted(NamedTuple):
+  """A film in a square; y before x."""
+
+  image: UInt8[np.ndarray, 's s']
+  offset: tuple[float, float]  # the film's top left corner, in image pixels
+  scale: tuple[float, float]  # image pixels per film pixel
+
+
+def fit_square(film: dicom.Gray, size: int, fit: str) -> Fitted:
+  """An upright film cut to 8 bits and resized into a square."""
   height, width = film.shape
   if fit == 'crop':
     side = min(height, width)
     y, x = (height - side) // 2, (width - side) // 2
     image = _resize(film[y : y + side, x : x + side], size, size)
     scale = size / side
-    return image, (-y * scale, -x * scale), (scale, scale)
-  scale = size / max(height, width)
-  h, w = max(1, round(height * scale)), max(1, round(width * scale))
-  y, x = (size - h) // 2, (size - w) // 2
+    return Fitted(image, (-y * scale, -x * scale), (scale, scale))
+  y, x, h, w = padded(height, width, size)
   image = np.zeros((size, size), np.uint8)
   image[y : y + h, x : x + w] = _resize(film, h, w)
-  return image, (float(y), float(x)), (h / height, w / width)
+  return Fitted(image, (float(y), float(x)), (h / height, w / width))
+
+
+def padded(height: int, width: int, size: int) -> tuple[int, int, int, int]:
+  """Where a film lies in a square that shows all of it: y, x, height, width.
+
+  Examples:
+    >>> padded(2000, 1000, 224)
+    (0, 56, 224, 112)
+  """
+  scale = size / max(height, width)
+  h, w = max(1, round(height * scale)), max(1, round(width * scale))
+  return (size - h) // 2, (size - w) // 2, h, w
+
+
+def _in_unit(film: dicom.Gray) -> Float[np.ndarray, 'h w']:
+  """A film of 8 bits, or already in [0, 1], in [0, 1]."""
+  return film / np.float32(255) if film.dtype == np.uint8 else film
 
 
 def _resize(
-  film: Float[np.ndarray, 'h w'], height: int, width: int
+  film: dicom.Gray, height: int, width: int
 ) -> UInt8[np.ndarray, 'u v']:
-  """As input_pipeline.preprocess does it: first 8 bits, then the size."""
-  picture = Image.fromarray(np.round(film * 255).astype(np.uint8))
-  if film.shape != (height, width):
-    picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-  return np.asarray(picture)
+  """First 8 bits, then the size, by a triangle filter as wide as the reduction
+  (bilinear with anti-aliasing); a film of the wanted size stays as it is."""
+  if film.dtype != np.uint8:
+    film = np.round(film * 255).astype(np.uint8)
+  if film.shape == (height, width):
+    return film
+  picture = Image.fromarray(film)
+  return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))

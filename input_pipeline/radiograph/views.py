@@ -19,7 +19,7 @@ import unicodedata
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
@@ -64,10 +64,29 @@ class Turn(NamedTuple):
   flip_rows: bool = False  # top and bottom change places
   flip_columns: bool = False  # left and right change places
 
-  def apply(self, film: Float[np.ndarray, 'h w']) -> Float[np.ndarray, 'u v']:
+  def apply(self, film: Shaped[np.ndarray, 'h w']) -> Shaped[np.ndarray, 'u v']:
     film = film.T if self.transpose else film
     film = film[::-1] if self.flip_rows else film
     return film[:, ::-1] if self.flip_columns else film
+
+  def boxes(
+    self, boxes: Float[np.ndarray, '*n 4'], height: int, width: int
+  ) -> Float[np.ndarray, '*n 4']:
+    """Boxes (ymin, xmin, ymax, xmax) of the stored film in the turned one.
+
+    Args:
+      boxes: in pixels of the stored film, or shares of it.
+      height: of the turned film; 1 for shares.
+      width: of the turned film; 1 for shares.
+    """
+    ymin, xmin, ymax, xmax = np.moveaxis(boxes, -1, 0)
+    if self.transpose:
+      ymin, xmin, ymax, xmax = xmin, ymin, xmax, ymax
+    if self.flip_rows:
+      ymin, ymax = height - ymax, height - ymin
+    if self.flip_columns:
+      xmin, xmax = width - xmax, width - xmin
+    return np.stack([ymin, xmin, ymax, xmax], axis=-1)
 
   def undo(
     self, boxes: Float[np.ndarray, '*n 4'], height: int, width: int
@@ -187,7 +206,8 @@ def examine(film: Dataset) -> tuple[Turn, list[str], list[str]]:
       if kind == 'lateral':
         raise RadiographError(
           'This is a lateral film; the models know frontal ones only '
-          f'({element}).'
+          f'({element}).',
+          reason='lateral film',
         )
   if not any(kinds.values()):
     element, kind = _described(film)

@@ -5,4 +5,22 @@ A new layout is one module (see film_table) and one line here.
 
 from types import ModuleType
 
-SOURCES: dict[str, ModuleType] = {}
+from input_pipeline.sources import nih
+
+SOURCES: dict[str, ModuleType] = {
+  'nih': nih,
+  'phantom': nih,  # drawn in the same layout
+}
+
+
+def find(source: str) -> ModuleType:
+  """The module that reads a layout.
+
+  Raises:
+    ValueError: there is none of that name.
+  """
+  if source not in SOURCES:
+    raise ValueError(
+      f'config.data.source ({source!r}) must be one of {", ".join(SOURCES)}.'
+    )
+  return SOURCES[source]

@@ -17,20 +17,29 @@ Labels are 1 (the finding is there), 0 (it is not), NaN (nobody says) and
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 UNCERTAIN = -1.0
 SPLITS = ('train', 'validation', 'test')
+# A reason to leave something out.
+LOST_BOX = 'box of a film left out'
 
 
 class Options(NamedTuple):
-  """What a config says of how a folder is read."""
+  """What a config says of how a folder is read, in its section `data`."""
 
-  # config.data.findings: the names to use, in this order; (): all.
+  source: str = 'nih'  # the layout
+  # The names to use, in this order; (): all that the folder names.
   findings: tuple[str, ...] = ()
-  # config.data.synonyms: a csv file that extends the table of synonyms.
-  synonyms: str = ''
+  synonyms: str = ''  # a csv file that extends the table of synonyms
+  uncertain: str = 'unknown'  # what uncertain labels become
+  # Shares of patients: of all, where the tables name no split, and of those
+  # of training, where they name no validation film.
+  test_fraction: float = 0.2
+  validation_fraction: float = 0.1
+  seed: int = 0  # of the choice of these patients
 
 
 class LeftOut(NamedTuple):
@@ -93,3 +102,9 @@ class FilmTable(NamedTuple):
   left_out: Sequence[LeftOut] = ()
   # Folders of a phantom's renditions, beside the films themselves.
   renditions: tuple[str, ...] = ()
+
+
+def counts(left_out: Sequence[LeftOut]) -> str:
+  """How often each reason is there, e.g. '3 absent, 1 undecodable'."""
+  reasons = Counter(row.reason for row in left_out)
+  return ', '.join(f'{n} {reason}' for reason, n in sorted(reasons.items()))

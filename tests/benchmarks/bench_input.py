@@ -25,6 +25,7 @@ from PIL import Image
 
 from input_pipeline import pipeline, prepare, preprocess
 from input_pipeline import workers as workers_lib
+from input_pipeline.sources import film_table
 
 _ORIGINALS = flags.DEFINE_string(
   'originals', '../shared/nih/originals', 'Folder of 1024-pixel films.'
@@ -63,9 +64,9 @@ def _clock() -> np.ndarray:
 def _prepare(root: pathlib.Path, out: pathlib.Path, workers: int) -> None:
   prepare.prepare(
     root,
+    film_table.Options(validation_fraction=0),
     image_size=_SIZE.value,
     prepared_dir=out,
-    validation_fraction=0,
     num_workers=workers,
   )
 

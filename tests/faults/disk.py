@@ -31,12 +31,13 @@ _PREPARE = """
 import shutil, sys
 from cxr import command_line
 from input_pipeline import prepare
+from input_pipeline.sources import film_table
 folder, prepared, how = sys.argv[1:]
 if how == 'unasked':
   shutil.disk_usage = lambda _: shutil._ntuple_diskusage(10**12, 0, 10**12)
 try:
-  prepare.prepare(folder, image_size=64, prepared_dir=prepared,
-                  validation_fraction=.1, num_workers=2)
+  prepare.prepare(folder, film_table.Options(validation_fraction=.1),
+                  image_size=64, prepared_dir=prepared, num_workers=2)
 except Exception as e:
   if not command_line.explain(e):
     raise

@@ -29,8 +29,9 @@ except ImportError:
 
 # Whatever is imported here tells the fuzzer which way an input took.
 with atheris.instrument_imports() if atheris else contextlib.nullcontext():
-  from input_pipeline import findings, nih_tables, preprocess
+  from input_pipeline import findings, preprocess
   from input_pipeline.radiograph import radiograph
+  from input_pipeline.sources import nih_tables
 
 from PIL import Image
 
@@ -83,12 +84,12 @@ def check_boxes(path):
     assert nih_tables.FILM_NAME.fullmatch(name)
     assert len(set(of_film)) == len(of_film)
     for _, (ymin, xmin, ymax, xmax) in of_film:
-      assert 0 <= ymin < ymax <= 1 and 0 <= xmin < xmax <= 1
+      assert 0 <= ymin < ymax <= 1024 and 0 <= xmin < xmax <= 1024
 
 
 def check_film(path):
   try:
-    assert preprocess.decode(path, 8).size == (8, 8)
+    assert preprocess.decode(path, 8).image.shape == (8, 8)
   except ValueError as e:
     reason, _ = e.args
     # Its detail is Pillow's, of any shape; csv quotes it.

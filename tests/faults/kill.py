@@ -50,10 +50,11 @@ _RESULTS = ('metrics.json', 'predictions.csv', 'boxes.csv')
 _PREPARE = """
 import sys
 from input_pipeline import prepare
+from input_pipeline.sources import film_table
 prepare._CHUNK_FILMS = 16
 print('at work', flush=True)
-prepare.prepare(sys.argv[1], image_size=48, prepared_dir=sys.argv[2],
-                validation_fraction=.1, num_workers=2)
+prepare.prepare(sys.argv[1], film_table.Options(validation_fraction=.1),
+                image_size=48, prepared_dir=sys.argv[2], num_workers=2)
 """
 
 

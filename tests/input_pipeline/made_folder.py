@@ -8,6 +8,7 @@ from PIL import Image
 
 from input_pipeline import catalogue as catalogues
 from input_pipeline import prepare as preparation
+from input_pipeline.sources.film_table import Options
 
 HEADER = (
   'Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,'
@@ -72,17 +73,22 @@ def layout(
 
 def read(folder, validation_fraction=0.3, seed=0):
   return catalogues.read(
-    folder, validation_fraction=validation_fraction, seed=seed
+    folder, Options(validation_fraction=validation_fraction, seed=seed)
   )
 
 
 def prepare(folder, prepared_dir, **options):
-  options = {'image_size': 32, 'validation_fraction': 0.3} | options
-  return preparation.prepare(folder, prepared_dir=prepared_dir, **options)
+  options = {'image_size': 32} | options
+  return preparation.prepare(
+    folder,
+    Options(validation_fraction=0.3),
+    prepared_dir=prepared_dir,
+    **options,
+  )
 
 
 def names(catalogue):
-  return {k: [f.name for f in films] for k, films in catalogue.films.items()}
+  return {k: [f.image for f in films] for k, films in catalogue.films.items()}
 
 
 def reasons(catalogue):
@@ -109,7 +115,7 @@ def bad_films(folder):
     'flipped': (bytes(flipped), 'undecodable'),
   }
   for name, image, reason in (
-    ('16-bit', Image.new('I;16', (64, 64)), 'not 8-bit gray or colour'),
+    ('colour', Image.new('RGB', (64, 64), (255, 0, 0)), 'in colour'),
     ('oblong', Image.new('L', (64, 65)), 'not square'),
     ('small', Image.new('L', (31, 31)), 'smaller than image_size'),
     ('huge', Image.new('1', (10001, 10001)), 'too large'),

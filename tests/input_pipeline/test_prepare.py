@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from input_pipeline import prepare as preparation
+from input_pipeline.sources.film_table import Options
 from tests.input_pipeline.made_folder import (
   HEADER,
   LABELS,
@@ -69,12 +70,18 @@ def test_left_out_is_inert_in_a_spreadsheet(tmp_path):
 def test_the_fingerprint_sees_every_change(tmp_path):
   layout(tmp_path)
   options = {'image_size': 32, 'validation_fraction': 0.3, 'seed': 0}
-  fingerprint = lambda **new: preparation.fingerprint(
-    tmp_path, **(options | new)
-  )
+
+  def fingerprint(**new):
+    of_folder = options | new
+    size = of_folder.pop('image_size')
+    return preparation.fingerprint(
+      tmp_path, Options(**of_folder), image_size=size
+    )
+
   seen = [fingerprint()]
   assert fingerprint() == seen[0]
   seen += [fingerprint(**{k: v * 2 + 1}) for k, v in options.items()]
+  seen.append(fingerprint(findings=('Mass',)))
   for path in sorted(tmp_path.iterdir()):
     if path.is_file():
       path.write_bytes(path.read_bytes() + b'\n')
@@ -139,8 +146,9 @@ def test_killed_at_any_moment_ends_the_same(tmp_path):
     'from input_pipeline import prepare as c\n'
     'c._CHUNK_FILMS = 2\n'
     'print("start", flush=True)\n'
-    'c.prepare(sys.argv[1], image_size=64, prepared_dir=sys.argv[2],'
-    ' validation_fraction=.3, num_workers=2)\n'
+    'from input_pipeline.sources.film_table import Options\n'
+    'c.prepare(sys.argv[1], Options(validation_fraction=.3), image_size=64,'
+    ' prepared_dir=sys.argv[2], num_workers=2)\n'
   )
 
   def start(name):
@@ -205,7 +213,7 @@ def test_damaged_chunks_are_decoded_again(
       data[len(data) // 2] ^= 255
       path.write_bytes(data)
     case 'other':
-      path.write_text('{"faults": [null], "crc32": "x"}')
+      path.write_text('{"films": [[null, [], [], []]], "crc32": "x"}')
   left = prepare(folder, tmp_path / 'left', num_workers=1)
   assert content(left) == content(whole)
 

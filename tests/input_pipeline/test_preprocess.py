@@ -9,13 +9,14 @@ import pytest
 from PIL import Image
 
 from input_pipeline import preprocess
+from input_pipeline.sources.film_table import FilmRow
 from tests.input_pipeline.made_folder import bad_films, film
 
 
 def test_a_film_of_the_size_is_untouched(tmp_path):
   film(str(tmp_path / 'a.png'))
   pixels = np.asarray(Image.open(tmp_path / 'a.png'))
-  decoded = np.asarray(preprocess.decode(str(tmp_path / 'a.png'), 64))
+  decoded = preprocess.decode(str(tmp_path / 'a.png'), 64).image
   np.testing.assert_array_equal(decoded, pixels)
 
 
@@ -24,10 +25,10 @@ def test_reduction_is_antialiased(tmp_path):
   path = str(tmp_path / 'a.png')
   board = np.indices((128, 128)).sum(0) % 2 * 200
   Image.fromarray(board.astype(np.uint8)).save(path)
-  decoded = np.asarray(preprocess.decode(path, 28)).astype(int)
+  decoded = preprocess.decode(path, 28).image.astype(int)
   assert np.abs(decoded - 100).max() <= 3
   film(path, 128, fill=77)
-  assert np.all(np.asarray(preprocess.decode(path, 28)) == 77)
+  assert np.all(preprocess.decode(path, 28).image == 77)
 
 
 @pytest.mark.parametrize('mode', ['RGBA', 'LA', 'RGB', 'P', '1'])
@@ -41,7 +42,7 @@ def test_modes_are_taken_as_gray(tmp_path, mode):
     image.putalpha(51)
     gray = np.round(gray / 5)  # laid on black
   image.save(tmp_path / 'b.png')
-  decoded = np.asarray(preprocess.decode(str(tmp_path / 'b.png'), 64))
+  decoded = preprocess.decode(str(tmp_path / 'b.png'), 64).image
   np.testing.assert_array_equal(decoded, gray)
 
 
@@ -49,10 +50,10 @@ def test_bad_films_have_a_reason(tmp_path):
   for name, (data, reason) in bad_films(str(tmp_path)).items():
     path = tmp_path / 'a.png'
     path.write_bytes(data)
-    with pytest.raises(ValueError) as error:
-      preprocess.decode(str(path), 32)
-    assert error.value.args[0] == reason, name
-    assert str(tmp_path) not in error.value.args[1]
+    film = FilmRow('a.png', '1', (), frame=(9, 9), paths=(str(path),))
+    images, decoded = preprocess.decode_film(film, 32)
+    assert images == [] and decoded.fault[:2] == (str(path), reason), name
+    assert str(tmp_path) not in decoded.fault[2]
 
 
 @hypothesis.settings(max_examples=100, deadline=None)
@@ -67,7 +68,7 @@ def test_damaged_films_never_crash(tmp_path_factory, data):
     )
   path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
   try:
-    assert preprocess.decode(str(path), 16).size == (16, 16)
+    assert preprocess.decode(str(path), 16).image.shape == (16, 16)
   except ValueError as e:
     assert len(e.args) == 2
 
@@ -79,6 +80,6 @@ def test_the_real_originals(nih_dir):
     with Image.open(path) as image:
       modes.add(image.mode)
       channel = image.getchannel(0)
-    decoded = np.asarray(preprocess.decode(str(path), 1024))
+    decoded = preprocess.decode(str(path), 1024).image
     np.testing.assert_array_equal(decoded, np.asarray(channel))
   assert 'L' in modes

@@ -9,7 +9,8 @@ import tracemalloc
 
 import pytest
 
-from input_pipeline import findings, nih_tables, tables
+from input_pipeline import findings, run_lengths, tables
+from input_pipeline.sources import cells, nih_tables
 from tests.input_pipeline.made_folder import (
   BOX_HEADER,
   HEADER,
@@ -38,7 +39,9 @@ def read_table(tmp_path, data, columns=COLUMNS, **options):
   return [row for _, row in tables.read_table(path, columns, **options)]
 
 
-@pytest.mark.parametrize('module', [findings, tables, nih_tables])
+@pytest.mark.parametrize(
+  'module', [findings, tables, nih_tables, cells, run_lengths]
+)
 def test_examples(module):
   assert doctest.testmod(module).attempted
   assert not doctest.testmod(module).failed
@@ -167,19 +170,19 @@ def test_numbers(cell, number):
   ],
 )  # fmt: skip
 def test_ages(cell, age):
-  assert nih_tables.parse_age(cell) == pytest.approx(age, nan_ok=True)
+  assert cells.age(cell) == pytest.approx(age, nan_ok=True)
 
 
 @pytest.mark.parametrize(
   'parse, cells, value',
   [
-    (nih_tables.parse_sex, ('M', 'm', 'Male', 'MALE ', ' male.'), 'M'),
-    (nih_tables.parse_sex, ('F', 'f', 'female', 'Woman', 'Femme'), 'F'),
-    (nih_tables.parse_sex, ('männlich', 'Males', 'hombre'), 'M'),
-    (nih_tables.parse_sex, ('', 'O', 'U', '1', 'fm', 'nan', 'X'), ''),
-    (nih_tables.parse_view, ('PA', 'pa ', 'Posteroanterior', 'PA view'), 'PA'),
-    (nih_tables.parse_view, ('ap', 'AP_SUPINE', 'antero-posterior'), 'AP'),
-    (nih_tables.parse_view, ('', 'LATERAL', 'PA/AP', 'paper', 'LL'), ''),
+    (cells.sex, ('M', 'm', 'Male', 'MALE ', ' male.'), 'M'),
+    (cells.sex, ('F', 'f', 'female', 'Woman', 'Femme'), 'F'),
+    (cells.sex, ('männlich', 'Males', 'hombre'), 'M'),
+    (cells.sex, ('', 'O', 'U', '1', 'fm', 'nan', 'X'), ''),
+    (cells.view, ('PA', 'pa ', 'Posteroanterior', 'PA view'), 'PA'),
+    (cells.view, ('ap', 'AP_SUPINE', 'antero-posterior'), 'AP'),
+    (cells.view, ('', 'LATERAL', 'PA/AP', 'paper', 'LL'), ''),
   ],
 )
 def test_words(parse, cells, value):
@@ -229,9 +232,9 @@ def test_cells_that_are_not_understood_are_counted(tmp_path):
     (TRAIN[0], 'view not understood'),
     (TRAIN[2], 'sex not understood'),
   ]
-  entries = {f.name: f.entry for fs in found.films.values() for f in fs}
+  entries = {f.image: f for fs in found.films.values() for f in fs}
   assert entries[TRAIN[0]].sex == 'M' and entries[TRAIN[2]].view == 'PA'
-  assert entries[TRAIN[3]][1:] == ('AP', 45.0, 'F')
+  assert entries[TRAIN[3]][4:7] == ('AP', 45.0, 'F')
 
 
 @pytest.mark.parametrize(
@@ -258,7 +261,7 @@ def test_boxes_in_every_dress(tmp_path, boxes):
   path = tmp_path / 'boxes.csv'
   path.write_text(boxes)
   found, left_out = nih_tables.read_boxes(path)
-  box = (10 / 1024, 225.5 / 1024, 89 / 1024, 311.75 / 1024)
+  box = (10, 225.5, 89, 311.75)
   assert found == {TEST[0]: [(4, pytest.approx(box))]}
   assert left_out == []
 

@@ -5,22 +5,25 @@ import os
 import pytest
 
 from input_pipeline import preprocess, workers
+from input_pipeline.sources.film_table import FilmRow
 from tests.input_pipeline.made_folder import film
 
 
 @pytest.mark.parametrize('count', [1, 2])
 def test_an_unwritable_chunk_is_an_os_error(tmp_path, count):
   film(str(tmp_path / 'a.png'))
-  task = [[str(tmp_path / 'a.png')]], 32
+  films = [FilmRow('a.png', '1', (), paths=(str(tmp_path / 'a.png'),))]
   with workers.pool(count) as executor:
     submit = lambda path: executor.submit(
-      preprocess.decode_chunk, *task, str(path)
+      preprocess.decode_chunk, films, 32, str(path)
     )
     with pytest.raises(FileNotFoundError):
       submit(tmp_path / 'no' / 'chunk').result()
     # The worker lives on.
-    assert submit(tmp_path / 'chunk').result() == [None]
-  assert preprocess.chunk_faults(str(tmp_path / 'chunk'), 1) == [None]
+    assert submit(tmp_path / 'chunk').result() == [preprocess.Decoded()]
+  assert preprocess.read_chunk(str(tmp_path / 'chunk'), 1) == [
+    preprocess.Decoded()
+  ]
 
 
 def test_a_process_that_dies_is_a_sentence():

@@ -123,5 +123,5 @@ class TestPicture:
     for size in (16, 50):
       np.testing.assert_array_equal(
         gray(path, size=size),
-        np.asarray(preprocess.decode(path, size)) / np.float32(255),
+        preprocess.decode(path, size).image / np.float32(255),
       )

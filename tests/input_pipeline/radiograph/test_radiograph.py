@@ -115,7 +115,7 @@ class TestFit:
     for size in (16, 50):
       np.testing.assert_array_equal(
         gray(path, size=size),
-        np.asarray(preprocess.decode(path, size)) / np.float32(255),
+        preprocess.decode(path, size).image / np.float32(255),
       )
 
   def test_film_of_the_right_size_is_untouched(self, path):
@@ -232,7 +232,7 @@ def test_real_films_are_what_training_sees(nih_dir):
   for path in paths[:2] + with_alpha[:1]:
     np.testing.assert_array_equal(
       gray(path, size=128),
-      np.asarray(preprocess.decode(path, 128)) / np.float32(255),
+      preprocess.decode(path, 128).image / np.float32(255),
     )
 
 

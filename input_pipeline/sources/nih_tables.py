@@ -16,6 +16,8 @@ from collections import Counter
 from typing import NamedTuple
 
 from input_pipeline import findings, tables
+from input_pipeline.sources import cells
+from input_pipeline.sources.film_table import LeftOut
 
 LABEL_FILES = ('Data_Entry_2017_v2020.csv', 'Data_Entry_2017.csv')
 BOX_FILE = 'BBox_List_2017.csv'
@@ -24,21 +26,6 @@ TEST_LIST = 'test_list.txt'
 FILM_NAME = re.compile(r'[0-9]{8}_[0-9]{3}\.png')
 
 BOX_UNITS = 1024  # side of the films in BBox_List_2017.csv
-_MAX_AGE = 120
-# In years. 'A' is the year of several languages.
-_AGE_UNITS = {'': 1, 'y': 1, 'a': 1, 'm': 12, 'w': 52.18, 'd': 365.25}
-_SEXES = {
-  'M': (
-    *('m', 'male', 'males', 'man', 'boy', 'maennlich', 'mnnlich', 'homme'),
-    *('hombre', 'masculino', 'masculin', 'uomo'),
-  ),
-  'F': (
-    *('f', 'female', 'females', 'woman', 'girl', 'w', 'weiblich', 'femme'),
-    *('mujer', 'femenino', 'feminino', 'feminin', 'fminin', 'donna'),
-  ),
-}
-_SEX = {word: sex for sex, words in _SEXES.items() for word in words}
-_BLANK = ('', 'na', 'n/a', 'nan', 'none', 'null', 'u', 'unk', 'unknown')
 # The first lines of lists that have one: NIH's name, pandas's for a column
 # without any.
 _LIST_HEADERS = (
@@ -59,14 +46,6 @@ class Entry(NamedTuple):
   view: str
   age: float
   sex: str
-
-
-class LeftOut(NamedTuple):
-  """What of a film could not be used, and why."""
-
-  name: str
-  reason: str
-  detail: str = ''
 
 
 def patient_of(name: str) -> int:
@@ -158,54 +137,6 @@ def parse_labels(text: str) -> tuple[int, ...]:
   return tuple(sorted(labels))
 
 
-@functools.lru_cache(maxsize=4096)
-def parse_age(text: str) -> float:
-  """Years; NaN where `text` is no age, or one over 120.
-
-  '58', '58.0', '058Y', '58 years', '018M' (months), '012W', '004D'. The older
-  label file has ages such as 412.
-
-  >>> parse_age('018M'), parse_age('1,5'), parse_age('412')
-  (1.5, 1.5, nan)
-  """
-  match = re.fullmatch(
-    r'([0-9]{1,4}(?:[.,][0-9]{0,9})?)\s*'
-    r'(?:(y|a|m|w|d)|(y)rs?|(y)ears?|(m)os?|(m)onths?|(w)eeks?|(d)ays?)?\.?',
-    text.strip().casefold(),
-  )
-  if not match:
-    return math.nan
-  unit = ''.join(filter(None, match.groups()[1:]))
-  age = float(match[1].replace(',', '.')) / _AGE_UNITS[unit]
-  return age if age <= _MAX_AGE else math.nan
-
-
-@functools.lru_cache(maxsize=4096)
-def parse_sex(text: str) -> str:
-  """'M', 'F', or '' where `text` is neither.
-
-  >>> parse_sex('Female'), parse_sex('m'), parse_sex('other')
-  ('F', 'M', '')
-  """
-  return _SEX.get(tables.plain(text), '')
-
-
-@functools.lru_cache(maxsize=4096)
-def parse_view(text: str) -> str:
-  """'PA', 'AP', or '' where `text` is neither, or both.
-
-  >>> parse_view('AP supine'), parse_view('Postero-Anterior'), parse_view('LL')
-  ('AP', 'PA', '')
-  """
-  words, whole = re.findall('[a-z]+', text.casefold()), tables.plain(text)
-  views = {
-    view
-    for view, full in (('PA', 'posteroanterior'), ('AP', 'anteroposterior'))
-    if view.casefold() in words or full in whole
-  }
-  return views.pop() if len(views) == 1 else ''
-
-
 def _same_patient(text: str, name: str) -> bool:
   """Whether a 'Patient ID', perhaps saved as '1.0', is that of the film."""
   digits = re.fullmatch(r'([0-9]+)(?:[.,]0*)?', text)
@@ -249,14 +180,14 @@ def read_entries(
       raise ValueError(f'{where}, {name}: {e}') from e
     entry = Entry(
       findings=labels,
-      view=parse_view(row['view']),
-      age=parse_age(row['age']),
-      sex=parse_sex(row['sex']),
+      view=cells.view(row['view']),
+      age=cells.age(row['age']),
+      sex=cells.sex(row['sex']),
     )
     for field in ('age', 'sex', 'view'):
       value = getattr(entry, field)
       unknown = value == '' or value != value
-      if unknown and row[field].strip('-?. ').casefold() not in _BLANK:
+      if unknown and not cells.is_blank(row[field]):
         left_out.append(
           LeftOut(name, f'{field} not understood', row[field][:80])
         )
@@ -302,18 +233,18 @@ def read_boxes(
       )
       continue
     numbers = ', '.join(row[c] for c in 'xywh')
-    x, y, w, h = (tables.number(row[c]) / BOX_UNITS for c in 'xywh')
+    x, y, w, h = (tables.number(row[c]) for c in 'xywh')
     corners = y, x, y + h, x + w
-    box = Box(finding, tuple(min(v, 1.0) for v in corners))
+    box = Box(finding, tuple(min(v, float(BOX_UNITS)) for v in corners))
     if not all(map(math.isfinite, corners)):
       left_out.append(LeftOut(name, 'box without four numbers', numbers))
     elif w <= 0 or h <= 0:
       left_out.append(LeftOut(name, 'box of no size', numbers))
-    elif max(x, y, w, h) * BOX_UNITS <= 1:
+    elif max(x, y, w, h) <= 1:
       # Shares of the film, most likely; as pixels they would be a speck.
       left_out.append(LeftOut(name, 'box not in pixels of 1024', numbers))
     # A thousandth of a pixel for sums that were rounded.
-    elif min(corners) < 0 or max(corners) > 1 + 1e-6:
+    elif min(corners) < 0 or max(corners) > BOX_UNITS * (1 + 1e-6):
       left_out.append(LeftOut(name, 'box outside the film', numbers))
     elif box.box[0] >= box.box[2] or box.box[1] >= box.box[3]:
       # Less than a float's grain, or nothing within the film.
