@@ -8,7 +8,8 @@ boxes are (ymin, xmin, ymax, xmax) in [0, 1] of the image.
 the order is the same wherever the pixels are kept. Epoch e shows all films in a
 permutation drawn from (seed, e). Epochs follow each other without a gap, and a
 batch may hold the end of one and the start of the next, so no film is dropped.
-tf.data reads ahead along that order.
+Films on disk are read ahead along that order by tf.data; films in memory are
+taken as they are asked for.
 """
 
 import functools
@@ -350,7 +351,17 @@ def eval_batches(
 def _gather(
   split: Split, parts: Callable[[], Iterator[dict[str, np.ndarray]]]
 ) -> Iterator[dict[str, np.ndarray]]:
-  """Adds images and labels to a stream of indices, ahead of its reader."""
+  """Adds images and labels to a stream of indices.
+
+  Films that lie on disk are read ahead of the reader. Films in memory need no
+  reading, and a run of them no TensorFlow: 4 s of a core to import, and threads
+  that the model's must share the cores with.
+  """
+  if isinstance(split.image, np.ndarray):
+    for part in parts():
+      index = part['index']
+      yield {'image': split.image[index], **part, 'label': split.label[index]}
+    return
   tf = _tensorflow()
   first = next(parts(), None)
   if first is None:

@@ -187,6 +187,12 @@ def test_train_batches_follow_the_order(cache, request, splits):
     assert set(batch) == {'image', 'label', 'index'}
 
 
+def test_films_in_memory_need_no_tensorflow(splits, monkeypatch):
+  monkeypatch.setattr(pipeline, '_tensorflow', None)
+  take(pipeline.train_batches(splits['train'], batch_size=4, seed=0), 2)
+  assert len(list(pipeline.eval_batches(splits['test'], batch_size=4))) == 1
+
+
 def test_shares_of_a_train_batch_join_to_it(splits):
   options = {'batch_size': 6, 'seed': 1, 'start_step': 1}
   whole = take(pipeline.train_batches(splits['train'], **options), 3)
