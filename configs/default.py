@@ -38,7 +38,7 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
 
   config.data = ConfigDict()
   # The layout of the films' folder: 'phantom' (drawn where absent) | 'nih' |
-  # 'table' (films.csv) | further ones of input_pipeline/sources/by_name.py.
+  # 'table' (films.csv) | 'chexpert' | 'vindr' | 'rsna' | 'mimic' | 'padchest'.
   config.data.source = 'phantom'
   config.data.dir = ''  # a folder in that layout; '' is data/phantom-…
   # The findings to learn, in this order; (): all that the data set names.

@@ -36,6 +36,7 @@ FINDINGS = (
   'Hernia',
 )
 BOXED = FINDINGS[:8]
+_LISTED = 40  # findings that a sentence names
 
 # A finding and the names that mean exactly it. Case, blanks and punctuation do
 # not matter. Names are those of NIH ChestX-ray14, CheXpert, CheXlocalize,
@@ -185,10 +186,13 @@ def index_of(
     reason = f'the nearest is {plains[near[0]]!r}'
   else:
     reason = 'there is none'
+  listed = ', '.join(findings[:_LISTED])
+  if len(findings) > _LISTED:
+    listed += f' and {len(findings) - _LISTED} more'
   raise ValueError(
-    f'{name!r} is not a finding here; {reason}. The findings are: '
-    f'{", ".join(findings)}. If a name means one of these, say so in a csv '
-    'with the columns name and finding (--config.data.synonyms).'
+    f'{name!r} is not a finding here; {reason}. The findings are: {listed}. If '
+    'a name means one of these, say so in a csv with the columns name and '
+    'finding (--config.data.synonyms).'
   )
 
 

@@ -5,11 +5,23 @@ A new layout is one module (see film_table) and one line here.
 
 from types import ModuleType
 
-from input_pipeline.sources import nih
+from input_pipeline.sources import (
+  chexpert,
+  mimic,
+  nih,
+  padchest,
+  rsna,
+  vindr,
+)
 
 SOURCES: dict[str, ModuleType] = {
   'nih': nih,
   'phantom': nih,  # drawn in the same layout
+  'chexpert': chexpert,
+  'vindr': vindr,
+  'rsna': rsna,
+  'mimic': mimic,
+  'padchest': padchest,
 }
 
 

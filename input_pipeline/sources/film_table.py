@@ -23,8 +23,10 @@ from typing import NamedTuple
 
 UNCERTAIN = -1.0
 SPLITS = ('train', 'validation', 'test')
-# A reason to leave something out.
+# Reasons to leave something out.
 LOST_BOX = 'box of a film left out'
+LATERAL = 'lateral view'
+OTHER_VIEW = 'view neither PA nor AP'
 
 
 class Options(NamedTuple):
