@@ -1,5 +1,6 @@
 """The command line: its flags, its errors in one sentence, its log and ends."""
 
+import difflib
 import errno
 import io
 import logging as stdlib_logging
@@ -14,7 +15,8 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 from ml_collections.config_flags import tuple_parser
 
-from cxr import files
+from configs import default
+from cxr import files, run_files
 
 # Config fields
 
@@ -68,11 +70,15 @@ class WholeNumberParser(flags.IntegerParser):
 def fraction_sentence(text: str) -> str:
   """What to write for a text that is not a number.
 
-  >>> fraction_sentence('1/8')
-  "'1/8' is not a number; write 0.125."
   >>> fraction_sentence('4/255')
   "'4/255' is not a number; epsilons and step sizes are in 1/255: write 4."
+  >>> fraction_sentence('1/8')
+  "'1/8' is not a number; write 0.125 (as an epsilon, in 1/255: 31.88)."
+  >>> fraction_sentence('0,5')
+  "'0,5' is not a number; write 0.5."
   """
+  if re.fullmatch(r'\s*\d*,\d+\s*', text):
+    return f'{text!r} is not a number; write {text.strip().replace(",", ".")}.'
   fraction = re.fullmatch(r'\s*([\d.]+)\s*/\s*([\d.]*[1-9][\d.]*)\s*', text)
   if fraction is None:
     return f'{text!r} is not a number.'
@@ -82,7 +88,11 @@ def fraction_sentence(text: str) -> str:
       f'{text!r} is not a number; epsilons and step sizes are in 1/255: write '
       f'{above:g}.'
     )
-  return f'{text!r} is not a number; write {above / below:.4g}.'
+  share = above / below
+  return (
+    f'{text!r} is not a number; write {share:.4g} (as an epsilon, in 1/255: '
+    f'{255 * share:.4g}).'
+  )
 
 
 # Flags
@@ -107,6 +117,33 @@ def _with_config_found(argv: Sequence[str]) -> list[str]:
 
 
 _CONFIG_FLAGS = ('--config', '-config')
+
+
+# What absl says of a value, and what we say.
+_WORDS = (
+  (
+    r"\('Non-boolean argument to boolean flag', (.*)\)",
+    r'\1 is neither True nor False.',
+  ),
+  (
+    r'invalid literal for int\(\) with base 10: (.*)',
+    r'\1 is not a whole number.',
+  ),
+)
+
+
+def _unknown_field(argv: Sequence[str]) -> str:
+  """A sentence on the first --config.FIELD that no config has; '' for none."""
+  fields = run_files.flat(default.get_config())
+  for argument in argv:
+    name = argument.lstrip('-').partition('=')[0]
+    if not name.startswith('config.'):
+      continue
+    name = name.removeprefix('config.')
+    if not any(f'{field}.'.startswith(f'{name}.') for field in fields):
+      (near,) = difflib.get_close_matches(name, fields, n=1, cutoff=0)
+      return f'There is no config.{name}; the nearest is config.{near}.'
+  return ''
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
@@ -135,7 +172,9 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     rest = flags.FLAGS(argv)
     path = config_flags.get_config_filename(flags.FLAGS['config'])
     if not os.path.isfile(path.partition(':')[0]):
-      raise ValueError(f'--config ({path}) is not a file.')
+      raise ValueError(
+        f'--config ({path}) is not a file, as configs/robust.py is.'
+      )
     if rest[1:]:
       raise ValueError(
         f'{rest[1]!r} belongs to no flag; write --FLAG=VALUE, and several '
@@ -143,14 +182,18 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
       )
     return rest
   except (KeyError, AttributeError) as e:
-    # An unknown field; the last line is the library's 'Did you mean'.
-    hint = re.search('Did you mean.*', str(e.args[0]))
-    sentence = f'No such config field. {hint[0] if hint else e}'
+    sentence = _unknown_field(argv) or f'--config is no config file: {e}.'
   except (flags.Error, ValueError, TypeError) as e:
     sentence = str(e).strip()
     if 'Traceback' in sentence:
       # The last line of a traceback is 'SomeError: the sentence'.
       sentence = sentence.splitlines()[-1].partition(': ')[2]
+    for theirs, ours in _WORDS:
+      sentence = re.sub(theirs, ours, sentence)
+  except (SyntaxError, NameError, ImportError) as e:
+    sentence = (
+      f'--config is no config file in Python, as configs/robust.py is: {e}.'
+    )
   print(f'Error: {sentence}', file=sys.stderr)
   sys.exit(2)
 

@@ -65,9 +65,12 @@ def _several(rule, at_least=1):
   check, text = rule
   return (
     lambda xs: (
-      isinstance(xs, tuple) and len(xs) >= at_least and all(map(check, xs))
+      isinstance(xs, tuple)
+      and len(xs) >= at_least
+      and all(map(check, xs))
+      and len(set(xs)) == len(xs)
     ),
-    f'values with commas between them, each {text}'
+    f'values with commas between them, none twice, each {text}'
     + ('' if at_least else ', or ()'),
   )
 
@@ -226,16 +229,26 @@ def describe_faint_attacks(config: ConfigDict) -> list[str]:
     attacks.append(
       ('attack.epsilon', config.attack.norm, config.attack.epsilon)
     )
-  return [
+  faint = [
     f'config.{name} ({epsilon:g}) is in 1/255: the attack can hardly change a '
     f'pixel. For {epsilon:g} of the range from black to white write '
     f'{255 * epsilon:.3g}.'
     for name, norm, epsilon in attacks
     if 0 < epsilon / (side if norm == 'l2' else 1) < _FAINT
   ]
+  attack = config.attack
+  reach = attack.step_size * attack.num_steps
+  if attack.objective != 'clean' and 0 < reach < _FAINT * attack.epsilon:
+    faint.append(
+      f'config.attack.step_size ({attack.step_size:g}) is in 1/255: '
+      f'{attack.num_steps} steps go {reach:g} of the {attack.epsilon:g} that '
+      f'epsilon allows. For {attack.step_size:g} of the range from black to '
+      f'white write {255 * attack.step_size:.3g}.'
+    )
+  return faint
 
 
-# In gray levels.
+# In gray levels; of the reach of all steps, in epsilons.
 _FAINT = 0.1
 
 

@@ -117,7 +117,7 @@ def check_same_films(
       f'{", ".join(found)} here); choose another --workdir or the '
       'config.data.findings that it was trained with.'
     )
-  stored = files.read_json(path)['splits']
+  stored = run_files.read(workdir, 'data.json', 'splits')['splits']
   for name in ('train', 'validation'):
     old, new = stored.get(name, {}), splits[name]
     if old.get('content_sha256', new.content) != new.content:

@@ -79,9 +79,12 @@ def write_json(path: str, value, *, indent: int | None = None) -> None:
 
 def read_json(path: str):
   """The content of a JSON file. Raises ValueError where it is none."""
-  with open(path, encoding='utf-8') as f:
+  # An editor may leave a byte order mark.
+  with open(path, encoding='utf-8-sig') as f:
     try:
       return json.load(f)
+    except UnicodeDecodeError as error:
+      raise ValueError(f'{path} is not a JSON file in UTF-8.') from error
     except ValueError as error:
       raise ValueError(f'{path} is not a JSON file: {error}.') from error
 
@@ -93,7 +96,7 @@ def read_json_lines(path: str) -> list[dict]:
   """
   records = []
   if os.path.exists(path):
-    with open(path, encoding='utf-8') as f:
+    with open(path, encoding='utf-8', errors='replace') as f:
       for line in f:
         try:
           records.append(json.loads(line))

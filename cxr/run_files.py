@@ -31,6 +31,8 @@ FREE_FIELDS = (
 FREE_MODEL_FIELDS = ('model.dtype', 'model.output_stride', 'model.remat')
 # Fields that may be others when trained weights are used.
 FREE_AFTER_TRAINING = (*FREE_FIELDS, *FREE_MODEL_FIELDS, 'data.', 'seed')
+# Sections that a config of every version has.
+_SECTIONS = ('data', 'model', 'train', 'evaluate')
 
 
 def check_config(workdir: str, config: ConfigDict) -> None:
@@ -70,9 +72,16 @@ def read_config(workdir: str) -> ConfigDict:
     raise FileNotFoundError(
       f'No run in {workdir} (no config.json); run --mode=train first.'
     )
-  stored = files.read_json(path)
-  if not isinstance(stored, dict):
-    raise ValueError(f'{path} holds no config: {str(stored)[:80]!r}.')
+  way_out = 'Put a copy of it back, or train again in another --workdir.'
+  try:
+    stored = files.read_json(path)
+  except ValueError as e:
+    raise ValueError(f'{e} {way_out}') from e
+  if not isinstance(stored, dict) or not {'name', *_SECTIONS} <= stored.keys():
+    raise ValueError(f'{path} holds no config: {str(stored)[:80]!r}. {way_out}')
+  for section in _SECTIONS:
+    if not isinstance(stored[section], dict):
+      raise ValueError(f'{path} has no fields in {section}. {way_out}')
   return ConfigDict(_tuples(stored))
 
 
@@ -113,19 +122,27 @@ def read(workdir: str, name: str, *fields: str) -> dict:
     ValueError: it is damaged, or was written by a version that wrote less.
   """
   path = os.path.join(workdir, name)
-  if not os.path.exists(path):
-    raise FileNotFoundError(
-      f'No {name} in {workdir}; run --mode=evaluate first.'
+  evaluated = '--mode=evaluate writes it.'
+  if name == 'data.json':
+    evaluated = (
+      'The command that trained the run writes it where it is absent (with '
+      '--mode=fit it does no more).'
     )
+  if not os.path.exists(path):
+    raise FileNotFoundError(f'No {name} in {workdir}. {evaluated}')
   try:
     stored = files.read_json(path)
   except ValueError as e:
-    raise ValueError(f'{e} Run --mode=evaluate again.') from e
+    raise ValueError(f'{e} Remove it. {evaluated}') from e
+  if not isinstance(stored, dict):
+    raise ValueError(
+      f'{path} holds no fields: {str(stored)[:80]!r}. Remove it. {evaluated}'
+    )
   missing = [field for field in fields if field not in stored]
   if missing:
     raise ValueError(
-      f'{path} has no {missing[0]!r}: an older version wrote it; run '
-      '--mode=evaluate again.'
+      f'{path} has no {missing[0]!r}: an older version wrote it, or it was '
+      f'changed. Remove it. {evaluated}'
     )
   return stored
 

@@ -118,7 +118,7 @@ def write_predictions(
   files.replace_file(path, write)
 
 
-def _floats(rows: Sequence[Sequence[str]]) -> Float[np.ndarray, 'n k']:
+def floats(rows: Sequence[Sequence[str]]) -> Float[np.ndarray, 'n k']:
   """Cells as numbers; an empty one is NaN."""
   try:
     return np.array([[cell or 'nan' for cell in r] for r in rows], np.float64)
@@ -169,6 +169,10 @@ def table_reader(
       yield header, rows()
     except _OtherColumns:
       raise
+    except UnicodeDecodeError as error:
+      raise ValueError(
+        f'{path} is damaged: it is not UTF-8; {again}'
+      ) from error
     except (ValueError, TypeError, csv.Error) as error:
       raise ValueError(
         f'{path} is damaged near line {reader.line_num} ({error}); {again}'
@@ -230,17 +234,18 @@ def read_predictions(
     count = len(findings)
     for key, group in itertools.groupby(reader, lambda row: row[:3]):
       rows = list(group)
-      values = _floats([row[len(_FILM) :] for row in rows])
+      values = floats([row[len(_FILM) :] for row in rows])
       block = Predictions(
         image=np.array([text(row[3]) for row in rows]),
-        patient=_whole_numbers([row[4] for row in rows]),
+        patient=whole_numbers([row[4] for row in rows]),
         view=np.array([text(row[5]) for row in rows]),
-        age=_floats([row[6:7] for row in rows])[:, 0],
+        age=floats([row[6:7] for row in rows])[:, 0],
         sex=np.array([text(row[7]) for row in rows]),
         label=values[:, :count].astype(np.float32),
         logit=values[:, count:].astype(np.float32),
       )
-      condition = Condition(text(key[0]), text(key[1]), float(key[2]))
+      epsilon = float(floats([[key[2]]])[0, 0])
+      condition = Condition(text(key[0]), text(key[1]), epsilon)
       if condition in blocks:
         raise ValueError(f'{" ".join(key)} comes twice')
       check_once([block.image], 'a film')
@@ -248,7 +253,7 @@ def read_predictions(
   return findings, blocks
 
 
-def _whole_numbers(cells: Sequence[str]) -> Int[np.ndarray, ' n']:
+def whole_numbers(cells: Sequence[str]) -> Int[np.ndarray, ' n']:
   try:
     return np.array([int(cell) for cell in cells], np.int64)
   except (ValueError, OverflowError):
@@ -438,10 +443,10 @@ def _parse_boxes(path: str) -> Boxes:
       for i, name in enumerate(_TEXT)
     }
     for name in ('patient', 'draw'):
-      text[name] = _whole_numbers(text[name].tolist())
+      text[name] = whole_numbers(text[name].tolist())
     truth = [_box_cells(r[width], 1) for r in rows]
     boxes = [_box_cells(r[width + 1]) for r in rows]
-    score = _floats([r[width + 2 :] for r in rows])
+    score = floats([r[width + 2 :] for r in rows])
     table = Boxes(
       **text,
       truth=np.concatenate([np.zeros((0, 4)), *truth]),

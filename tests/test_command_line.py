@@ -95,7 +95,9 @@ def test_a_repeated_flag_adds_values():
   [
     ('4/255', 'epsilons and step sizes are in 1/255: write 4.'),
     (' 1.5 / 255 ', 'write 1.5.'),
-    ('1/10', 'write 0.1.'),
+    ('1/10', 'write 0.1 (as an epsilon, in 1/255: 25.5).'),
+    ('8/256', 'write 0.03125 (as an epsilon, in 1/255: 7.969).'),
+    ('0,03', 'write 0.03.'),
     ('2/0', "'2/0' is not a number."),
     ('four', "'four' is not a number."),
   ],
@@ -134,6 +136,45 @@ def test_what_is_not_understood_is_one_sentence(arguments, sentence):
   assert done.returncode == 2
   assert done.stderr.startswith('Error: ') and done.stderr.count('\n') == 1
   assert sentence in done.stderr and '~' not in done.stderr
+
+
+_FORKED = """
+import os, sys
+import main  # defines the flags, once for all
+from cxr import command_line
+for argument in sys.argv[1:]:
+  if not os.fork():
+    os.dup2(1, 2)
+    command_line.parse_flags(['main.py', argument])
+    os._exit(0)
+  _, status = os.wait()
+  print('status', os.waitstatus_to_exitcode(status), flush=True)
+"""
+MEANT_OTHERWISE = {
+  '--config.attack.eps=4': 'no config.attack.eps; the nearest is '
+  'config.attack.epsilon.',
+  '--config.epsilon=4': 'the nearest is config.attack.epsilon.',
+  '--config.evaluate.attack=pgd': 'the nearest is config.evaluate.attacks.',
+  '--config.augment.flip=no': "'no' is neither True nor False.",
+  '--num_processes=two': "'two' is not a whole number.",
+  '--config=README.md': 'no config file in Python',
+  '--config=tests/conftest.py': 'no config file',
+  '--config=robust': 'not a file, as configs/robust.py is.',
+}
+
+
+def test_what_is_meant_otherwise_is_one_sentence():
+  done = subprocess.run(
+    [sys.executable, '-c', _FORKED, *MEANT_OTHERWISE],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
+  lines = done.stdout.splitlines()
+  assert lines[1::2] == ['status 2'] * len(MEANT_OTHERWISE), done.stdout
+  for line, sentence in zip(lines[::2], MEANT_OTHERWISE.values(), strict=True):
+    assert line.startswith('Error: ') and sentence in line
 
 
 @pytest.mark.parametrize(

@@ -43,4 +43,17 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
   assert list(tmp_path.iterdir()) == [path]
 
 
-# COCO.
+@pytest.mark.parametrize('last', [b'{"step": 2', b'\0\0', b'\xff{'])
+def test_lines_end_where_one_is_cut_or_damaged(tmp_path, last):
+  path = tmp_path / 'train.jsonl'
+  path.write_bytes(b'{"step": 1}\n' + last)
+  assert files.read_json_lines(str(path)) == [{'step': 1}]
+
+
+@pytest.mark.parametrize('content', [b'', b'PK\3\4', b'\0' * 40, b'[1]'])
+def test_damaged_arrays_are_one_sentence(tmp_path, content):
+  path = tmp_path / 'examples.npz'
+  path.write_bytes(content)
+  with pytest.raises(ValueError, match='examples.npz is damaged') as error:
+    files.read_arrays(str(path))
+  assert 'pickle' not in str(error.value)

@@ -118,16 +118,16 @@ def read(path: str) -> list[Measure]:
       images = [row[4] for row in first]
       if any([row[4] for row in rows] != images for rows in others):
         raise ValueError(f'{" ".join(key)}: its findings have other films')
-      value = [
-        [float(row[6] or 'nan') for row in rows] for rows in by_finding.values()
-      ]
+      value = stored_rows.floats(
+        [[row[6] for row in rows] for rows in by_finding.values()]
+      )
       measure, method, condition = map(text, key)
       measures.append(
         Measure(
           measure,
           np.array([text(image) for image in images]),
-          np.array([int(row[5]) for row in first]),
-          np.array(value, np.float64).T,
+          stored_rows.whole_numbers([row[5] for row in first]),
+          value.T,
           method,
           condition,
           tuple(map(text, by_finding)),

@@ -104,7 +104,7 @@ def read(workdir: str) -> Run:
     ValueError: one of its files is damaged.
   """
   config = run_files.read_config(workdir)
-  for name in ('metrics.json', 'data.json', 'predictions.csv', 'boxes.csv'):
+  for name in ('predictions.csv', 'boxes.csv'):
     if not os.path.exists(os.path.join(workdir, name)):
       raise FileNotFoundError(
         f'No {name} in {workdir}; run --mode=evaluate first.'

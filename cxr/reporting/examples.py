@@ -9,16 +9,26 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cxr import stored_rows
+from cxr import files, stored_rows
 
 
 def read(workdir: str, rule: str) -> list[dict]:
-  """The run's cases with the boxes of `rule`; [] without examples.npz."""
+  """The run's cases with the boxes of `rule`; [] without examples.npz.
+
+  Raises:
+    ValueError: it is damaged.
+  """
   path = os.path.join(workdir, 'examples.npz')
   if not os.path.exists(path):
     return []
-  with np.load(path, allow_pickle=False) as stored:
-    arrays = dict(stored)
+  way_out = '--mode=evaluate writes it again.'
+  try:
+    arrays = files.read_arrays(path)
+  except ValueError as error:
+    raise ValueError(f'{error} {way_out}') from error
+  fields = 'name', 'finding', 'kind', 'probability', 'image', 'truth'
+  if len({len(arrays.get(field, ())) for field in fields}) > 1:
+    raise ValueError(f'{path} lacks films or fields. {way_out}')
   methods = [n.removeprefix('map_') for n in arrays if n.startswith('map_')]
   keys = list(
     zip(arrays['name'].tolist(), arrays['finding'].tolist(), strict=True)

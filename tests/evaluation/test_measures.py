@@ -49,6 +49,15 @@ def test_no_file_is_no_measure_and_a_damaged_one_is_named(tmp_path):
   path.write_text('measure,method,condition,finding,image,patient,value\na,b\n')
   with pytest.raises(ValueError, match='damaged near line 2'):
     measures.read(str(path))
+  for value in ('1,half', 'one,0.5'):
+    path.write_text(f'{path.read_text().splitlines()[0]}\nm,,,f,i,{value}\n')
+    with pytest.raises(
+      ValueError, match='line 2 \\(a cell is not a (whole )?num'
+    ):
+      measures.read(str(path))
+  path.write_bytes(b'\xff\xfe')
+  with pytest.raises(ValueError, match='is not UTF-8; write it again'):
+    measures.read(str(path))
   path.write_text('other\n')
   with pytest.raises(ValueError, match='does not have the columns'):
     measures.read(str(path))
