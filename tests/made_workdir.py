@@ -85,16 +85,16 @@ def blob(rng, size, box, sharpness=1.0):
   )
 
 
-def auroc(level, *, hole='Hernia'):
+def auroc(level, findings=FINDINGS, *, hole='Hernia'):
   figures = {'mean': estimate(level)}
-  for i, finding in enumerate(FINDINGS):
+  for i, finding in enumerate(findings):
     figures[finding] = estimate(level - 0.05 + 0.007 * i, width=0.06)
-  if hole:
+  if hole in findings:
     figures[hole] = undefined()
   return figures
 
 
-def calibration():
+def calibration(findings=FINDINGS):
   """calibration.json of a run whose validation films had no Hernia."""
   row = {
     'temperature': 1.7,
@@ -104,12 +104,13 @@ def calibration():
     'positives': 30,
     'negatives': 90,
   }
-  fitted = {finding: dict(row) for finding in FINDINGS}
-  fitted['Hernia'] |= dict.fromkeys(list(row)[:4]) | {
-    'positives': 0,
-    'negatives': 120,
-    'why': '0 positive and 120 negative films: needs both',
-  }
+  fitted = {finding: dict(row) for finding in findings}
+  if 'Hernia' in findings:
+    fitted['Hernia'] |= dict.fromkeys(list(row)[:4]) | {
+      'positives': 0,
+      'negatives': 120,
+      'why': '0 positive and 120 negative films: needs both',
+    }
   return {
     'step': 500,
     'batch_stats': 'clean',
@@ -120,17 +121,17 @@ def calibration():
   }
 
 
-def calibrated():
+def calibrated(findings=FINDINGS):
   """The part 'calibration' of metrics.json."""
   return {
-    'fitted': calibration(),
+    'fitted': calibration(findings),
     **{
       kind: {
-        'brier': auroc(brier),
-        'excess': auroc(excess),
+        'brier': auroc(brier, findings),
+        'excess': auroc(excess, findings),
         'calibration_error': {
           finding: figure | {'low': None, 'high': None}
-          for finding, figure in auroc(abs(excess)).items()
+          for finding, figure in auroc(abs(excess), findings).items()
         },
       }
       for kind, brier, excess in (
@@ -139,7 +140,7 @@ def calibrated():
       )
     },
     'operating_point': {
-      name: auroc(value)
+      name: auroc(value, findings)
       for name, value in (
         ('sensitivity', 0.75),
         ('specificity', 0.8),
@@ -149,7 +150,7 @@ def calibrated():
   }
 
 
-def localized(rng, level):
+def localized(rng, level, boxed=BOXED):
   methods = {}
   for method in METHODS:
     strength = CONTROLS.get(method, level)
@@ -172,26 +173,28 @@ def localized(rng, level):
           'energy': estimate(strength * 0.3),
           'map_auroc': estimate(0.5 + strength * 0.3),
         }
-        for finding in ('mean', *BOXED)
+        for finding in ('mean', *boxed)
       }
       for rule in ('wang', 'otsu')
     }
-  methods['cam']['wang']['Nodule']['iou@0.7'] = undefined('no box')
+  if 'Nodule' in boxed:
+    methods['cam']['wang']['Nodule']['iou@0.7'] = undefined('no box')
   return {
     'map_size': {'cam': [8, 8], 'gradient': [64, 64]},
-    'count': {finding: 20 - i for i, finding in enumerate(BOXED)},
+    'count': {finding: 20 - i for i, finding in enumerate(boxed)},
     'methods': methods,
   }
 
 
-def measured(level):
+def measured(level, boxed=BOXED):
   of = lambda value, names: {f: estimate(value) for f in ('mean', *names)}
   return {
-    'alignment': {'gradient': {'': of(level, BOXED)}},
+    'alignment': {'gradient': {'': of(level, boxed)}},
     'box_iou': {
       method: {
-        'clean': of(level * 0.4, BOXED),
-        'pgd-10 2': of(level * 0.2, BOXED) | {'Nodule': undefined('no box')},
+        'clean': of(level * 0.4, boxed),
+        'pgd-10 2': of(level * 0.2, boxed)
+        | ({'Nodule': undefined('no box')} if 'Nodule' in boxed else {}),
       }
       for method in ('cam', 'gradient')
     },
@@ -209,6 +212,8 @@ def write(
   source='phantom',
   image_name='{:08d}_000.png',
   parts=('config', 'data', 'train', 'metrics', 'boxes', 'examples'),
+  findings=FINDINGS,
+  boxed=BOXED,
 ):
   """Writes the files a run leaves, or only the `parts` named."""
   os.makedirs(workdir, exist_ok=True)
@@ -223,9 +228,9 @@ def write(
     split: {
       'images': images,
       'patients': images // 3,
-      'positives': {f: images // (i + 3) for i, f in enumerate(FINDINGS)},
+      'positives': {f: images // (i + 3) for i, f in enumerate(findings)},
       'boxes': {
-        f: 20 - i if split == 'test' else 0 for i, f in enumerate(BOXED)
+        f: 20 - i if split == 'test' else 0 for i, f in enumerate(boxed)
       },
       'sha256': f'{images:064x}',
     }
@@ -238,6 +243,8 @@ def write(
   }
   data = {
     'name': source,
+    'findings': list(findings),
+    'boxed': list(boxed),
     'splits': counts,
     'left_out': {'absent': 7, 'undecodable': 0},
   }
@@ -275,20 +282,20 @@ def write(
         'versions': {'jax': '0.10.2', 'python': '3.11.4'},
         'step': 500,
         'classification': {
-          'validation': {'auroc': auroc(level)},
+          'validation': {'auroc': auroc(level, findings)},
           'test': {
-            'auroc': auroc(level),
-            'average_precision': auroc(level - 0.4),
+            'auroc': auroc(level, findings),
+            'average_precision': auroc(level - 0.4, findings),
           },
-          'test_without_shortcut': {'auroc': auroc(level - 0.1)},
+          'test_without_shortcut': {'auroc': auroc(level - 0.1, findings)},
         },
         'robustness': [
           {
             'attack': 'pgd-10',
             'norm': 'linf',
             'epsilon': epsilon,
-            'auroc': auroc(level * np.exp(-epsilon / 2)),
-            'average_precision': auroc(0.3 * np.exp(-epsilon / 2)),
+            'auroc': auroc(level * np.exp(-epsilon / 2), findings),
+            'average_precision': auroc(0.3 * np.exp(-epsilon / 2), findings),
             'audit': {
               'max_perturbation': epsilon / 255,
               'nan': 0,
@@ -298,9 +305,9 @@ def write(
           }
           for epsilon in (0.5, 1.0, 2.0, 4.0)
         ],
-        'calibration': calibrated(),
-        'localization': localized(rng, level),
-        'measures': measured(level),
+        'calibration': calibrated(findings),
+        'localization': localized(rng, level, boxed),
+        'measures': measured(level, boxed),
         'attack_checks': [
           {
             'name': name,
@@ -324,7 +331,7 @@ def write(
       },
     )
   cases = []
-  for i, finding in enumerate(BOXED):
+  for i, finding in enumerate(boxed):
     for j, kind in enumerate(('best', 'median', 'worst', 'typical')):
       top, left = films.uniform(0.15, 0.5, 2)
       box = np.array([top, left, top + 0.25, left + 0.2])

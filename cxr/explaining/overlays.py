@@ -42,7 +42,9 @@ def draw(
   film = film.convert('RGB')
   for row, finding in enumerate(findings):
     top = row * (TITLE + side)
-    title = f'{finding["finding"]}  {finding["probability"]:.3f}'
+    end = f'  {finding["probability"]:.3f}'
+    room = side - 8 - pen.textlength(end, font)
+    title = _shortened(finding['finding'], pen, font, room) + end
     pen.text((4, top + 4), title, 'black', font)
     sheet.paste(film, (0, top + TITLE))
     for column, method in enumerate(methods, start=1):
@@ -61,6 +63,16 @@ def draw(
   note = "each map's minimum to maximum; predicted boxes dashed"
   pen.text((216, height - TITLE - 4), note, 'black', font)
   return sheet
+
+
+def _shortened(name: str, pen: ImageDraw.ImageDraw, font, room: float) -> str:
+  """The name on one line of at most `room` pixels, cut with an ellipsis."""
+  name = ' '.join(name.split())
+  if pen.textlength(name, font) <= room:
+    return name
+  while name and pen.textlength(f'{name}…', font) > room:
+    name = name[:-1]
+  return f'{name}…'
 
 
 def _draw_dashed(

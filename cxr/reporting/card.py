@@ -46,7 +46,9 @@ def _context(config, data, metrics) -> dict:
     'step': metrics['step'],
     'versions': metrics['versions'],
     'epsilon': f'{config["attack"]["epsilon"]:g}/255',
-    'nih': data['name'] == 'nih',
+    'source': data['name'],
+    'films': wording.SOURCES.get(data['name'], data['name']),
+    'findings': _findings(data),
     'answer': ' '.join(main_result.answer(metrics)),
     'splits': tables.markdown(part_origin.split_rows(data)),
     'left_out': _left_out(data),
@@ -89,6 +91,18 @@ def _context(config, data, metrics) -> dict:
     'fitted': metrics.get('calibration', {}).get('fitted'),
     'calibration': _calibration(metrics.get('calibration', {})),
   }
+
+
+def _findings(data) -> str:
+  """The findings, and which of them have boxes; '' of an older run."""
+  if 'findings' not in data:
+    return ''
+  text = f'The findings are {wording.listed(data["findings"])}.'
+  if not data['boxed']:
+    return f'{text} None of them has boxes.'
+  if data['boxed'] == data['findings']:
+    return f'{text} All of them have boxes.'
+  return f'{text} Boxes exist for {wording.listed(data["boxed"])}.'
 
 
 def _left_out(data):

@@ -78,9 +78,10 @@ def run(config: Mapping, metrics: Mapping, data: Mapping) -> list[str]:
   model, attack = config.get('model', {}), config.get('attack', {})
   if 'arch' not in model:
     return []
-  films = {'nih': 'NIH ChestX-ray14', 'phantom': 'phantom films'}
-  name = data.get('name', '')
-  text = f'This run is a {model["arch"]} trained on {films.get(name, name)}'
+  # The results may be of other films.
+  name = config.get('data', {}).get('source') or data.get('name', '')
+  films = wording.SOURCES.get(name, name)
+  text = f'This run is a {model["arch"]} trained on {films}'
   if attack.get('objective') == 'clean':
     text += ' without an attack'
   else:
@@ -115,10 +116,12 @@ def _classified(metrics):
   auroc = scores.get('auroc', {}).get('mean')
   if not auroc:
     return ''
+  only = wording.of_findings(scores['auroc'])
+  meant = f' of {only}' if only else ', as the mean over findings,'
   text = (
     f'On {wording.count(auroc.get("images"), "test film")} of '
-    f'{wording.count(auroc.get("patients"), "patient")} the AUROC, as the mean '
-    f'over findings, is {wording.with_interval(auroc)}'
+    f'{wording.count(auroc.get("patients"), "patient")} the AUROC{meant} is '
+    f'{wording.with_interval(auroc)}'
   )
   entry = attacked(metrics.get('robustness', ()))
   if entry:
@@ -172,11 +175,12 @@ def _localized(localization):
   false = wording.value_of(scores.get(f'false_{score}'))
   if false is not None:
     findings = len(localization.get('count', {}))
-    text += (
-      f', with {wording.number(false, 2)} false boxes a film and finding '
-      f'({wording.number(findings * false, 1)} a film, of '
-      f'{wording.count(findings, "finding")})'
-    )
+    text += f', with {wording.number(false, 2)} false boxes a film and finding'
+    if findings > 1:
+      text += (
+        f' ({wording.number(findings * false, 1)} a film, of {findings} '
+        'findings)'
+      )
   afp = wording.value_of(scores.get(f'afp_{score}'))
   if afp is not None:
     text += (
@@ -255,11 +259,13 @@ def tiles(metrics: Mapping) -> list[Tile]:
   classification = metrics.get('classification', {})
   for split, scores in shown_splits(classification).items():
     if 'mean' in scores.get('auroc', {}):
-      label = f'Mean AUROC on {wording.films(split)}'
+      name = wording.mean_of('AUROC', scores['auroc'])
+      label = f'{wording.capital(name)} on {wording.films(split)}'
       result.append(tile(label, scores['auroc']['mean']))
   entry = attacked(metrics.get('robustness', ()))
   if entry and 'mean' in entry.get('auroc', {}):
-    label = f'Mean AUROC under {condition(entry)}'
+    name = wording.mean_of('AUROC', entry['auroc'])
+    label = f'{wording.capital(name)} under {condition(entry)}'
     result.append(tile(label, entry['auroc']['mean']))
   localization = metrics.get('localization', {})
   for method in localization.get('methods', {}):

@@ -6,6 +6,7 @@ where there are three runs or more}.
 """
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 
 import markupsafe
@@ -219,6 +220,8 @@ def _columns(names):
 
 # Every result.
 
+MOST_COLUMNS = 10  # of the figure
+
 
 def localization(
   comparison: Mapping, metrics: Mapping
@@ -318,6 +321,8 @@ def figure(
 ) -> tables.Section | None:
   """Films of every run in one figure, a column a finding; written to `path`.
 
+  More than MOST_COLUMNS would be too small to see.
+
   Args:
     shared: [{run: case}], as examples.shared returns.
     names: of the runs, from top to bottom.
@@ -336,6 +341,8 @@ def figure(
     )
   if not columns:
     return None
+  left_out = len(columns) - MOST_COLUMNS
+  columns = dict(itertools.islice(columns.items(), MOST_COLUMNS))
   methods = gallery.main_methods(
     method for c in columns.values() for method in c['maps'][names[0]]
   )
@@ -359,6 +366,10 @@ def figure(
     'box is solid, predicted boxes are dashed. Every map is scaled from its '
     'minimum to its maximum.'
   )
+  if left_out > 0:
+    caption += (
+      f' The films below show {wording.count(left_out, "finding")} more.'
+    )
   return tables.Section(
     'figure', 'Figure', figures=[plots.Drawing(picture, caption, wide=True)]
   )

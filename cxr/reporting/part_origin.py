@@ -22,7 +22,9 @@ def training(records: Sequence[Mapping]) -> tables.Section | None:
     curves = {}
     for record in records:
       for key, value in record.items():
-        if belongs(key) and 'step' in record and isinstance(value, int | float):
+        # A second slash stands before a finding, whose name may be anything.
+        shown = key.count('/') < 2 and belongs(key)
+        if shown and 'step' in record and isinstance(value, int | float):
           curves.setdefault(key, []).append((record['step'], {'value': value}))
     caption = f'{wording.capital(label)} over training steps'
     figures.append(plots.drawing(caption, curves, 'step', label, ylim=ylim))

@@ -263,6 +263,11 @@ def gallery_figure(
   labels = ['film', *(f'{n}\n{method}' for method in methods for n in names)]
   # Inches.
   side, top, bottom, right, gap = 1.25, 0.5, 0.62, 0.1, 0.05
+  # Where one or two columns have no room for both, the colour bar stands above
+  # the legend and not beside it.
+  bar_bottom, bar_width = 0.36, 1.6
+  if len(cases) < 3:
+    bar_bottom, bottom = 0.6, 0.86
   font = font_manager.FontProperties(size=8)
   measure = textpath.text_to_path.get_text_width_height_descent
   points = (measure(t, font, ismath=False)[0] for t in [*names, *methods])
@@ -284,7 +289,9 @@ def gallery_figure(
     at = {'transform': axes.transAxes, 'ha': 'right', 'va': 'center'}
     axes.text(-0.07, 0.5, name, **at)
   for column, case in zip(grid.T, cases, strict=True):
-    column[0].set_title(case['finding'])
+    column[0].set_title(
+      textwrap.fill(case['finding'], 18, max_lines=3, placeholder='…')
+    )
     for axes in column:
       axes.set_axis_off()
     _film(column[0], case['image'])
@@ -298,7 +305,10 @@ def gallery_figure(
         if heatmap is not None:
           _map(axes, heatmap)
         _boxes(axes, case['truth'], boxes)
-  bar = fig.add_axes((left / width, 0.36 / height, 1.6 / width, 0.09 / height))
+  bar_left = min(left, width - right - bar_width)
+  bar = fig.add_axes(
+    (bar_left / width, bar_bottom / height, bar_width / width, 0.09 / height)
+  )
   bar.imshow(np.linspace(0, 1, 256)[None], aspect='auto', cmap=COLORMAP)
   bar.grid(visible=False)
   bar.set_yticks([])

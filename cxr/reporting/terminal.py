@@ -29,8 +29,9 @@ def _classified(metrics):
   auroc = scores.get('auroc', {}).get('mean')
   if not auroc:
     return ''
+  name = wording.capital(wording.mean_of('AUROC', scores['auroc']))
   text = (
-    f'Mean AUROC {wording.with_interval(auroc)} on '
+    f'{name} {wording.with_interval(auroc)} on '
     f'{wording.count(auroc.get("images"), "test film")}'
   )
   entry = main_result.attacked(metrics.get('robustness', ()))

@@ -44,6 +44,17 @@ SCORES = {
   'map_spearman': 'rank correlation of the maps',
   'map_ssim': 'SSIM of the maps',
 }
+# config.data.source -> the films that it stands for.
+SOURCES = {
+  'nih': 'NIH ChestX-ray14',
+  'phantom': 'phantom films',
+  'chexpert': 'CheXpert',
+  'vindr': 'VinDr-CXR',
+  'rsna': 'RSNA Pneumonia 2018',
+  'mimic': 'MIMIC-CXR-JPG',
+  'padchest': 'PadChest',
+  'table': 'films of a table',
+}
 # What was measured of the intervals: tests/benchmarks/bench_coverage.py.
 COVERAGE = (
   "Intervals are Student's, of 95 %, from a bootstrap over patients. In "
@@ -155,3 +166,21 @@ def films(split: str) -> str:
 def spelled(name: str) -> str:
   """'test_without_shortcut' -> 'test without shortcut'."""
   return name.replace('_', ' ')
+
+
+def of_findings(estimates: Mapping) -> str:
+  """'Mass' where `estimates`, by 'mean' and finding, are of Mass alone; else
+  ''. A mean over one finding is that finding's."""
+  findings = [name for name in estimates if name != 'mean']
+  return findings[0] if len(findings) == 1 else ''
+
+
+def mean_of(score: str, estimates: Mapping) -> str:
+  """'mean AUROC', or 'AUROC of Mass' where there is no other finding.
+
+  Args:
+    score: 'AUROC', say.
+    estimates: by 'mean' and finding.
+  """
+  only = of_findings(estimates)
+  return f'{score} of {only}' if only else f'mean {score}'

@@ -6,9 +6,9 @@ import pytest
 from cxr.explaining import overlays
 
 
-def picture(heatmap, found):
+def picture(heatmap, found, name='Mass'):
   finding = {
-    'finding': 'Mass',
+    'finding': name,
     'probability': 0.5,
     'maps': {'cam': heatmap},
     'boxes': {'cam': found},
@@ -47,3 +47,13 @@ def test_box_is_dashed_where_it_is():
 @pytest.mark.parametrize('value', [0.0, -3.0, np.nan])
 def test_map_without_range(value):
   picture(np.full((64, 64), value), [])
+
+
+def test_a_long_name_does_not_reach_the_next_title():
+  heatmap, side = np.zeros((64, 64)), overlays.PANEL
+  short, long = (
+    picture(heatmap, [], name)[: overlays.TITLE]
+    for name in ('Mass', 'Enlarged cardiomediastinal silhouette, moderate')
+  )
+  np.testing.assert_array_equal(short[:, side:], long[:, side:])
+  assert (long[:, : side - 8] < 128).sum() > (short[:, :side] < 128).sum()

@@ -75,3 +75,20 @@ def test_a_run_that_was_not_evaluated(tmp_path):
   made_workdir.write(tmp_path, parts=('config', 'data'))
   with pytest.raises(FileNotFoundError, match='No metrics.json'):
     card.write(str(tmp_path))
+
+
+def test_other_films_are_said_to_be_so(tmp_path):
+  made_workdir.write(
+    tmp_path,
+    source='table',
+    findings=('Zyste', 'Erguss'),
+    boxed=('Erguss',),
+  )
+  config = robust.get_config('smoke').to_dict()
+  (tmp_path / 'config.json').write_text(json.dumps(config))
+  with open(card.write(str(tmp_path))) as f:
+    text = ' '.join(f.read().split())
+  assert 'films of a table, read in the layout `table`' in text
+  assert 'The findings are Zyste and Erguss. Boxes exist for Erguss.' in text
+  assert 'phantom' not in text.partition('## Training')[0]
+  assert 'of the training patients (split seed 0)' in text

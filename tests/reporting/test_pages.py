@@ -219,6 +219,44 @@ def test_published_rows_need_nihs_films(tmp_path, page):
   assert 'published for another test set' in nih.text
 
 
+OWN = (
+  'Zyste',
+  'Nodule/Mass',
+  '<b>Schatten & "links"</b>',
+  *map(str, range(17)),
+)
+
+
+@pytest.mark.parametrize('count', [1, 2, 20])
+def test_a_data_set_names_its_findings(tmp_path, count):
+  findings = OWN[:count]
+  runs = [
+    made_workdir.write(
+      tmp_path / name,
+      name=name,
+      source='table',
+      findings=findings,
+      boxed=findings[:-1] or findings,
+    )
+    for name in ('first', 'second')
+  ]
+  page = _Page(pages.write(runs[0]))
+  assert '<b>Schatten' not in page.source
+  for finding in findings:
+    assert finding in page.text
+  assert 'Hernia' not in page.text
+  shown = {case['finding'] for case in page.gallery()['cases']}
+  assert shown == set(findings[:-1] or findings)
+  alone = 'AUROC of Zyste is 0.800'
+  assert (alone in page.text) == (count == 1)
+  assert ('as the mean over findings' in page.text) == (count > 1)
+  comparison = made_workdir.comparison(runs, ['first', 'second'])
+  path = pages.write_comparison(tmp_path / 'c.html', runs, comparison)
+  text = _Page(path).text
+  more = 'The films below show 9 findings more.'
+  assert (more in text) == (count == 20)
+
+
 # Comparison.
 
 

@@ -183,6 +183,26 @@ def test_row_labels_tell_runs_apart_and_stay_on_the_page(runs, labels):
     assert text.get_window_extent().x0 >= 0
 
 
+@pytest.mark.parametrize('count', [1, 2, 3, 8])
+def test_bar_and_legend_have_room_below_any_number_of_films(count):
+  case = {'finding': 'Enlarged Cardiomediastinum of a long name'}
+  case |= {'image': np.zeros((8, 8)), 'truth': [], 'maps': {}, 'boxes': {}}
+  fig = plots.gallery_figure([case] * count, runs=['a'], methods=['cam'])
+  fig.draw_without_rendering()
+  bar = fig.axes[-1]
+  low, high = (t.get_window_extent() for t in bar.get_xticklabels())
+  assert low.x1 < high.x0
+  (legend,) = fig.legends
+  legend = legend.get_window_extent()
+  for extent in (bar.get_window_extent(), low, high):
+    assert not extent.overlaps(legend)
+    assert extent.x0 >= 0 and extent.x1 <= fig.bbox.x1
+  titles = [axes.title.get_window_extent() for axes in fig.axes[:count]]
+  for left, right in zip(titles, titles[1:], strict=False):
+    assert left.x1 < right.x0
+  assert titles[0].y1 <= fig.bbox.y1
+
+
 def test_pyplot_stays_out():
   # Its figures are global, and are never freed in a long run.
   code = (

@@ -23,3 +23,9 @@ def test_p_text():
   assert wording.p_text(0.0004) == '< 0.001'
   assert wording.p_text(0.0123) == '0.012'
   assert wording.p_text(None) == '–'
+
+
+def test_the_mean_of_one_finding_is_that_finding_s():
+  one = {'mean': {}, 'Mass': {}}
+  assert wording.mean_of('AUROC', one) == 'AUROC of Mass'
+  assert wording.mean_of('AUROC', one | {'Edema': {}}) == 'mean AUROC'
