@@ -81,6 +81,7 @@ def load(config: ConfigDict) -> Mapping[str, pipeline.Split]:
     uncertain=config.data.uncertain,
     test_fraction=config.data.test_fraction,
   )
+  _check_names(next(iter(splits.values())).findings)
   ways = {
     'train': 'lower config.data.validation_fraction',
     'validation': 'raise config.data.validation_fraction',
@@ -98,6 +99,16 @@ def load(config: ConfigDict) -> Mapping[str, pipeline.Split]:
         'films.'
       )
   return splits
+
+
+def _check_names(findings: Sequence[str]) -> None:
+  """Refuses a name that the tables of results give to something else."""
+  for name in findings:
+    if name in ('mean', '*') or not name.isprintable() or not name.strip():
+      raise ValueError(
+        f'A finding cannot be called {name!r}, which stands for something else '
+        'in the tables of results; give it another name in the data set.'
+      )
 
 
 def check_same_films(
@@ -216,19 +227,32 @@ def _with_columns(
   pairs: Sequence[tuple[int, int]],
 ) -> pipeline.Split:
   """The split with other columns; `pairs`: (new column, the one it was)."""
-  label = np.full((len(split.label), len(findings)), np.nan, np.float32)
+  label, reader = (
+    np.full((*old.shape[:-1], len(findings)), np.nan, np.float32)
+    for old in (split.label, split.reader)
+  )
   new_of = np.full(len(split.findings), -1)
   for new, old in pairs:
     label[:, new] = split.label[:, old]
+    if split.reader_names:
+      reader[..., new] = split.reader[..., old]
     new_of[old] = new
   box_finding = new_of[split.box_finding]
-  kept = box_finding >= 0
+  mask_finding = new_of[split.mask_finding]
+  box, mask = box_finding >= 0, mask_finding >= 0
   boxed = {new for new, old in pairs if split.findings[old] in split.boxed}
+  # The labels are others, and what is stored of them must be made anew.
+  text = f'{split.content} {tuple(findings)} {tuple(pairs)}'
   return split._replace(
+    content=hashlib.sha256(text.encode()).hexdigest(),
     label=label,
-    box=split.box[kept],
-    box_image=split.box_image[kept],
-    box_finding=box_finding[kept],
+    reader=reader,
+    box=split.box[box],
+    box_image=split.box_image[box],
+    box_finding=box_finding[box],
+    mask=split.mask[mask],
+    mask_image=split.mask_image[mask],
+    mask_finding=mask_finding[mask],
     findings=tuple(findings),
     boxed=tuple(findings[k] for k in sorted(boxed)),
   )

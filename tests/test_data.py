@@ -105,6 +105,13 @@ def test_other_films_get_the_columns_of_a_run():
     boxes=[(0, 1), (0, 2), (1, 0), (1, 1)],
     boxed=('Gout', 'Pleural Effusion', 'Mass'),
   )
+  split = split._replace(
+    reader=np.stack([split.label, 1 - split.label]),
+    reader_names=('first', 'second'),
+    mask=np.ones((2, 4, 4), bool),
+    mask_image=np.array([1, 1]),
+    mask_finding=np.array([0, 2]),
+  )
   run = 'Mass', 'Edema', 'Effusion'
   test = data.with_findings({'test': split}, run)['test']
   assert test.findings == run and test.boxed == ('Mass', 'Effusion')
@@ -112,6 +119,9 @@ def test_other_films_get_the_columns_of_a_run():
   # The box of Gout is gone.
   assert test.box_finding.tolist() == [2, 0, 2]
   assert test.box_image.tolist() == [0, 0, 1]
+  np.testing.assert_array_equal(test.reader[0], test.label)
+  np.testing.assert_array_equal(test.reader[1], 1 - test.label)
+  assert test.mask_finding.tolist() == [0] and len(test.mask) == 1
   films = data.boxed_films(test)
   assert films.findings == ('Mass', 'Effusion')
   np.testing.assert_array_equal(films.boxed, [[1, 1], [0, 1]])
@@ -157,3 +167,15 @@ def test_a_run_does_not_go_on_with_other_findings(tiny_config, tmp_path):
   }
   with pytest.raises(ValueError, match='other findings .* --workdir or'):
     data.check_same_films(str(tmp_path), other)
+
+
+@pytest.mark.parametrize('name', ['mean', ' ', 'a\nb'])
+def test_names_that_the_tables_need_are_refused(name, tiny_config, monkeypatch):
+  splits = data.load(tiny_config)
+  other = pipeline.Splits(
+    {k: s._replace(findings=(name, *s.findings[1:])) for k, s in splits.items()}
+  )
+  other.left_out = {}
+  monkeypatch.setattr(data.pipeline, 'load', lambda *_, **__: other)
+  with pytest.raises(ValueError, match='A finding cannot be called'):
+    data.load(tiny_config)

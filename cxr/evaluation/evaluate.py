@@ -32,6 +32,7 @@ from cxr.exporting import boxes_and_masks
 from cxr.inference import Subject
 from cxr.localization import thresholds
 from cxr.reporting import card, pages
+from input_pipeline import synonyms
 
 # What config.evaluate.export may ask for; exporting/boxes_and_masks.py.
 EXPORTS = ('coco', 'chexlocalize')
@@ -48,7 +49,9 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
   config, model, variables, step = inference.load_model(workdir, config)
   variables = sharding.replicate(mesh, variables)
   splits = data.with_findings(
-    data.load(config), run_files.read_findings(workdir)
+    data.load(config),
+    run_files.read_findings(workdir),
+    synonyms.read(config.data.synonyms),
   )
   provenance.check_films(workdir, config, splits)
   subject = Subject(config, model, variables, mesh, splits)
