@@ -141,7 +141,7 @@ def load(
     logging.warning(
       'Left out of %s: %s; listed in %s.',
       dir,
-      ', '.join(f'{n} {reason}' for reason, n in splits.left_out.items()),
+      ', '.join(prepared.describe_left_out(folder)),
       folder / prepared.LEFT_OUT_FILE,
     )
   _warn_of_unknowns(splits)

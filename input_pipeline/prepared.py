@@ -201,6 +201,27 @@ def write_left_out(folder: pathlib.Path, rows: Sequence[LeftOut]) -> None:
     writer.writerows([[inert(text) for text in row] for row in rows])
 
 
+def describe_left_out(folder: pathlib.Path) -> list[str]:
+  """For each reason how often it is there, and where first.
+
+  '1 absent (first: a.png, films.csv, line 8)'.
+  """
+  counts = count_left_out(folder)
+  columns = {field: (field,) for field in LeftOut._fields}
+  first = {}
+  for _, row in tables.read_table(folder / LEFT_OUT_FILE, columns):
+    first.setdefault(row['reason'], row)
+    if len(first) == len(counts):
+      break
+  described = []
+  for reason, count in counts.items():
+    told = first[reason]['name'], first[reason]['detail']
+    described.append(
+      f'{count} {reason} (first: {", ".join(filter(None, told))})'
+    )
+  return described
+
+
 def count_left_out(folder: pathlib.Path) -> dict[str, int]:
   """How often each reason is in left_out.csv, in alphabetical order.
 

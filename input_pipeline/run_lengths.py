@@ -10,18 +10,17 @@ import numpy as np
 from jaxtyping import Bool
 
 
-def decode(counts: str, size: tuple[int, int]) -> Bool[np.ndarray, 'h w']:
-  """The mask of height and width `size`.
+def runs(counts: str, size: tuple[int, int]) -> list[int]:
+  """The lengths of the runs, in pixels.
 
   Examples:
-    >>> decode('132', (2, 3)).astype(int).tolist()
-    [[0, 1, 0], [1, 1, 0]]
+    >>> runs('132', (2, 3))
+    [1, 3, 2]
 
   Raises:
-    ValueError: the text is no run lengths, or of another size.
+    ValueError: the text is no run lengths, or not of `size`.
   """
-  height, width = size
-  runs, number, shift = [], 0, 0
+  lengths, number, shift = [], 0, 0
   for letter in counts:
     digit = ord(letter) - 48
     if not 0 <= digit < 64 or shift > 60:
@@ -32,13 +31,28 @@ def decode(counts: str, size: tuple[int, int]) -> Bool[np.ndarray, 'h w']:
       continue
     if digit & 16:
       number -= 1 << shift
-    if len(runs) > 2:
-      number += runs[-2]
-    runs.append(number)
+    if len(lengths) > 2:
+      number += lengths[-2]
+    lengths.append(number)
     number, shift = 0, 0
-  if shift or min(runs, default=-1) < 0 or sum(runs) != height * width:
+  height, width = size
+  if shift or min(lengths, default=-1) < 0 or sum(lengths) != height * width:
     raise ValueError(
       f'the run lengths {counts[:40]!r} are not of {height} x {width} pixels.'
     )
-  values = np.arange(len(runs)) % 2 == 1
-  return np.repeat(values, runs).reshape((height, width), order='F')
+  return lengths
+
+
+def decode(counts: str, size: tuple[int, int]) -> Bool[np.ndarray, 'h w']:
+  """The mask of height and width `size`.
+
+  Examples:
+    >>> decode('132', (2, 3)).astype(int).tolist()
+    [[0, 1, 0], [1, 1, 0]]
+
+  Raises:
+    ValueError: as `runs`.
+  """
+  lengths = runs(counts, size)
+  values = np.arange(len(lengths)) % 2 == 1
+  return np.repeat(values, lengths).reshape(size, order='F')

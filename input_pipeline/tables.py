@@ -223,7 +223,7 @@ def read_table(
       raise ValueError(
         f'{path} has no column {columns[column][0]!r}; its first line must be '
         'a header, separated by commas, semicolons or tabs, with the names '
-        f'that NIH wrote, and is {",".join(header)[:120]!r}.'
+        f'that docs/data.md lists, and is {",".join(header)[:120]!r}.'
       )
     if len(at) > 1 and plain(header[at[0]]) == plain(header[at[1]]):
       raise ValueError(f'{path} has the column {header[at[0]]!r} twice.')

@@ -11,12 +11,14 @@ from input_pipeline.sources import (
   nih,
   padchest,
   rsna,
+  table,
   vindr,
 )
 
 SOURCES: dict[str, ModuleType] = {
   'nih': nih,
   'phantom': nih,  # drawn in the same layout
+  'table': table,
   'chexpert': chexpert,
   'vindr': vindr,
   'rsna': rsna,

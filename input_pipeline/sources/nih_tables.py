@@ -197,7 +197,7 @@ def read_entries(
   return entries, left_out
 
 
-def _spread_box(header: list[str]) -> list[str]:
+def spread_box(header: list[str]) -> list[str]:
   """NIH's 'Bbox [x,y,w,h]' as four columns, where no comma has cut it."""
   for place, cell in enumerate(header):
     if tables.plain(cell) == 'bboxxywh':
@@ -222,7 +222,7 @@ def read_boxes(
     'h': ('h]', 'h'),
   }
   boxes, left_out = {}, []
-  for line, row in tables.read_table(path, columns, spread=_spread_box):
+  for line, row in tables.read_table(path, columns, spread=spread_box):
     name = _film_name(row['film'], f'{path}, line {line}')
     film_boxes = boxes.setdefault(name, [])
     try:
