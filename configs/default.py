@@ -159,6 +159,9 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   # Test films that are attacked, evenly spread over the films (not over the
   # patients: whoever has many films has many of these); 0: all.
   config.evaluate.attack_films = 0
+  # Test films of each finding that are attacked on this finding alone: half
+  # that have it and half that do not, evenly spread over either; 0: none.
+  config.evaluate.finding_attack_films = 256
   # Attribution methods; cxr/attribution/by_name.py lists them.
   config.evaluate.methods = ('cam', 'gradient')
   # From a map to boxes; cxr/localization/thresholds.py lists them.
@@ -217,6 +220,7 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
 
 def _phantom(config):
   config.evaluate.attack_films = 256  # a matter of minutes on a laptop
+  config.evaluate.finding_attack_films = 18
 
 
 def _nih(config):
@@ -252,6 +256,7 @@ def _nih_small(config):
   config.attack.epsilon = 1.0
   config.evaluate.epsilons = (0.25, 0.5, 1.0, 2.0)
   config.evaluate.attack_films = 512
+  config.evaluate.finding_attack_films = 36
 
 
 def _smoke(config):
@@ -267,6 +272,7 @@ def _smoke(config):
   config.evaluate.batch_size = 32
   config.evaluate.epsilons = (1.0,)
   config.evaluate.num_steps = 2
+  config.evaluate.finding_attack_films = 4
   # These compile attacks of their own.
   costly = ('targeted', 'under_attack')
   config.evaluate.measures = tuple(

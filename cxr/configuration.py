@@ -167,6 +167,7 @@ def _rules():
     'evaluate.queries': _whole(1),
     'evaluate.restarts': _whole(1),
     'evaluate.attack_films': _whole(0),
+    'evaluate.finding_attack_films': _whole(0),
     'evaluate.methods': methods,
     'evaluate.rules': _several(
       _one_of(*thresholds.RULES, *thresholds.CROSS_FITTED_RULES)

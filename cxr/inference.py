@@ -57,9 +57,16 @@ class Subject(NamedTuple):
     return subset(self.test, num_films or len(self.test.label))
 
   def batches(
-    self, index: np.ndarray, batch_size: int | None = None, split: str = 'test'
+    self,
+    index: np.ndarray,
+    batch_size: int | None = None,
+    split: str = 'test',
+    label: np.ndarray | None = None,
   ) -> Iterator[tuple[slice, dict]]:
     """Batches of the films of an index into a split, in its order.
+
+    `label` 'n k' stands in the place of the films' own labels, a row for each
+    place of the index.
 
     Yields (part, batch): the batch lies on the mesh and holds the films
     index[part]; where these are too few it is filled up with the last of them.
@@ -72,6 +79,9 @@ class Subject(NamedTuple):
     )
     for k, batch in enumerate(batches):
       del batch['mask']  # it is what `part` says
+      row = batch.pop('row')
+      if label is not None:
+        batch['label'] = label[row]
       part = slice(k * batch_size, min((k + 1) * batch_size, len(index)))
       yield part, sharding.shard(self.mesh, batch)
 
@@ -101,15 +111,18 @@ def predict_split(
   split: str = 'test',
   *,
   index: np.ndarray | None = None,
+  label: np.ndarray | None = None,
   attack: Callable | None = None,
   batch_size: int | None = None,
 ) -> np.ndarray:
-  """Predicts each film of a split once.
+  """Predicts the films of a split.
 
   Args:
     subject: the model and its splits.
     split: the name of one of them.
-    index: which of its films; None for all.
+    index: which of its films; None for each of them once.
+    label: what the attack takes for the labels 'n k' of these films; None for
+      their own.
     attack: (variables, index 'b', image, label) -> image, which the model is
       shown in the place of the film; see `by_index`.
     batch_size: by default that of the subject.
@@ -117,11 +130,11 @@ def predict_split(
   Returns:
     Logits 'n k', float32, in the order of the index.
   """
-  label = subject.splits[split].label
-  index = np.arange(len(label)) if index is None else np.asarray(index)
+  of_split = subject.splits[split].label
+  index = np.arange(len(of_split)) if index is None else np.asarray(index)
   predict = make_predict(subject.model, subject.mesh)
-  logits = np.full((len(index), label.shape[1]), np.nan, np.float32)
-  for part, batch in subject.batches(index, batch_size, split):
+  logits = np.full((len(index), of_split.shape[1]), np.nan, np.float32)
+  for part, batch in subject.batches(index, batch_size, split, label):
     image = batch['image']
     if attack is not None:
       image = attack(subject.variables, batch['index'], image, batch['label'])

@@ -327,7 +327,8 @@ def eval_batches(
     process_index, process_count: this process's share.
 
   Yields:
-    as `train_batches`, and 'mask' bool 'b'.
+    as `train_batches`, and 'mask' bool 'b'; 'row' int64 'b' is the place of
+    each film in `index`.
   """
   share = _share(batch_size, process_index, process_count)
   rows = np.arange(len(split.label)) if index is None else np.asarray(index)
@@ -340,10 +341,10 @@ def eval_batches(
 
   def parts():
     for k in range(0, len(rows), batch_size):
-      part = rows[k : k + batch_size].astype(np.int64)
-      mask = np.arange(batch_size) < len(part)
-      part = np.pad(part, (0, batch_size - len(part)), mode='edge')
-      yield {'index': part[share], 'mask': mask[share]}
+      row = np.arange(k, k + batch_size, dtype=np.int64)[share]
+      mask = row < len(rows)
+      row = np.minimum(row, len(rows) - 1)
+      yield {'index': rows[row].astype(np.int64), 'mask': mask, 'row': row}
 
   return _gather(split, parts)
 

@@ -291,11 +291,13 @@ def write(
         },
         'robustness': [
           {
-            'attack': 'pgd-10',
+            'attack': attack,
             'norm': 'linf',
             'epsilon': epsilon,
-            'auroc': auroc(level * np.exp(-epsilon / 2), findings),
-            'average_precision': auroc(0.3 * np.exp(-epsilon / 2), findings),
+            'auroc': auroc(level * np.exp(-epsilon / scale), findings),
+            'clean': estimate(level),
+            'change': estimate(level * (np.exp(-epsilon / scale) - 1)),
+            'unmoved': 0,
             'audit': {
               'max_perturbation': epsilon / 255,
               'nan': 0,
@@ -303,6 +305,7 @@ def write(
               'max': 1.0,
             },
           }
+          for attack, scale in (('pgd-10-alone', 1), ('pgd-10', 2))
           for epsilon in (0.5, 1.0, 2.0, 4.0)
         ],
         'calibration': calibrated(findings),

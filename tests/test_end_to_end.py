@@ -89,10 +89,13 @@ def test_a_run_leaves_all_its_results(runs, name):
   assert figure['low'] <= figure['value'] <= figure['high']
   assert figure['images'] == metrics['data']['splits']['test']['images']
   assert 'test_without_shortcut' in metrics['classification']
-  (attacked,) = metrics['robustness']
-  assert attacked['attack'] == 'pgd-2'
-  assert attacked['audit']['max_perturbation'] <= 1 / 255 + 1e-7
-  assert attacked['audit']['nan'] == 0
+  attacks = metrics['robustness']
+  assert [attack['attack'] for attack in attacks] == ['pgd-2-alone', 'pgd-2']
+  for attack in attacks:
+    assert attack['audit']['max_perturbation'] <= 1 / 255 + 1e-7
+    assert attack['audit']['nan'] == 0
+    assert attack['clean']['images'] == attack['auroc']['mean']['images']
+  assert attacks[0]['change']['value'] < 0 == attacks[0]['unmoved']
   methods = metrics['localization']['methods']
   assert {'cam', 'gradient', 'random', 'mean_box', 'centre'} <= methods.keys()
   controls = 'another_patient', 'own_less_another', 'set_down'
@@ -110,7 +113,7 @@ def test_a_run_leaves_all_its_results(runs, name):
   flags = [flag['name'] for flag in metrics['attack_checks']]
   assert flags[-1] == 'larger_epsilon_weaker'
   if name == 'baseline':
-    assert 'not_converged' in flags and len(flags) == 5
+    assert 'not_converged' in flags and len(flags) == 8
     for measure in ('hidden', 'planted'):
       (figure_,) = metrics['measures'][measure][''].values()
       assert 0 <= figure_['mean']['value'] <= 1

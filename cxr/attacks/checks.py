@@ -201,6 +201,38 @@ def not_converged(
   )
 
 
+def no_effect(
+  change: float,
+  interval: tuple[float, float],
+  *,
+  unmoved: int,
+  num_films: int,
+  limit: float = -0.001,
+) -> dict:
+  """How an estimate (mean AUROC, say) changes from clean to attacked films.
+
+  It is raised as well where no film has a logit that moved, whatever the
+  estimate is.
+
+  Args:
+    change: of the estimate, attacked less clean, on the same films.
+    interval: of the change; NaN where there is none.
+    unmoved: films of which the attack moved no logit.
+    num_films: that were attacked.
+    limit: the change that the interval must lie above: a fall is below 0.
+  """
+  flag = _flag(
+    'no_effect',
+    change,
+    interval,
+    limit,
+    'The attack leaves AUROC as it is without it. This is no sign of '
+    'robustness: epsilon may be too small, or the attack may have failed.',
+    count=unmoved,
+  )
+  return flag | {'raised': flag['raised'] or unmoved == num_films}
+
+
 def larger_epsilon_weaker(
   epsilon: Float[np.ndarray, ' e'],
   estimate: Float[np.ndarray, ' e'],

@@ -18,6 +18,7 @@ from cxr.attacks import checks
 from cxr.evaluation import named_attacks
 from cxr.evaluation.parts import Parts, stored
 from cxr.inference import Subject, by_index, predict_split
+from cxr.reporting import main_result
 from cxr.statistics import bootstrap, intervals, rankings
 
 CALLS = 2  # of the model on the same films
@@ -26,7 +27,7 @@ QUERIES = 200  # of Square; it needs thousands to win, tens against a mask
 
 
 def checked(subject: Subject, parts: Parts) -> list[dict]:
-  """The flags of `run`, stored or computed; raised ones are logged."""
+  """The flags of `run`, stored or computed."""
   config = subject.config
   films = config.evaluate.check_films
   if not films:
@@ -36,16 +37,12 @@ def checked(subject: Subject, parts: Parts) -> list[dict]:
     'epsilon': named_attacks.middle_epsilon(config),
     'flags': 'with intervals',
   }
-  flags = stored(
+  return stored(
     parts.path('checks.json', settings),
     lambda: run(subject),
     files.write_json,
     files.read_json,
   )
-  for flag in flags:
-    if flag['raised']:
-      logging.warning('%s: %s', flag['name'], flag['why'])
-  return flags
 
 
 def run(subject: Subject) -> list[dict]:
@@ -115,39 +112,45 @@ def _fall(short, long, label, patient) -> tuple[float, tuple[float, float]]:
   return float(sampled.values[0]), (float(low[0]), float(high[0]))
 
 
-def of_estimates(
-  clean: Mapping | None, robustness: Sequence[Mapping]
-) -> list[dict]:
-  """larger_epsilon_weaker of every attack, from its mean AUROCs.
+def of_estimates(robustness: Sequence[Mapping]) -> list[dict]:
+  """no_effect of each attack and epsilon, larger_epsilon_weaker of each attack.
 
-  A rise within half of the widest interval may be chance: the films are the
-  same at every epsilon, so that its own interval is shorter. An estimate whose
-  interval is withheld is left out: nothing says what is chance there.
+  Both are of mean AUROCs on the test films. A rise with epsilon within half of
+  the widest interval may be chance: the films are the same at every epsilon, so
+  that its own interval is shorter. An estimate whose interval is withheld is
+  left out: nothing says what is chance there.
 
   Args:
-    clean: the mean AUROC of the films without attack, used where it is of as
-      many films.
     robustness: the part of metrics.json.
   """
-  has_interval = lambda mean: mean and mean.get('low') is not None
-  by_attack = {}
-  for entry in robustness:
-    mean = entry['auroc']['mean']
-    if entry.get('split', 'test') == 'test' and has_interval(mean):
-      points = by_attack.setdefault(entry['attack'], [])
-      points.append((entry['epsilon'], mean))
-  flags = []
+  flags, by_attack = [], {}
+  for entry in filter(main_result.main_films, robustness):
+    of_entry = {key: entry[key] for key in ('attack', 'epsilon')}
+    of_entry['images'] = entry['auroc']['mean']['images']
+    if entry['epsilon'] and 'change' in entry:
+      change, low, high = (
+        np.nan if entry['change'][key] is None else entry['change'][key]
+        for key in ('value', 'low', 'high')
+      )
+      films = {'unmoved': entry['unmoved'], 'num_films': of_entry['images']}
+      flags.append(checks.no_effect(change, (low, high), **films) | of_entry)
+    points = by_attack.setdefault(entry['attack'], {})
+    points[entry['epsilon']] = entry['auroc']['mean']
+    if entry.get('clean'):
+      points[0.0] = entry['clean']
   for attack, points in by_attack.items():
-    images = points[0][1]['images']
-    if has_interval(clean) and clean['images'] == images:
-      points.append((0.0, clean))
-    width = max(mean['high'] - mean['low'] for _, mean in points)
-    epsilon, value = zip(*((e, m['value']) for e, m in points), strict=True)
+    points = {e: m for e, m in points.items() if m and m.get('low') is not None}
+    if not points:
+      continue
+    width = max(mean['high'] - mean['low'] for mean in points.values())
     flags.append(
       checks.larger_epsilon_weaker(
-        np.array(epsilon), np.array(value), half_width=width / 2
+        np.array(list(points)),
+        np.array([mean['value'] for mean in points.values()]),
+        half_width=width / 2,
       )
-      | {'attack': attack, 'epsilon': max(epsilon), 'images': images}
+      | {'attack': attack, 'epsilon': max(points)}
+      | {'images': next(iter(points.values()))['images']}
     )
   return flags
 

@@ -14,6 +14,7 @@ import numpy as np
 from cxr import stored_rows
 from cxr.evaluation import measures, run_tables
 from cxr.localization import overlap
+from cxr.reporting import wording
 from input_pipeline import findings as findings_lib
 
 
@@ -146,6 +147,21 @@ def _boxes_of(
   return boxes._replace(finding=np.array(renamed, np.str_))
 
 
+def _predictions_of(
+  condition: stored_rows.Condition,
+  block: stored_rows.Predictions,
+  column: Sequence[int],
+) -> stored_rows.Predictions:
+  """The block cut to these findings. Where every finding is attacked alone, a
+  film that was attacked on none of them is no row of theirs."""
+  label, logit = block.label[:, column], block.logit[:, column]
+  block = block._replace(label=label, logit=logit)
+  if not wording.is_alone(condition.attack):
+    return block
+  attacked = ~np.isnan(label).all(axis=1)
+  return stored_rows.Predictions(*(values[attacked] for values in block))
+
+
 def read(workdir: str, common: Common | None) -> run_tables.Tables:
   """The tables of a run, cut to what all runs have.
 
@@ -172,9 +188,7 @@ def read(workdir: str, common: Common | None) -> run_tables.Tables:
   return run_tables.Tables(
     findings,
     {
-      condition: block._replace(
-        label=block.label[:, column], logit=block.logit[:, column]
-      )
+      condition: _predictions_of(condition, block, column)
       for condition, block in tables.predictions.items()
     },
     boxes.rows(np.flatnonzero(kept)),

@@ -31,7 +31,7 @@ from cxr.evaluation.parts import Parts
 from cxr.exporting import boxes_and_masks
 from cxr.inference import Subject
 from cxr.localization import thresholds
-from cxr.reporting import card, pages
+from cxr.reporting import card, pages, part_robustness
 from input_pipeline import synonyms
 
 # What config.evaluate.export may ask for; exporting/boxes_and_masks.py.
@@ -124,10 +124,8 @@ def summarize(config: ConfigDict, workdir: str) -> None:
       f'{entry["attack"]} {entry["epsilon"]:g}', {}
     )
   estimates['localization']['map_size'] = details['map_size']
-  clean = (
-    estimates['classification'].get('test', {}).get('auroc', {}).get('mean')
-  )
-  flags = attack_flags.of_estimates(clean, estimates['robustness'])
+  flags = details.get('attack_checks', [])
+  flags = flags + attack_flags.of_estimates(estimates['robustness'])
   # An older evaluation kept its record in the training's data.json.
   described = details.get('data') or run_files.read(
     workdir, 'data.json', 'splits'
@@ -144,8 +142,10 @@ def summarize(config: ConfigDict, workdir: str) -> None:
     'step': details['step'],
     'warnings': measure_maps.warnings(estimates['measures']),
     **estimates,
-    'attack_checks': details.get('attack_checks', []) + flags,
+    'attack_checks': flags,
   }
+  for warning in part_robustness.check_warnings(metrics):
+    logging.warning('%s', warning)
   files.write_json(os.path.join(workdir, 'metrics.json'), metrics, indent=2)
   if 'fitted' in estimates['calibration']:
     files.write_json(

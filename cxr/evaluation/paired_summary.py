@@ -18,6 +18,7 @@ from cxr.evaluation import (
   runs,
   summary,
 )
+from cxr.reporting import wording
 from cxr.statistics import bootstrap, ratios
 
 
@@ -81,13 +82,14 @@ def compare(
     ]
     entries = {
       name: summary.compare_rankings(blocks, findings, make, **options)
-      for name, make in summary.RANKINGS.items()
+      for name, make in summary.rankings_of(condition).items()
     }
     if condition.attack == stored_rows.CLEAN:
       classification[condition.split] = entries
     else:
-      robustness.append({**condition._asdict(), **entries})
-  robustness.sort(key=lambda r: (r['split'], r['attack'], r['epsilon']))
+      aim = wording.aim(condition.attack)
+      robustness.append({**condition._asdict(), 'aim': aim, **entries})
+  robustness.sort(key=summary.headline_first)
   return {
     'runs': runs.distinct_names(workdirs),
     'classification': classification,

@@ -60,15 +60,17 @@ def read(workdir: str) -> Tables:
 
 
 def _check_films(path, predictions) -> None:
-  """Every clean split has all its films, every attack as many as the others."""
+  """Every clean split has all its films, every attack as many as the others
+  of its aim."""
   splits = _json(path('data.json')).get('splits', {})
   attacked = {}
   for condition, block in predictions.items():
     films = len(block.image)
-    expected = attacked.setdefault(condition.split, films)
     if condition.attack == stored_rows.CLEAN:
-      del attacked[condition.split]
       expected = splits.get(condition.split, {}).get('images', films)
+    else:
+      key = condition.split, wording.is_alone(condition.attack)
+      expected = attacked.setdefault(key, films)
     if films != expected:
       name = f'{condition.split} {condition.attack} {condition.epsilon:g}'
       _refuse(

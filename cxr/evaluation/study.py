@@ -220,9 +220,10 @@ def sample(
   """
   result = {}
   tables = common_findings.read(workdir, common)
-  for (split, attack, epsilon), block in tables.predictions.items():
+  for condition, block in tables.predictions.items():
+    split, attack, epsilon = condition
     counts = summary.classification_counts(block, tables.findings)
-    for ranking, make in summary.RANKINGS.items():
+    for ranking, make in summary.rankings_of(condition).items():
       key = 'classification', ranking, split, attack, f'{epsilon:g}'
       result[key] = Result(
         ('mean', *tables.findings),

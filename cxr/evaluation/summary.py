@@ -14,6 +14,7 @@ from scipy import special
 
 from cxr import stored_rows
 from cxr.evaluation import box_estimates, measures, run_tables
+from cxr.reporting import wording
 from cxr.statistics import (
   bootstrap,
   calibration,
@@ -30,6 +31,26 @@ RANKINGS = {
   'average_precision': rankings.make_average_precision,
 }
 RANKING_SCALE = 'logit'  # of their intervals
+
+
+def rankings_of(condition: stored_rows.Condition) -> dict[str, Callable]:
+  """The rankings that mean something of the films of a condition.
+
+  Where every finding is attacked alone, its films are chosen by their labels.
+  AUROC compares films of the two kinds and does not depend on how many there
+  are of each; average precision does.
+  """
+  if wording.is_alone(condition.attack):
+    return {'auroc': RANKINGS['auroc']}
+  return RANKINGS
+
+
+def headline_first(entry: Mapping) -> tuple:
+  """The order of attacks: every finding attacked alone before all at once."""
+  attack = entry['attack']
+  return entry['split'], not wording.is_alone(attack), attack, entry['epsilon']
+
+
 AGE_BANDS = ((0, 18), (18, 40), (40, 60), (60, 80), (80, math.inf))
 MAIN_SPLIT = 'test'
 CALIBRATION_SPLIT = 'validation'
@@ -141,6 +162,59 @@ def compare_rankings(
   return paired.estimates(
     ('mean', *findings), results, counts, scale=RANKING_SCALE
   )
+
+
+def attack_effect(
+  clean: stored_rows.Predictions | None,
+  attacked: stored_rows.Predictions,
+  **options,
+) -> dict:
+  """What an attack did to the mean AUROC of its films, and to their logits.
+
+  Args:
+    clean: the films of the split as they are, the attacked ones among them.
+    attacked: films under attack; a finding that was not attacked is unknown.
+    **options: num_resamples and seed.
+
+  Returns:
+    'clean': the estimate of the attacked films' mean AUROC without the attack;
+    'change': that of their AUROC under attack less it, paired; 'unmoved': the
+    number of films of which the attack moved no logit. {} without the films.
+  """
+  place = {} if clean is None else {n: i for i, n in enumerate(clean.image)}
+  if not all(name in place for name in attacked.image):
+    return {}
+  before = _subset(clean, [place[name] for name in attacked.image])
+  unit, num_units = bootstrap.index_patients(attacked.patient)
+  without, under = (
+    bootstrap.with_mean(
+      rankings.make_auroc(logit, attacked.label, unit, num_units)
+    )
+    for logit in (before.logit, attacked.logit)
+  )
+
+  def statistic(weight):
+    first, second = without(weight)[:, :1], under(weight)[:, :1]
+    return np.column_stack([first, second - first])
+
+  sampled = intervals.sample(statistic, num_units, **options)
+  (counts, *_) = classification_counts(attacked, ())
+  found = {}
+  for i, (name, scale) in enumerate(
+    (('clean', RANKING_SCALE), ('change', 'linear'))
+  ):
+    part = sampled.take(slice(i, i + 1))
+    found |= intervals.estimates(
+      [name],
+      part.values,
+      intervals.over_patients(part),
+      [counts],
+      scale=scale,
+    )
+  # A logit that is NaN was not attacked.
+  moved = ~np.isclose(before.logit, attacked.logit, rtol=1e-6, atol=1e-6)
+  moved &= ~np.isnan(attacked.logit)
+  return found | {'unmoved': int((~moved.any(axis=1)).sum())}
 
 
 def subgroups(
@@ -319,13 +393,14 @@ def summarize(
   Returns:
     'classification': {split: {'auroc' | 'average_precision': {'mean' |
     finding: estimate}}}; 'robustness': a list of the same by split, attack and
-    epsilon; 'subgroups': {'view' | 'sex' | 'age': {name: {'mean' | finding:
-    AUROC}}} of the clean test films; 'reliance': {split: {'auroc': {'mean' |
-    finding: estimate}}}, AUROC on test films drawn without the shortcut (or the
-    lesions) minus AUROC with them; 'calibration': {'fitted': {'split',
-    'images', 'patients', 'findings': what calibration.to_json gives}} and
-    `calibration_estimates` of the clean test films; 'localization': what
-    `box_estimates.estimates` returns.
+    epsilon, in the order of `headline_first`, with its 'aim' and what
+    `attack_effect` returns; 'subgroups': {'view' | 'sex' | 'age': {name:
+    {'mean' | finding: AUROC}}} of the clean test films; 'reliance': {split:
+    {'auroc': {'mean' | finding: estimate}}}, AUROC on test films drawn without
+    the shortcut (or the lesions) minus AUROC with them; 'calibration':
+    {'fitted': {'split', 'images', 'patients', 'findings': what
+    calibration.to_json gives}} and `calibration_estimates` of the clean test
+    films; 'localization': what `box_estimates.estimates` returns.
 
   Raises:
     FileNotFoundError: the run was not evaluated.
@@ -335,12 +410,24 @@ def summarize(
   findings, blocks, boxes, measured = run_tables.read(workdir)
   classification, robustness = {}, []
   for condition, block in blocks.items():
-    estimates = ranking_estimates(block, findings=findings, **options)
+    makers = rankings_of(condition)
+    estimates = ranking_estimates(
+      block, findings=findings, makers=makers, **options
+    )
     if condition.attack == stored_rows.CLEAN:
       classification[condition.split] = estimates
     else:
-      robustness.append({**condition._asdict(), **estimates})
-  robustness.sort(key=lambda r: (r['split'], r['attack'], r['epsilon']))
+      robustness.append(
+        {
+          **condition._asdict(),
+          'aim': wording.aim(condition.attack),
+          **estimates,
+          **attack_effect(
+            blocks.get(stored_rows.Condition(condition.split)), block, **options
+          ),
+        }
+      )
+  robustness.sort(key=headline_first)
   test = blocks.get(stored_rows.Condition(MAIN_SPLIT))
   return {
     'classification': classification,

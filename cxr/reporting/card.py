@@ -82,6 +82,10 @@ def _context(config, data, metrics) -> dict:
         if main_result.main_films(entry)
       },
     ),
+    'not_alone': wording.NOT_ALONE
+    if main_result.without_alone(metrics.get('robustness', ()))
+    else '',
+    'raises': wording.RAISES,
     'localization': _localization(localization),
     'rule': main_result.main_rule(localization.get('methods', {})),
     'map_size': ', '.join(

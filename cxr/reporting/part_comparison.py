@@ -43,7 +43,8 @@ def _results(comparison) -> dict[str, Mapping]:
   """What stands for the comparison: label -> entry, means over findings.
 
   Accuracy less that of another patient's maps, accuracy and the false positives
-  it costs, AUROC, and AUROC at the largest epsilon that the runs share.
+  it costs, AUROC, and AUROC at the largest epsilon that the runs share, every
+  finding attacked alone before all findings at once.
   """
   localization = comparison.get('localization', {})
   classification = comparison.get('classification', {})
@@ -52,7 +53,6 @@ def _results(comparison) -> dict[str, Mapping]:
   scores = _leaf(localization, method, rule)
   score = main_result.main_score(scores) or ''
   split = main_result.main_split(classification) or ''
-  attack = main_result.attacked(comparison.get('robustness', ())) or {}
   at = f'of {method} at {wording.score_name(score)}'
   less_another = method + wording.LESS_ANOTHER
   entries = {
@@ -68,9 +68,10 @@ def _results(comparison) -> dict[str, Mapping]:
       classification, split, 'auroc', 'mean'
     ),
   }
-  if attack:
-    condition = main_result.condition(attack)
-    entries[f'mean AUROC under {condition}'] = _leaf(attack, 'auroc', 'mean')
+  for attack in main_result.attacked(comparison.get('robustness', ())):
+    label = f'mean AUROC under {main_result.condition(attack)}'
+    # A comma closes what stands within the sentence.
+    entries[f'{label},'] = _leaf(attack, 'auroc', 'mean')
   return {label: entry for label, entry in entries.items() if entry}
 
 
@@ -101,6 +102,10 @@ def answer(comparison: Mapping) -> list[str]:
     paragraphs.append(' '.join(sentences))
   if not results:
     return ['These runs have no results in common to compare.']
+  if main_result.without_alone(comparison.get('robustness', ())):
+    paragraphs.append(
+      wording.NOT_ALONE.replace('measured;', 'measured of all these runs;', 1)
+    )
   return paragraphs
 
 
@@ -176,7 +181,7 @@ def headline(comparison: Mapping) -> tables.Table | None:
     entries[label] = _leaf(scores, 'auroc', 'mean')
   for label, entry in _results(comparison).items():
     if label.startswith('mean AUROC under'):
-      entries[label] = entry
+      entries[label.removesuffix(',')] = entry
   # Of phantoms alone.
   entries["the lesion's share of its and the shortcut's effect"] = _leaf(
     comparison, 'measures', 'lesion_share', '', '', 'mean'
@@ -214,7 +219,15 @@ def _paired(comparison, id, caption, rows, *notes, holm=True):
 def _columns(names):
   """Runs as columns; a run whose name another column has is told apart."""
   taken = {'field', 'result', 'score', 'method', 'finding', 'rule', 'split'}
-  taken |= {'attack', 'measure', 'condition', 'difference', 'p', 'p, Holm'}
+  taken |= {
+    'attack',
+    'findings attacked',
+    'measure',
+    'condition',
+    'difference',
+    'p',
+    'p, Holm',
+  }
   return [f'run {name}' if name in taken else name for name in names]
 
 
@@ -274,7 +287,8 @@ def robustness(comparison: Mapping, metrics: Mapping) -> tables.Section | None:
     (
       {
         'finding': finding,
-        'attack': attack['attack'],
+        'findings attacked': part_robustness.aim(attack),
+        'attack': attack['attack'].removesuffix(wording.ALONE),
         'split': wording.spelled(attack.get('split', 'test')),
         'epsilon (1/255)': epsilon(attack['epsilon']),
       },
@@ -285,7 +299,7 @@ def robustness(comparison: Mapping, metrics: Mapping) -> tables.Section | None:
   ]
   caption = 'AUROC under attack, run beside run'
   table = _paired(comparison, 'robustness-scores', caption, rows)
-  filters = {'finding': 'mean', 'epsilon (1/255)': ''}
+  filters = {'finding': 'mean', 'findings attacked': '', 'epsilon (1/255)': ''}
   return part_robustness.robustness(metrics, tables.group([table], filters))
 
 

@@ -10,30 +10,52 @@ from cxr.reporting import main_result, plots, tables, wording
 def robustness(
   runs: Mapping[str, Mapping], first: tables.Group | None = None
 ) -> tables.Section | None:
-  """The curve over epsilon, and a table of the attacks and of their checks.
+  """The curves over epsilon, and a table of the attacks and of their checks.
+
+  What was measured with every finding attacked alone stands first.
 
   Args:
     runs: name -> its metrics.json; with several, each row names its run.
     first: tables that stand before these.
   """
-  attacks = _attacks(runs)
-  if not (first or attacks):
+  table = _attacks(runs)
+  if not (first or table):
     return None
-  several = len(runs) > 1
-  curves = {
-    f'{name}, {attack}' if several else attack: points
-    for name, metrics in runs.items()
-    for attack, points in _security_points(metrics).items()
-  }
+  curves = {}
+  points = {name: _security_points(metrics) for name, metrics in runs.items()}
+  attacks = {attack for of_run in points.values() for attack, _ in of_run}
+  for name, of_run in points.items():
+    for (attack, aim), of_curve in of_run.items():
+      parts = [name] if len(runs) > 1 else []
+      parts += [aim] + ([attack] if len(attacks) > 1 else [])
+      curves[', '.join(parts)] = of_curve
   caption = 'Mean AUROC over epsilon'
-  if len(curves) == 1:
-    caption += f', {next(iter(curves))}'
+  if len(attacks) == 1:
+    caption += f', {", ".join(attacks)}'
   curve = plots.drawing(
     caption, curves, 'epsilon (1/255)', 'mean AUROC', ylim=(0, 1)
   )
-  checks = _checks(runs) if attacks else None
-  groups = [first, attacks, checks]
-  return tables.Section('robustness', 'Robustness', groups, figures=[curve])
+  checks = _checks(runs) if table else None
+  return tables.Section(
+    'robustness',
+    'Robustness',
+    [first, table, checks],
+    text=_not_alone(runs),
+    figures=[curve],
+  )
+
+
+def _not_alone(runs) -> list[str]:
+  """A sentence where a run's findings were not attacked each alone."""
+  names = [
+    name
+    for name, metrics in runs.items()
+    if main_result.without_alone(metrics.get('robustness', ()))
+  ]
+  if not names:
+    return []
+  of_runs = f' ({wording.listed(names)})' if len(runs) > 1 else ''
+  return [wording.NOT_ALONE.replace(';', f'{of_runs};', 1)]
 
 
 def check_warnings(metrics: Mapping) -> list[str]:
@@ -59,11 +81,15 @@ def _attacks(runs):
     rows.append(
       run
       | {
-        'attack': entry['attack'],
+        'findings attacked': aim(entry),
+        'attack': entry['attack'].removesuffix(wording.ALONE),
         'split': wording.spelled(entry.get('split', 'test')),
         'norm': entry.get('norm', ''),
         'epsilon (1/255)': tables.number_cell(float(entry['epsilon']), 2),
         'mean AUROC': mean or {},
+        'change by the attack': tables.estimate_cell(
+          entry.get('change'), sign=True
+        ),
         'mean average precision': entry.get('average_precision', {}).get('mean')
         or {},
         'films': (mean or {}).get('images'),
@@ -78,7 +104,17 @@ def _attacks(runs):
     rows,
     'The largest perturbation and the range of the pixels are measured on the '
     'attacked films, whose pixels lie in [0, 1]. Where an AUROC is below 0.5, '
-    'the attack has reversed the order of the films.',
+    'the attack has reversed the order of the films. The change is from the '
+    'same films without the attack. Where every finding is attacked alone, its '
+    'films are chosen by their labels, so there is no average precision.',
+    wording.RAISES,
+  )
+
+
+def aim(entry: Mapping) -> str:
+  """'every one alone' or 'all at once'."""
+  return (
+    'every one alone' if wording.is_alone(entry['attack']) else 'all at once'
   )
 
 
@@ -95,7 +131,7 @@ def _checks(runs):
     run
     | {
       'check': wording.spelled(flag['name']),
-      'attack': flag['attack'],
+      'attack': wording.attack_name(flag['attack']) if flag['attack'] else '',
       'epsilon (1/255)': tables.number_cell(float(flag['epsilon']), 2),
       'films': _films(flag),
       'value': _check_value(flag),
@@ -116,8 +152,9 @@ def _checks(runs):
     'films whose gradient is zero. That of "black box wins" is the share of '
     'films whose loss is higher under Square than under PGD. That of "not '
     'converged" is the fall of the mean AUROC with many more steps. That of '
-    '"larger epsilon weaker" is the largest rise of the mean AUROC with '
-    'epsilon.',
+    '"no effect" is the change of the mean AUROC by the attack, and its films '
+    'are those of which no logit moved. That of "larger epsilon weaker" is the '
+    'largest rise of the mean AUROC with epsilon.',
   )
 
 
@@ -137,18 +174,18 @@ def _films(flag):
 
 
 def _security_points(metrics):
-  """Attack -> [(epsilon, estimate of the mean AUROC)], by epsilon."""
-  clean_scores = metrics.get('classification', {}).get('test', {})
-  clean = clean_scores.get('auroc', {}).get('mean')
+  """(attack, aim) -> [(epsilon, estimate of the mean AUROC)], by epsilon."""
   curves = {}
   for entry in filter(main_result.main_films, metrics.get('robustness', ())):
     mean = entry.get('auroc', {}).get('mean')
-    if mean:
-      name = f'{entry["attack"]} {entry.get("norm", "")}'.strip()
-      curves.setdefault(name, []).append((entry['epsilon'], mean))
-  for points in curves.values():
-    # The clean films belong to the curve only where they are the same films.
-    if clean and clean.get('images') == points[0][1].get('images'):
-      points.append((0.0, clean))
-    points.sort(key=lambda point: point[0])
-  return curves
+    if not mean:
+      continue
+    alone = wording.is_alone(entry['attack'])
+    attack = entry['attack'].removesuffix(wording.ALONE)
+    name = f'{attack} {entry.get("norm", "")}'.strip()
+    kind = 'every finding alone' if alone else 'all findings at once'
+    points = curves.setdefault((name, kind), {})
+    # Without the attack, of the same films.
+    points |= {0.0: entry['clean']} if entry.get('clean') else {}
+    points[entry['epsilon']] = mean
+  return {key: sorted(of.items()) for key, of in curves.items()}

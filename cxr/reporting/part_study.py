@@ -44,7 +44,8 @@ def name(key: Sequence[str]) -> str:
     split, attack, epsilon = where
     texts = [_RANKINGS[what], _SPLITS.get(split, split)]
     if attack != 'clean':
-      texts.append(f'{attack}, epsilon {epsilon}/255')
+      base = attack.removesuffix(wording.ALONE)
+      texts += [wording.aim(attack), f'{base}, epsilon {epsilon}/255']
     return ', '.join(text for text in texts if text)
   method, condition = where
   if what == 'effect':
@@ -78,6 +79,7 @@ def markdown(study: Mapping) -> str:
   means = [e for e in study['figures'] if e['finding'] == 'mean']
   lines = ['# Study', '']
   lines += _first_sentence(names, means)
+  lines += _under_attack(names, means)
   for group in groups:
     runs = wording.count(len(group['runs']), 'run')
     seeds = ', '.join(map(str, group['seeds']))
@@ -131,19 +133,45 @@ def _first_sentence(names, means) -> list[str]:
   if method is None:
     return []
   entry = by_method[method][main_result.main_rule(by_method)]
-  signed = lambda estimate: wording.with_interval(estimate, sign=True)
-  pairs = zip(map(signed, entry['groups']), names, strict=True)
-  values = [f'{value} for {name}' for value, name in pairs]
   text = (
     f"Own less another patient's: the accuracy of {method} at "
     f"{wording.score_name(_MAIN_SCORES[0])}, less that of the same networks' "
-    f'maps of other patients without the finding, is {wording.listed(values)}'
+    'maps of other patients without the finding, is '
+    f'{_of_groups(names, entry, sign=True)}'
   )
-  pairs = zip(map(signed, entry['differences']), names[1:], strict=True)
-  less = [f'{value} for {name} less {names[0]}' for value, name in pairs]
-  if less:
-    text += f'; the difference is {wording.listed(less)}'
   return [f'{text}.', '']
+
+
+def _under_attack(names, means) -> list[str]:
+  """AUROC at the largest epsilon, every finding attacked alone first."""
+  entries = [
+    dict(zip(('part', 'ranking', 'split', 'attack'), e['key'], strict=False))
+    | {'epsilon': float(e['key'][-1]), 'figure': e}
+    for e in means
+    if e['key'][0] == 'classification' and e['key'][1] == 'auroc'
+  ]
+  sentences = []
+  for entry in main_result.attacked(entries):
+    text = f'Mean AUROC under {main_result.condition(entry)}, is '
+    text += _of_groups(names, entry['figure'])
+    sentences.append(f'{text}.')
+  if main_result.without_alone([e for e in entries if e['epsilon']]):
+    sentences.append(
+      wording.NOT_ALONE.replace('measured;', 'measured of all these runs;', 1)
+    )
+  return [' '.join(sentences), ''] if sentences else []
+
+
+def _of_groups(names, entry, *, sign=False) -> str:
+  """'0.2 (…) for a and 0.3 (…) for b; the difference is +0.1 (…) for …'."""
+  text = lambda estimate, sign: wording.with_interval(estimate, sign=sign)
+  pairs = zip(entry['groups'], names, strict=True)
+  result = wording.listed([f'{text(e, sign)} for {n}' for e, n in pairs])
+  pairs = zip(entry['differences'], names[1:], strict=True)
+  less = [f'{text(e, True)} for {n} less {names[0]}' for e, n in pairs]
+  if less:
+    result += f'; the difference is {wording.listed(less)}'
+  return result
 
 
 def _tables(title, names, entries):

@@ -34,8 +34,8 @@ def _classified(metrics):
     f'{name} {wording.with_interval(auroc)} on '
     f'{wording.count(auroc.get("images"), "test film")}'
   )
-  entry = main_result.attacked(metrics.get('robustness', ()))
-  if entry:
+  # The first is the headline: every finding attacked alone.
+  for entry in main_result.attacked(metrics.get('robustness', ()))[:1]:
     under = wording.with_interval(entry['auroc'].get('mean'))
     text += f', {under} under {main_result.condition(entry)}'
   return text

@@ -31,6 +31,8 @@ _SUFFIXES = {
 }
 # What a method scores beyond its maps of other patients.
 LESS_ANOTHER = '_own_less_another'
+# How the name of an attack ends that is aimed at every finding alone.
+ALONE = '-alone'
 SCORES = {
   'iou': 'IoU',
   'iobb': 'IoBB',
@@ -55,6 +57,19 @@ SOURCES = {
   'padchest': 'PadChest',
   'table': 'films of a table',
 }
+NOT_ALONE = (
+  'AUROC with every finding attacked alone was not measured; '
+  '--mode=evaluate measures it.'
+)
+# What an attack is made for, and what follows for AUROC.
+RAISES = (
+  'An attack raises the loss of each film; AUROC is what becomes of the order '
+  'of the films. With every finding attacked alone it is the loss of that '
+  "finding: a film's logit moves to the wrong side, and AUROC falls. With all "
+  'findings attacked at once it is the mean loss over findings: what is spent '
+  'on one finding is missing for another, whose loss may even fall, so that a '
+  'higher mean loss can go with a higher AUROC.'
+)
 # What was measured of the intervals: tests/benchmarks/bench_coverage.py.
 COVERAGE = (
   "Intervals are Student's, of 95 %, from a bootstrap over patients. In "
@@ -144,6 +159,23 @@ def method_name(method: str) -> str:
     if method.endswith(suffix):
       return text.format(method.removesuffix(suffix))
   return CONTROLS.get(method, method)
+
+
+def is_alone(attack: str) -> bool:
+  """Whether it is aimed at every finding alone, not at all at once."""
+  return attack.endswith(ALONE)
+
+
+def aim(attack: str) -> str:
+  """'every finding attacked alone' or 'all findings attacked at once'."""
+  if is_alone(attack):
+    return 'every finding attacked alone'
+  return 'all findings attacked at once'
+
+
+def attack_name(attack: str) -> str:
+  """'pgd-10-alone' -> 'pgd-10, every finding attacked alone'."""
+  return f'{attack.removesuffix(ALONE)}, {aim(attack)}'
 
 
 def score_name(score: str) -> str:

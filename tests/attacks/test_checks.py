@@ -62,6 +62,14 @@ def test_flags():
   unknown = checks.not_converged(np.nan, (np.nan, np.nan))
   assert not unknown['raised'] and unknown['value'] is None
 
+  films = {'unmoved': 3, 'num_films': 16}
+  assert checks.no_effect(0.002, (-0.0004, 0.004), **films)['raised']
+  assert not checks.no_effect(-0.02, (-0.04, 0.0), **films)['raised']
+  unknown = checks.no_effect(np.nan, (np.nan, np.nan), **films)
+  assert not unknown['raised'] and unknown['count'] == 3
+  films = {'unmoved': 16, 'num_films': 16}
+  assert checks.no_effect(np.nan, (np.nan, np.nan), **films)['raised']
+
   epsilon = np.array([4.0, 0, 1, 2])
   figure = np.array([0.3, 0.9, 0.5, 0.2])
   flag = checks.larger_epsilon_weaker(epsilon, figure, half_width=0.05)

@@ -15,6 +15,7 @@ from tests.made_rows import LEFT, RIGHT
 
 FAST = {'num_resamples': 40}
 TEST = stored_rows.Condition('test')
+ALONE = stored_rows.Condition('test', 'pgd-10-alone', 2.0)
 CONTROL = 'cam_another_patient'
 
 
@@ -25,6 +26,19 @@ def predictions(*columns):
   return block._replace(
     label=block.label[:, column], logit=block.logit[:, column]
   )
+
+
+def attacked_alone(block):
+  """Some films of each finding, as an attack on it alone leaves them."""
+  label = np.full_like(block.label, np.nan)
+  for k, known in enumerate(~np.isnan(block.label).T):
+    # By the finding's own labels, so the same in every run.
+    film = np.flatnonzero(known)[int(np.nansum(block.label[:, k])) :][:20]
+    label[film, k] = block.label[film, k]
+  logit = np.where(np.isnan(label), np.nan, -block.logit)
+  some = ~np.isnan(label).all(axis=1)
+  block = block._replace(label=label, logit=logit)
+  return stored_rows.Predictions(*(column[some] for column in block))
 
 
 def run(tmp_path, name, findings, boxes, columns, measured):
@@ -38,7 +52,10 @@ def run(tmp_path, name, findings, boxes, columns, measured):
   workdir = made_rows.written(tmp_path, rows, name, {})
   stored_rows.write_predictions(
     f'{workdir}/predictions.csv',
-    {TEST: predictions(*columns)},
+    {
+      TEST: predictions(*columns),
+      ALONE: attacked_alone(predictions(*columns)),
+    },
     findings=findings,
   )
   measures.write(f'{workdir}/measures.csv', measured)
@@ -125,6 +142,10 @@ def test_tables_are_cut_to_what_is_shared(workdirs):
     np.testing.assert_array_equal(
       tables.predictions[TEST].label, expected.label
     )
+    # A film on which another finding was attacked is no film of these.
+    alone = attacked_alone(predictions(2, 5))
+    for column, values in tables.predictions[ALONE]._asdict().items():
+      np.testing.assert_array_equal(values, getattr(alone, column))
     # f3 has no true box of a shared finding; f1 has two draws in both runs.
     assert set(tables.boxes.image.tolist()) == {'f1', 'f2'}
     assert set(tables.boxes.finding.tolist()) == {'Effusion'}

@@ -253,30 +253,45 @@ def test_larger_epsilon_is_held_against_the_interval():
   falling = [entry(1.0, 0.5), entry(4.0, 0.1), entry(2.0, 0.3)]
   rising = [entry(1.0, 0.5, 'apgd-10'), entry(2.0, 0.53, 'apgd-10')]
   other = [entry(2.0, 0.9, split='test_without_shortcut')]
-  flags = attack_flags.of_estimates(figure(0.8), falling + rising + other)
+  flags = attack_flags.of_estimates(falling + rising + other)
   assert [(f['attack'], f['raised']) for f in flags] == [
     ('pgd-10', False),
     ('apgd-10', True),
   ]
   assert flags[1]['value'] == pytest.approx(0.03)
   assert flags[1]['low'] == pytest.approx(0.01)
-  # The clean films are a point where they are the same films.
-  (flag,) = attack_flags.of_estimates(figure(0.4), falling)
+  # The same films without the attack are a point, too.
+  falling[0]['clean'] = figure(0.4)
+  (flag,) = attack_flags.of_estimates(falling)
   assert flag['raised'] and flag['value'] == pytest.approx(0.1)
-  (flag,) = attack_flags.of_estimates(figure(0.4, images=9), falling)
-  assert not flag['raised']
-  assert attack_flags.of_estimates(None, [entry(1.0, None)]) == []
+  assert attack_flags.of_estimates([entry(1.0, None)]) == []
 
 
 def test_a_withheld_interval_raises_no_flag():
   """More than 5 % of resamples were undefined: value, but no interval."""
   withheld = entry(4.0, 0.9)
   withheld['auroc']['mean'] |= {'low': None, 'high': None}
-  assert attack_flags.of_estimates(figure(0.8), [withheld]) == []
+  assert attack_flags.of_estimates([withheld]) == []
+  clean = {'clean': withheld['auroc']['mean']}
   (flag,) = attack_flags.of_estimates(
-    withheld['auroc']['mean'], [entry(1.0, 0.5), withheld, entry(2.0, 0.3)]
+    [entry(1.0, 0.5, **clean), withheld, entry(2.0, 0.3)]
   )
   assert not flag['raised'] and flag['epsilon'] == 2.0
+
+
+def test_an_attack_that_changes_nothing_is_flagged():
+  def flags(change, unmoved=0):
+    effect = {'clean': figure(0.5), 'change': change, 'unmoved': unmoved}
+    found = attack_flags.of_estimates([entry(1.0, 0.5, **effect)])
+    return {flag['name']: flag for flag in found}
+
+  same = flags(figure(0.0, width=0.0004))['no_effect']
+  assert same['raised'] and same['attack'] == 'pgd-10' and same['count'] == 0
+  assert 'no sign of robustness' in same['why']
+  assert not flags(figure(-0.03))['no_effect']['raised']
+  # Few films may hide a fall.
+  assert not flags(figure(0.0))['no_effect']['raised']
+  assert flags(figure(None), unmoved=100)['no_effect']['raised']
 
 
 def test_labels_tell_attacks_apart():

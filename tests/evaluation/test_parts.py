@@ -74,8 +74,9 @@ def computed(monkeypatch, tmp_path):
   """(subject) -> names of the parts that its evaluation computes."""
   names = []
 
-  def logits(subject, split='test', *, attack=None, index=None):
-    names.append('attacked' if attack else split)
+  def logits(subject, split='test', *, attack=None, index=None, label=None):
+    name = 'attacked alone' if attack and np.isnan(label).any() else 'attacked'
+    names.append(name if attack else split)
     count = len(subject.splits[split].label if index is None else index)
     return np.zeros((count, len(FINDINGS)), np.float32)
 
@@ -141,10 +142,11 @@ def of_method(name):
   ]
 
 
+ATTACKED = ['attacked', 'attacked alone']
 CONTROLS = ['boxes of centre', 'boxes of mean_box', 'boxes of random']
 EVERYTHING = sorted(
   [
-    'attacked', 'test', 'validation', 'measure of ', 'checks', *CONTROLS,
+    *ATTACKED, 'test', 'validation', 'measure of ', 'checks', *CONTROLS,
     *of_method('gradient'),
   ]
 )  # fmt: skip
@@ -166,11 +168,12 @@ def test_nothing_is_computed_twice(computed):
   ('settings', 'expected'),
   [
     ({'methods': ('gradient', 'smooth_grad')}, of_method('smooth_grad')),
-    ({'attacks': ('pgd', 'fgsm')}, ['attacked']),
-    ({'epsilons': (1.0, 0.5)}, ['attacked']),
-    ({'epsilons': (3.0,)}, ['attacked', 'checks']),  # the middle one
-    ({'restarts': 2}, ['attacked', 'checks']),
+    ({'attacks': ('pgd', 'fgsm')}, ATTACKED),
+    ({'epsilons': (1.0, 0.5)}, ATTACKED),
+    ({'epsilons': (3.0,)}, [*ATTACKED, 'checks']),  # the middle one
+    ({'restarts': 2}, [*ATTACKED, 'checks']),
     ({'attack_films': 2}, ['attacked']),
+    ({'finding_attack_films': 2}, ['attacked alone']),
     ({'smooth': 0.1}, of_method('gradient')[:3]),  # raw maps are measured
     ({'rules': ('otsu',)}, [*CONTROLS, *of_method('gradient')[:3]]),
     ({'sanity_films': 3}, ['measure of gradient']),

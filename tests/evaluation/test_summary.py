@@ -68,6 +68,49 @@ def test_classification_figures_and_their_json(tmp_path):
   assert 0 < reliance['p'] <= 1
 
 
+def test_what_an_attack_did_to_its_films(tmp_path):
+  """Every finding alone stands first; it is of the films that were chosen."""
+  clean = made_rows.predictions(1)
+  attacked = clean._replace(logit=-clean.logit)
+  label = clean.label.copy()
+  label[30:, :7] = np.nan  # these findings were attacked on half of the films
+  label[:, 13] = np.nan
+  logit = np.where(np.isnan(label), np.nan, -clean.logit)
+  alone = clean._replace(label=label, logit=logit)
+  chosen = stored_rows.Predictions(*(column[:40] for column in alone))
+  weak = attacked._replace(logit=clean.logit)
+  blocks = {
+    CONDITION('test'): clean,
+    CONDITION('test', 'fgsm', 1.0): weak,
+    CONDITION('test', 'pgd-10', 1.0): attacked,
+    CONDITION('test', 'pgd-10-alone', 1.0): chosen,
+  }
+  folder = made_rows.written(tmp_path, [], blocks=blocks)
+  result = summary.summarize(folder, **FAST)['robustness']
+  json.dumps(result, allow_nan=False)
+  assert [r['attack'] for r in result] == ['pgd-10-alone', 'fgsm', 'pgd-10']
+  assert [r['aim'] for r in result] == [
+    'every finding attacked alone',
+    *['all findings attacked at once'] * 2,
+  ]
+  assert 'average_precision' not in result[0] and 'auroc' in result[0]
+  before = np.nanmean(rankings.auroc(clean.logit[:40], chosen.label))
+  assert result[0]['clean']['value'] == pytest.approx(before)
+  assert result[0]['clean']['images'] == 40
+  assert result[0]['auroc']['mean']['value'] == pytest.approx(1 - before)
+  change = result[0]['change']
+  assert change['value'] == pytest.approx(1 - 2 * before)
+  assert change['low'] < change['value'] < change['high']
+  assert result[0]['unmoved'] == 0
+  assert result[0]['auroc']['Hernia']['value'] is None
+  assert result[1]['unmoved'] == 60
+  assert [result[1]['change'][k] for k in ('value', 'low', 'high')] == [0] * 3
+  # Of an older run there may be no clean films.
+  del blocks[CONDITION('test')]
+  folder = made_rows.written(tmp_path, [], 'older', blocks=blocks)
+  assert 'change' not in summary.summarize(folder, **FAST)['robustness'][0]
+
+
 def test_calibration_is_fitted_on_validation_and_tried_on_test(tmp_path):
   """Against metrics.py, which takes all films at once and no weights."""
   validation = made_rows.predictions(1, data_seed=1)

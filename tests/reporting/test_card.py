@@ -28,7 +28,7 @@ def test_figures_are_those_of_metrics_json(tmp_path):
     f'| Mass | {mass["value"]:.3f} ({mass["low"]:.3f} to {mass["high"]:.3f}) |'
   ) in text
   assert '| Hernia | – (no positive film) |' in text
-  assert '| pgd-10 at epsilon 4/255 |' in text
+  assert ('| pgd-10 at epsilon 4/255, every finding attacked alone |') in text
   assert '| random map (control) |' in text
   assert f'{160:064x}' in text  # the hash of the test films, whole
   assert 'Films left out: absent 7.' in text

@@ -86,7 +86,11 @@ def test_first_screen_answers(page):
     in page.text
   )
   assert '160 test films of 60 patients' in page.text
-  assert 'pgd-10 at epsilon 4/255' in page.text
+  assert (
+    'Under the attack pgd-10 at epsilon 4/255 the AUROC, as the mean over '
+    'findings, is 0.015 (−0.025 to 0.055) with every finding attacked alone'
+  ) in page.text
+  assert 'with all findings attacked at once (on 160 films' in page.text
   assert 'for the random map' in page.text
   assert '2.30 false boxes a film and finding (' in page.text
   assert "(AFP: a finding's false boxes over the true boxes of all" in page.text
@@ -194,7 +198,8 @@ def test_subgroups_and_reliance(tmp_path):
 def test_raised_flags_are_warnings_and_all_flags_are_rows(page):
   assert (
     'Attack check "black box wins" (0.25 (0.125 to 0.5), limit 0.05; pgd-100 '
-    'at epsilon 2/255; 16 of 64 films): black_box_wins is why.'
+    'at epsilon 2/255, all findings attacked at once; 16 of 64 films): '
+    'black_box_wins is why.'
   ) in page.text
   assert 'not measurable' in page.text and 'not measured' in page.text
   assert 'check "zero gradient"' not in page.text

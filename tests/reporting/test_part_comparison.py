@@ -77,3 +77,38 @@ def test_the_difference_of_differences_comes_first():
     'cam: accuracy at T(IoU) 0.3',
     'cam, another patient: accuracy at T(IoU) 0.3',
   ]
+
+
+def test_every_finding_attacked_alone_is_compared_first():
+  def entry(attack, *values):
+    runs = [made_workdir.estimate(value) for value in values]
+    less = made_workdir.estimate(values[1] - values[0]) | {'p': 0.25}
+    auroc = {'mean': {'runs': runs, 'difference': less}}
+    return {'attack': attack, 'epsilon': 2.0, 'auroc': auroc}
+
+  joint, alone = entry('pgd', 0.5, 0.875), entry('pgd-alone', 0.125, 0.75)
+  comparison = {'runs': ['a', 'b'], 'robustness': [joint, alone]}
+  (text,) = part_comparison.answer(comparison)
+  first = (
+    'the mean AUROC under pgd at epsilon 2/255, every finding attacked alone, '
+    'is 0.750 against 0.125, a difference of +0.625 (+0.585 to +0.665; p = '
+    '0.250).'
+  )
+  assert text.startswith(first)
+  assert 'all findings attacked at once, is 0.875 against 0.500' in text
+  rows = part_comparison.headline(comparison).rows
+  assert [row.cells['result'].text.split(', ')[1] for row in rows] == [
+    'every finding attacked alone',
+    'all findings attacked at once',
+  ]
+  section = part_comparison.robustness(comparison, {})
+  ((table,),) = (group.tables for group in section.groups if group)
+  kinds = [row.cells['findings attacked'].text for row in table.rows]
+  assert sorted(kinds) == ['all at once', 'every one alone']
+  # One of the runs is older.
+  comparison['robustness'] = [joint]
+  _, text = part_comparison.answer(comparison)
+  assert text == (
+    'AUROC with every finding attacked alone was not measured of all these '
+    'runs; --mode=evaluate measures it.'
+  )
