@@ -42,7 +42,16 @@ def causes(subject: Subject, methods: Sequence[str]) -> list[Measure]:
   unknown causes give no measure.
   """
   if not set(renditions.SPLITS.values()) <= subject.splits.keys():
-    logging.info('These films have no known causes: none is measured.')
+    logging.info(
+      'Causes are known of phantom films, and these are none: not measured.'
+    )
+    return []
+  if set(subject.findings) != set(draw.FREQUENCY):
+    logging.info(
+      'Causes are measured on films that have one finding alone, which is seen '
+      'where all %d findings of the phantom are labelled: not measured.',
+      len(draw.FREQUENCY),
+    )
     return []
   rows, finding = _single_causes(subject)
   if not len(rows):

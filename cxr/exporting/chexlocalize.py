@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from cxr import files
+from input_pipeline import findings as findings_lib
 
 
 def rle_encode(mask: Bool[np.ndarray, 'h w']) -> dict:
@@ -39,20 +40,30 @@ def rle_encode(mask: Bool[np.ndarray, 'h w']) -> dict:
   return {'size': [int(n) for n in mask.shape], 'counts': ''.join(text)}
 
 
-# The tasks that its evaluation asks of every film, and our finding that means
-# the same. 'Lung Lesion' and 'Airspace Opacity' cover several of ours.
-TASKS = {
-  'Enlarged Cardiomediastinum': None,
-  'Cardiomegaly': 'Cardiomegaly',
-  'Lung Lesion': None,
-  'Airspace Opacity': None,
-  'Edema': 'Edema',
-  'Consolidation': 'Consolidation',
-  'Atelectasis': 'Atelectasis',
-  'Pneumothorax': 'Pneumothorax',
-  'Pleural Effusion': 'Effusion',
-  'Support Devices': None,
-}
+# The tasks that its evaluation asks of every film.
+TASKS = (
+  'Enlarged Cardiomediastinum',
+  'Cardiomegaly',
+  'Lung Lesion',
+  'Airspace Opacity',
+  'Edema',
+  'Consolidation',
+  'Atelectasis',
+  'Pneumothorax',
+  'Pleural Effusion',
+  'Support Devices',
+)
+
+
+def task(finding: str) -> str:
+  """The task that means the finding; the finding itself where there is none.
+
+  Examples:
+    >>> task('Effusion'), task('Lung Opacity'), task('Mass')
+    ('Pleural Effusion', 'Airspace Opacity', 'Mass')
+  """
+  named = (name for name in TASKS if findings_lib.same(finding, name))
+  return next(named, finding)
 
 
 def write_segmentations(
@@ -61,12 +72,11 @@ def write_segmentations(
   """Writes masks (film -> finding -> mask) as CheXlocalize's segmentations.
 
   Every film gets all TASKS, with an empty mask where none is
-  given; a finding of ours that is none of them is kept under our name.
+  given; a finding that is none of them keeps its name.
 
   Raises:
     ValueError: a film without a mask (its size is unknown), or of two sizes.
   """
-  task_of = {f: task for task, f in TASKS.items() if f}
   content = {}
   for name, by_finding in masks.items():
     sizes = {mask.shape for mask in by_finding.values()}
@@ -77,8 +87,7 @@ def write_segmentations(
       )
     empty = rle_encode(np.zeros(sizes.pop(), bool))
     content[name] = dict.fromkeys(TASKS, empty) | {
-      task_of.get(finding, finding): rle_encode(mask)
-      for finding, mask in by_finding.items()
+      task(finding): rle_encode(mask) for finding, mask in by_finding.items()
     }
   files.write_json(path, content)
 

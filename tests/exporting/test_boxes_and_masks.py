@@ -69,9 +69,8 @@ def test_chexlocalize_scores_the_files_as_we_score_the_maps(
   ious = readers.results(tmp_path / 'chexlocalize-cam-iou.csv')
   every = readers.results(tmp_path / 'chexlocalize-cam-iou-all.csv')
   assert hits[:2] == ious[:2] == (films.name.tolist(), list(BOXED))
-  task_of = {ours: theirs for theirs, ours in chexlocalize.TASKS.items()}
   for k, finding in enumerate(BOXED):
-    task = task_of.get(finding, finding)
+    task = chexlocalize.task(finding)
     of_finding = rows(films, maps, rule).where(finding=finding)
     ours = of_finding.rows(of_finding.first_of_maps()).score.T
     ours = dict(zip(scoring.SCORES, ours, strict=True))
