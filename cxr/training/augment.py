@@ -2,8 +2,14 @@
 
 augment = jax.vmap(make_augment(rotation=5.0, translation=0.05))
 image = augment(jax.random.split(key, len(image)), image)
+
+The warp has to keep what it moves sharp. BatchNorm learns its statistics from
+warped films, and evaluation shows films that were never warped: of a bilinear
+warp's films, blurred as they are, the statistics do not fit (docs/training.md
+has the measurements).
 """
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -38,8 +44,8 @@ def make_augment(
     contrast: the pixels' distance to their mean is multiplied by 1 + a draw.
     gamma: the pixels are raised to the power exp(draw).
 
-  Rotation, translation, scale and flip are one bilinear warp; outside of the
-  image its edge pixels are repeated.
+  Rotation, translation, scale and flip are one warp; outside of the image its
+  edge pixels are repeated.
 
   Raises:
     ValueError: for a negative range, and a scale or contrast of 1 or more.
@@ -62,7 +68,7 @@ def make_augment(
     warp_key, tone_key = jax.random.split(key)
     if rotation or translation or scale or flip:
       image = _random_warp(warp_key, image, rotation, translation, scale, flip)
-      # The shares of four pixels may add up to a rounding more than 1.
+      # Beside an edge, weights below 0 overshoot.
       image = jnp.clip(image, 0, 1)
     if brightness or contrast or gamma:
       image = _random_tone(tone_key, image, brightness, contrast, gamma)
@@ -90,28 +96,112 @@ def _random_warp(key, image, rotation, translation, scale, flip):
 def warp(
   image: Image, matrix: Float[Array, '2 2'], offset: Float[Array, ' 2']
 ) -> Image:
-  """Warps an image by bilinear interpolation.
+  """Warps an image by Lanczos interpolation.
 
   The pixel at position p of the result is the image at matrix @ (p - centre) +
   centre + offset. Positions are (row, column) in pixels; outside of the image
-  its edge pixels are repeated.
+  its edge pixels are repeated. The value at a position (y, x) is
+
+    sum_ij L(y - i) L(x - j) image_ij,  L(d) = sinc(d) sinc(d / 3), |d| < 3,
+
+  with weights that are divided by their sum. White noise keeps 89 % of its
+  standard deviation (67 % under bilinear interpolation), and a whole number of
+  pixels moves an image exactly.
+
+  References:
+    Duchon 1979, Lanczos Filtering in One and Two Dimensions.
   """
   height, width, _ = image.shape
   middle_row, middle_column = (height - 1) / 2, (width - 1) / 2
   row = (jnp.arange(height, dtype=image.dtype) - middle_row)[:, None]
   column = (jnp.arange(width, dtype=image.dtype) - middle_column)[None]
   # Written out: a matrix product may round positions to TF32 on a GPU.
-  rows = matrix[0, 0] * row + matrix[0, 1] * column + middle_row
-  columns = matrix[1, 0] * row + matrix[1, 1] * column + middle_column
-  # 0.03 ms an image of 64 px and 0.3 ms of 224 px under vmap on a CPU core or
-  # two, no slower than a hand-written gather of the four neighbours.
-  moved = jax.scipy.ndimage.map_coordinates(
-    image[..., 0],
-    [rows + offset[0], columns + offset[1]],
-    order=1,
-    mode='nearest',
+  rows = matrix[0, 0] * row + matrix[0, 1] * column + middle_row + offset[0]
+  columns = (
+    matrix[1, 0] * row + matrix[1, 1] * column + middle_column + offset[1]
+  )
+  # Every position then has six pixels along each axis.
+  padded = jnp.pad(image[..., 0], _REACH, mode='edge')
+  moved = jax.lax.platform_dependent(
+    padded,
+    jnp.clip(rows, 0, height - 1) + _REACH,
+    jnp.clip(columns, 0, width - 1) + _REACH,
+    cpu=_by_gathers,
+    default=_by_products,
   )
   return moved[..., None]
+
+
+_REACH = 3  # pixels, of Lanczos' kernel to either side
+
+
+def _by_gathers(image, rows, columns):
+  """The image at positions, each from the 36 pixels about it."""
+  first_row, row_weights = _lanczos_weights(rows)
+  first_column, column_weights = _lanczos_weights(columns)
+  total = 0.0
+  for i, row_weight in enumerate(row_weights):
+    along = 0.0
+    for j, column_weight in enumerate(column_weights):
+      along += column_weight * image[first_row + i, first_column + j]
+    total += row_weight * along
+  return total
+
+
+def _by_products(image, rows, columns):
+  """The same from all pixels, most of them with a weight of 0.
+
+  Two small products a row of the result take the place of gathers, which a TPU
+  does pixel by pixel.
+  """
+
+  def spread(position, size):
+    first, weights = _lanczos_weights(position)
+    pixel = jnp.arange(size)[None]
+    return sum(
+      jnp.where(pixel == (first + i)[:, None], weight[:, None], 0)
+      for i, weight in enumerate(weights)
+    )
+
+  def one_row(position):
+    row, column = map(spread, position, image.shape)
+    # At the default precision a TPU would round the pixels to 8 bits.
+    down = jnp.matmul(row, image, precision=jax.lax.Precision.HIGHEST)
+    return (down * column).sum(axis=1)
+
+  # Row by row: the weights of a whole image are as large as a batch of them.
+  return jax.lax.map(one_row, (rows, columns))
+
+
+def _lanczos_weights(position):
+  """(first of the six pixels about a position, their six weights).
+
+  Of pixel k = -2 ... 3 from the one below, at a fraction f, Lanczos' kernel is
+  proportional to (-1)^k sinc((f - k) / 3) / (f - k): the factor sin(pi f) is
+  common to all. Times f (1 - f), nothing is divided by 0.
+  """
+  below = jnp.floor(position)
+  f = position - below
+  weights = []
+  for k in range(1 - _REACH, _REACH + 1):
+    share = {0: 1 - f, 1: -f}.get(k)
+    if share is None:
+      share = f * (1 - f) / (f - k)
+    weights.append((-1) ** k * share * _sinc((f - k) / _REACH))
+  total = sum(weights)
+  return below.astype(jnp.int32) + 1 - _REACH, [w / total for w in weights]
+
+
+def _sinc(x):
+  """sin(pi x) / (pi x) for |x| <= 1, to rounding.
+
+  By its series: on a CPU a sine took most of the warp's time.
+  """
+  series = [
+    (-1) ** n * math.pi ** (2 * n) / math.factorial(2 * n + 1)
+    for n in reversed(range(9))
+  ]
+  return jnp.polyval(jnp.array(series, x.dtype), x * x)
 
 
 def _random_tone(key, image, brightness, contrast, gamma):
