@@ -134,6 +134,7 @@ def summarize(config: ConfigDict, workdir: str) -> None:
     'data': described,
     'evaluation': {
       'weights': details.get('weights'),
+      'version': details.get('version'),
       'config': details.get('config'),
       'num_resamples': config.evaluate.num_resamples,
       'resampling_seed': config.seed,

@@ -13,6 +13,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from cxr import data, run_files
+from cxr.evaluation import parts
 from input_pipeline import pipeline
 
 _COMPARED_FILMS = 32  # of equal name, by their pixels
@@ -27,14 +28,20 @@ def record(
   """What evaluation.json holds of the weights, films, labels and settings.
 
   Returns:
-    'weights': their hash; 'config': of this evaluation; 'data': its films as in
-    data.json, but for 'train', the films that the weights learned from.
+    'weights': their hash; 'version': of what estimates mean; 'config': of this
+    evaluation; 'data': its films as in data.json, but for 'train', the films
+    that the weights learned from.
   """
   described = data.summary(config, splits)
   trained = _trained_on(workdir)
   if trained.get('train'):
     described['splits']['train'] = trained['train']
-  return {'weights': weights, 'config': config.to_dict(), 'data': described}
+  return {
+    'weights': weights,
+    'version': parts.VERSION,
+    'config': config.to_dict(),
+    'data': described,
+  }
 
 
 def check_films(

@@ -25,6 +25,14 @@ _NO_FIGURE = (
   'num_resamples',
   'save_maps',
 )
+# What the settings hold beside fields of config, and how it is told.
+_FILMS, _VERSION = 'test films', 'version'
+_TOLD = {
+  _FILMS: 'The runs were tested on films of the same names, but with other '
+  'pixels, boxes or rows of the label file',
+  _VERSION: 'The runs were evaluated by versions of the program that draw and '
+  'score some maps otherwise (--mode=evaluate makes them alike)',
+}
 # Fields of config.model that an evaluation may have otherwise than training.
 _OF_MODEL = ('dtype', 'output_stride')
 
@@ -35,7 +43,7 @@ class Run(NamedTuple):
   workdir: str
   seed: int
   config: dict[str, object]  # of the training, by dotted name
-  settings: dict[str, object]  # of the evaluation, by name
+  settings: dict[str, object]  # of the evaluation, its version and its films
   recorded: bool  # the settings are the evaluation's own record
   weights: str  # a hash
   trained_on: str  # a hash of the training films and their labels
@@ -120,6 +128,9 @@ def read(workdir: str) -> Run:
     used = (own or {}).get('model', {}).get(field, config.model.get(field))
     as_trained = used == config.model.get(field)
     settings[f'model.{field}'] = 'as trained' if as_trained else used
+  settings[_VERSION] = evaluation.get('version')
+  if tested and tested.get('content_sha256'):
+    settings[_FILMS] = tested['content_sha256'][:8]
   return Run(
     workdir,
     config.seed,
@@ -171,13 +182,17 @@ def same_weights(runs: Sequence[Run]) -> tuple[Run, Run] | None:
 def differing_settings(runs: Sequence[Run]) -> dict[str, list]:
   """Field of config.evaluate -> its value in each run, where these differ.
 
-  A field that one of the runs is older than is passed over.
+  A field that one of the runs is older than is passed over; so are the pixels
+  of networks whose films have different sizes.
   """
   first, *others = (run.settings for run in runs)
+  sizes = {run.config.get('data.image_size') for run in runs}
+  passed_over = {_FILMS} if len(sizes) > 1 else ()
   return {
     name: [run.settings[name] for run in runs]
     for name in first
-    if all(name in other for other in others)
+    if name not in passed_over
+    and all(name in other for other in others)
     and any(other[name] != first[name] for other in others)
   }
 
@@ -189,9 +204,12 @@ def told(settings: Mapping[str, Sequence], names: Sequence[str]) -> list[str]:
     settings: by `differing_settings`.
     names: of the runs, in the same order.
   """
+  evaluated = 'The runs were evaluated with different config.'
   return [
-    'The runs were evaluated with different '
-    f'config.{field if "." in field else f"evaluate.{field}"}: '
+    _TOLD.get(
+      field, evaluated + (field if '.' in field else f'evaluate.{field}')
+    )
+    + ': '
     + ', '.join(
       f'{_spelled(value)} ({name})'
       for name, value in zip(names, values, strict=True)
@@ -202,6 +220,8 @@ def told(settings: Mapping[str, Sequence], names: Sequence[str]) -> list[str]:
 
 
 def _spelled(value) -> str:
+  if value is None:
+    return 'an older one'
   if isinstance(value, list):
     return ' and '.join(map(_spelled, value)) or 'none'
   return f'{value:g}' if isinstance(value, float) else str(value)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cxr import data, files, run_files
-from cxr.evaluation import provenance
+from cxr.evaluation import parts, provenance
 from input_pipeline.phantom import write
 
 
@@ -61,7 +61,7 @@ def test_other_films_are_evaluated_and_kept_apart(trained, tmp_path):
   splits = check(workdir, other)
   before = files.read_json(f'{workdir}/data.json')
   record = provenance.record(workdir, other, 'ab', splits)
-  assert record['weights'] == 'ab'
+  assert (record['weights'], record['version']) == ('ab', parts.VERSION)
   assert record['config']['data']['dir'] == str(folder)
   described = record['data']['splits']
   assert described['test']['content_sha256'] == splits['test'].content

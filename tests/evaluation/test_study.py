@@ -174,6 +174,35 @@ def test_other_settings_of_the_evaluations_are_told_or_refused(tmp_path):
   assert runs.differing_settings([runs.read(a), runs.read(d)]) == {}
 
 
+def test_other_films_of_the_same_names_and_other_versions_are_told(tmp_path):
+  a, b = (
+    run(tmp_path, name, module.get_config(), seed=0, skill=skill)
+    for name, module, skill in (('a', baseline, 0.3), ('b', robust, 0.8))
+  )
+
+  def evaluated(name, content, version):
+    path = tmp_path / name / 'metrics.json'
+    metrics = json.loads(path.read_text())
+    splits = metrics.setdefault('data', {}).setdefault('splits', {})
+    splits['test'] = {'sha256': '0', 'content_sha256': content}
+    metrics['evaluation']['version'] = version
+    path.write_text(json.dumps(metrics))
+
+  evaluated('a', 'e' * 64, 2)
+  evaluated('b', 'f' * 64, None)
+  settings = runs.differing_settings([runs.read(a), runs.read(b)])
+  films, version = sorted(runs.told(settings, 'ab'))[::-1]
+  assert 'eeeeeeee (a), ffffffff (b)' in films and 'other pixels' in films
+  assert '2 (a), an older one (b)' in version and 'evaluate' in version
+  evaluated('b', 'e' * 64, 2)
+  assert not runs.differing_settings([runs.read(a), runs.read(b)])
+  # Networks of films of two sizes have other pixels by their nature.
+  evaluated('b', 'f' * 64, 2)
+  other = runs.read(b)
+  other.config['data.image_size'] += 1
+  assert not runs.differing_settings([runs.read(a), other])
+
+
 def test_a_folder_whose_name_is_a_pattern_is_taken_literally(tmp_path):
   name = run(tmp_path, 'a[0]', baseline.get_config(), seed=0, skill=0.3)
   run(tmp_path, 'a0', baseline.get_config(), seed=1, skill=0.3)
