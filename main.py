@@ -59,6 +59,12 @@ flags.DEFINE_bool(
   "On a CPU, convolutions by oneDNN (jaxlib 0.12): PyTorch's kernels; programs "
   'are then compiled anew at every start.',
 )
+flags.DEFINE_string(
+  'profile',
+  '',
+  'START,STEPS: traces STEPS training steps after the first START, for '
+  'TensorBoard or Perfetto, in <workdir>/profile.',
+)
 flags.DEFINE_bool('traceback', False, 'Show where an error was raised.')
 
 
@@ -95,6 +101,7 @@ def main(argv):
       workdirs=tuple(FLAGS.workdirs),
       images=FLAGS.images,
       output=FLAGS.output,
+      profile=FLAGS.profile,
     ),
   )
 

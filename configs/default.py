@@ -56,8 +56,9 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   # Of all patients, where the tables name no split.
   config.data.test_fraction = 0.2
   config.data.split_seed = 0  # chooses the validation and the test patients
-  # Where films wait for their batch: 'none' (on disk) | 'memory' | 'device'.
-  config.data.cache = 'memory'
+  # Where films wait for their batch: 'none' (on disk) | 'memory' | 'device' |
+  # 'auto' (the devices' memory where they fit, else the host's, else the disk).
+  config.data.cache = 'auto'
   config.data.workers = 0  # processes that prepare films; 0: one a core
 
   config.data.phantom = ConfigDict()  # used where source is 'phantom'

@@ -104,7 +104,7 @@ def _rules():
     'data.findings': _several(_FINDING, at_least=0),
     'data.synonyms': _TEXT,
     'data.split_seed': _whole(0),
-    'data.cache': _one_of('none', 'memory', 'device'),
+    'data.cache': _one_of('auto', 'none', 'memory', 'device'),
     'data.workers': _whole(0),
     'data.phantom.num_films': _whole(60),
     'data.phantom.seed': _whole(0),

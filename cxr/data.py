@@ -336,7 +336,8 @@ def train_batches(
   """Yields the training batches from `start_step` on, without end.
 
   They lie over the devices, and are the same whatever config.data.cache is;
-  with 'device' they hold indices, for `take`.
+  with 'device' they hold indices, for `take`. ('auto' is none of its values
+  here; see caches.py.)
   """
   options = {
     'batch_size': config.train.batch_size,

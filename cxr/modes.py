@@ -15,7 +15,7 @@ from cxr.evaluation import compare, evaluate, study
 from cxr.explaining import explain
 from cxr.exporting import export
 from cxr.reporting import terminal
-from cxr.training import train
+from cxr.training import profile, train
 from input_pipeline import memory
 
 
@@ -28,6 +28,7 @@ class Request(NamedTuple):
   workdirs: tuple[str, ...] = ()
   images: str = ''
   output: str = ''
+  profile: str = ''  # START,STEPS
 
 
 def run(mode: str, request: Request) -> None:
@@ -40,6 +41,11 @@ def run(mode: str, request: Request) -> None:
   config.update_from_flattened_dict(
     configuration.expand_paths(run_files.flat(config))
   )
+  if request.profile and mode not in ('train', 'fit'):
+    raise ValueError(
+      f'--profile traces steps of a training, and --mode={mode} has none; '
+      'leave it out.'
+    )
   MODES[mode](
     request._replace(
       config=config,
@@ -73,13 +79,13 @@ def _fit(request: Request) -> None:
 @contextlib.contextmanager
 def _trained(request: Request) -> Iterator[str]:
   """Trains to the end; yields the workdir, which stays locked meanwhile."""
-  config = request.config
+  config, span = request.config, profile.parse(request.profile)
   configuration.validate(config)
   _warn(config)
   _check_memory()
   workdir = request.workdir or os.path.join('runs', config.name)
   with _locked(workdir):
-    train.train(config, workdir)
+    train.train(config, workdir, span=span)
     yield workdir
 
 

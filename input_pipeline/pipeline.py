@@ -27,7 +27,9 @@ from input_pipeline import memory, prepare, prepared, records
 from input_pipeline.findings import BOXED, FINDINGS
 from input_pipeline.sources.film_table import Options
 
-CACHES = ('memory', 'none')
+CACHES = ('auto', 'memory', 'none')
+# Of the memory that is free, what 'auto' gives to films.
+_AUTO_SHARE = 1 / 2
 
 _GATHER_THREADS = 2
 _PREFETCH_BATCHES = 2
@@ -106,7 +108,8 @@ def load(
     seed: of the choice of these patients.
     workers: processes that prepare; 0 is all cores.
     cache: 'memory' holds all images on the host, 'none' reads them from disk
-      as they are asked for.
+      as they are asked for, 'auto' is 'memory' where they take less than half
+      of what is free.
     layout: further fields of sources.film_table.Options: the layout's name,
       and how it is read.
 
@@ -159,9 +162,13 @@ def _open(folder: pathlib.Path, cache: str) -> Splits:
     raise records.damaged(
       folder, f'{prepared.FILMS_FILE} and the records hold other films'
     )
+  count = sum(map(len, films.values()))
+  size = next(iter(films.values())).shape[1]
+  if cache == 'auto':
+    room = memory.available()
+    fits = room is None or count * size**2 <= _AUTO_SHARE * room
+    cache = 'memory' if fits else 'none'
   if cache == 'memory':
-    count = sum(map(len, films.values()))
-    size = next(iter(films.values())).shape[1]
     memory.require(
       count * size**2,
       f'A cache of {count} films of {size} pixels',

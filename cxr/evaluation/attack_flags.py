@@ -39,7 +39,7 @@ def checked(subject: Subject, parts: Parts) -> list[dict]:
   }
   return stored(
     parts.path('checks.json', settings),
-    lambda: run(subject),
+    parts.timed('checks')(lambda: run(subject)),
     files.write_json,
     files.read_json,
   )

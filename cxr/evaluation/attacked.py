@@ -57,8 +57,10 @@ def attacked(
           parts.path(
             f'logits-{label}-{epsilon:g}.npz', settings | {'epsilon': epsilon}
           ),
-          lambda attack=attack, label=label, aim=aim, epsilon=epsilon: (
-            _under_attack(subject, attack, label, epsilon, aim)
+          parts.timed(f'logits-{label}-{epsilon:g}')(
+            lambda attack=attack, label=label, aim=aim, epsilon=epsilon: (
+              _under_attack(subject, attack, label, epsilon, aim)
+            )
           ),
           files.write_arrays,
           files.read_arrays,

@@ -31,7 +31,9 @@ def classify(
     if name != 'train' and len(split.label):
       logits = stored(
         parts.path(f'logits-{name}.npz', {}, splits=(name,)),
-        lambda name=name: {'logits': _clean(subject, name)},
+        parts.timed(f'logits-{name}')(
+          lambda name=name: {'logits': _clean(subject, name)}
+        ),
         files.write_arrays,
         files.read_arrays,
       )['logits']

@@ -55,7 +55,7 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
   )
   provenance.check_films(workdir, config, splits)
   subject = Subject(config, model, variables, mesh, splits)
-  parts = Parts(workdir, subject)
+  parts = Parts(workdir, subject, step=step)
 
   blocks, audits = classify.classify(subject, parts)
   boxes, grids = localize.localize(subject, parts)

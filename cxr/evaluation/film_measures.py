@@ -131,7 +131,8 @@ def measure(subject: Subject, parts: Parts) -> list[measures.Measure]:
       logging.info(
         'Measuring: %s.', f'{name} of {methods}' if methods else name
       )
-      computed = kind.compute(subject, missing)
+      with parts.timed(name):
+        computed = kind.compute(subject, missing)
     for method, path in paths.items():
       rows += stored(
         path,

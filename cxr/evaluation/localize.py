@@ -64,11 +64,13 @@ def localize(
         findings = range(len(films.findings))
         futures = [executor.submit(*job_of(k)) for k in findings]
       scored.append((path, futures))
-    for path, futures in scored:
-      if futures is not None:
-        of_findings = [future.result() for future in futures]
-        boxes = stored_rows.concatenate_boxes(of_findings)
-        files.write_arrays(path, boxes._asdict())
+    # What the workers have not done by now.
+    with parts.timed('scoring'):
+      for path, futures in scored:
+        if futures is not None:
+          of_findings = [future.result() for future in futures]
+          boxes = stored_rows.concatenate_boxes(of_findings)
+          files.write_arrays(path, boxes._asdict())
   # The rows say which films are examples, so every process needs them.
   sharding.wait_for_all('boxes')
   tables = [stored_rows.Boxes(**files.read_arrays(path)) for path, _ in scored]
@@ -165,7 +167,8 @@ def _compute(
   """
   logging.info('Maps of %d boxed films: %s.', len(films.row), name)
   config = subject.config
-  maps = _maps(subject, method, films)
+  with parts.timed(f'maps-{name}'):
+    maps = _maps(subject, method, films)
   if jax.process_index() == 0:
     folder = export_folder(subject, parts)
     if config.evaluate.save_maps:

@@ -7,16 +7,18 @@ method more computes that alone. The name of a part's file holds a hash of
 everything that moves its values: the weights, the films, the settings.
 """
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
 from absl import logging
 
-from cxr import files
+from cxr import files, usage
 from cxr.inference import Subject
 
 # Of what a part's values mean; parts that an older one made are made anew.
@@ -28,9 +30,13 @@ _FREE_MODEL_FIELDS = ('init_from', 'init_pixels', 'remat')
 
 
 class Parts:
-  """The stored parts of one run: <workdir>/evaluation/parts."""
+  """The stored parts of one run: <workdir>/evaluation/parts.
 
-  def __init__(self, workdir: str, subject: Subject):
+  `step` is that of the checkpoint whose weights they are of.
+  """
+
+  def __init__(self, workdir: str, subject: Subject, *, step: int = 0):
+    self._log, self._step = os.path.join(workdir, 'train.jsonl'), step
     self._folder = os.path.join(workdir, 'evaluation')
     self._model = {
       name: value
@@ -60,6 +66,21 @@ class Parts:
     stem, ending = os.path.splitext(name)
     key = self._key(settings, splits, trained)
     return os.path.join(self._folder, 'parts', f'{stem}-{key}{ending}')
+
+  @contextlib.contextmanager
+  def timed(self, name: str) -> Iterator[None]:
+    """Takes the time of a part that is computed, and names it in a trace.
+
+    Seconds and memory are a line of train.jsonl, at the step of the weights.
+    """
+    since = time.monotonic()
+    with jax.profiler.TraceAnnotation(name):
+      yield
+    if jax.process_index() == 0:
+      cost = {'seconds': time.monotonic() - since, **usage.gibibytes()}
+      record = {f'evaluate/{name}/{key}': value for key, value in cost.items()}
+      with open(self._log, 'a') as f:
+        f.write(json.dumps({'step': self._step, **record}) + '\n')
 
   def export_folder(self, settings: Mapping) -> str:
     """The folder for files of other tools, made from the test films' maps."""

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from cxr import data, losses, sharding
 from cxr.attacks import batched
 from cxr.training import augment, train_step
-from cxr.training.setup import Setup
+from cxr.training.setup import Setup, learning_rate, updates_a_step
 from input_pipeline import memory
 
 
@@ -97,18 +97,40 @@ def make_step(setup: Setup) -> Callable:
   )
 
 
+def make_settings(setup: Setup) -> Callable:
+  """Returns (step) -> the scalars that a plan moves from step to step.
+
+  train/learning_rate: of the step's first update; train/epsilon: the attack's
+  radius in 1/255, where the training has an attack.
+  """
+  config, plan = setup.config, setup.plan
+  rate, updates = learning_rate(config, plan), updates_a_step(config)
+  warmup_steps = plan.to_steps(config.attack.warmup_epochs)
+
+  def settings_at(step):
+    settings = {'train/learning_rate': rate(step * updates)}
+    if config.attack.objective != 'clean':
+      epsilon = train_step.radius(config.attack.epsilon, warmup_steps, step)
+      settings['train/epsilon'] = epsilon
+    return settings
+
+  return settings_at
+
+
 def make_jit_step(setup: Setup, key: jax.Array) -> Callable:
   """(state, batch) -> (state, metrics): one program on the whole mesh.
 
   It is compiled at the first call. The state that it is given is lost.
   """
-  step_fn = make_step(setup)
+  step_fn, settings_at = make_step(setup), make_settings(setup)
   on_device = {}
   if setup.config.data.cache == 'device':
     on_device = data.on_device(setup.films, setup.mesh)
 
   def one_step(state, batch, on_device):
-    return step_fn(state, key, data.take(batch, on_device))
+    settings = settings_at(state.step)
+    state, metrics = step_fn(state, key, data.take(batch, on_device))
+    return state, metrics | settings
 
   jit_step = jax.jit(
     one_step, donate_argnums=0, out_shardings=sharding.replicated(setup.mesh)

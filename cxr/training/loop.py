@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax
 from absl import logging
 
-from cxr.training import guards, signals
+from cxr import usage
+from cxr.training import guards, profile, signals
 from cxr.training.setup import Plan
 
 
@@ -21,6 +22,7 @@ class Loop(NamedTuple):
   guard: guards.CollapseGuard
   log: Any  # a writer.Writer
   stopped: Callable  # (step) -> the signal to end there, or 0
+  tracer: profile.Tracer = profile.Tracer(None)
 
 
 def fit(loop: Loop, state: Any, batches: Iterable, *, start: int) -> None:
@@ -42,8 +44,11 @@ def fit(loop: Loop, state: Any, batches: Iterable, *, start: int) -> None:
   pending, recent = None, []
   clock = Clock(plan, start)
   for step, batch in zip(range(start, plan.num_steps), batches, strict=False):
-    state, step_metrics = loop.step(state, batch)
     done = step + 1
+    loop.tracer.before(step)
+    with jax.profiler.StepTraceAnnotation('train', step_num=done):
+      state, step_metrics = loop.step(state, batch)
+    loop.tracer.after(done, state)
     stop = loop.stopped(done)
     recent.append((done, step_metrics))
     loop.log.advance()
@@ -63,8 +68,12 @@ def fit(loop: Loop, state: Any, batches: Iterable, *, start: int) -> None:
         pending = None
       guards.check_finite(recent)
       recent = []
-      values = loop.validate(state)
-      loop.log.scalars(done, values | {'epoch': done / plan.steps_per_epoch})
+      since = time.monotonic()
+      with jax.profiler.TraceAnnotation('validation'):
+        values = loop.validate(state)
+      seconds = {'val/seconds': time.monotonic() - since}
+      epoch = {'epoch': done / plan.steps_per_epoch}
+      loop.log.scalars(done, values | seconds | epoch)
       if loop.guard.collapsed(values):
         sentence = guards.describe_collapse(loop.guard, values, done)
         logging.error('Training stops: %s', sentence)
@@ -112,5 +121,5 @@ def write_metrics(
   """Logs the metrics of `step`, the last of the steps since the log step
   before it, and checks them all. Raises guards.NotFinite."""
   values = {k: float(v) for k, v in jax.device_get(steps[-1][1]).items()}
-  log.scalars(step, values | clock(step))
+  log.scalars(step, values | clock(step) | usage.gibibytes())
   guards.check_finite(steps)

@@ -1,6 +1,7 @@
 """What a training is made of: plan, model, optimizer and first weights."""
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -62,25 +63,35 @@ def make_setup(
   return Setup(config, model, make_optimizer(config, plan), plan, films, mesh)
 
 
-def make_optimizer(
-  config: ConfigDict, plan: Plan
-) -> optax.GradientTransformation:
-  """AdamW or SGD; the learning rate warms up linearly and falls as a cosine."""
-  train_config = config.train
-  # 'free' makes several updates from one batch.
-  replays = (
-    config.attack.free_replays if config.attack.objective == 'free' else 1
-  )
-  num_updates = plan.num_steps * replays
-  warmup = plan.to_steps(train_config.warmup_epochs) * replays
+def updates_a_step(config: ConfigDict) -> int:
+  """Updates that are made from one batch: 'free' makes several."""
+  free = config.attack.objective == 'free'
+  return config.attack.free_replays if free else 1
+
+
+def learning_rate(config: ConfigDict, plan: Plan) -> optax.Schedule:
+  """(number of updates made) -> the rate of the next.
+
+  It warms up linearly and falls as a cosine.
+  """
+  num_updates = plan.num_steps * updates_a_step(config)
+  warmup = plan.to_steps(config.train.warmup_epochs) * updates_a_step(config)
   warmup = min(warmup, num_updates - 1)
-  schedule = optax.warmup_cosine_decay_schedule(
+  return optax.warmup_cosine_decay_schedule(
     # Not 0: the first update would learn nothing.
-    train_config.learning_rate / (warmup + 1),
-    train_config.learning_rate,
+    config.train.learning_rate / (warmup + 1),
+    config.train.learning_rate,
     warmup_steps=warmup,
     decay_steps=num_updates,
   )
+
+
+def make_optimizer(
+  config: ConfigDict, plan: Plan
+) -> optax.GradientTransformation:
+  """AdamW or SGD at the rate of `learning_rate`."""
+  train_config = config.train
+  schedule = learning_rate(config, plan)
   # BatchNorm's scales and every bias are not decayed: they set no direction.
   decayed = lambda params: jax.tree.map(lambda x: x.ndim > 1, params)
   decay = train_config.weight_decay
@@ -92,6 +103,19 @@ def make_optimizer(
     optax.trace(train_config.momentum, nesterov=True),
     optax.add_decayed_weights(decay, mask=decayed),
     optax.scale_by_learning_rate(schedule),
+  )
+
+
+def parameter_table(params: Mapping) -> str:
+  """The parameters of each part of a network and of all, a part a line."""
+  sizes = {
+    name: sum(leaf.size for leaf in jax.tree.leaves(part))
+    for name, part in params.items()
+  }
+  total = sum(sizes.values())
+  lines = [f'{name:12} {size:>12,}' for name, size in sizes.items()]
+  return '\n'.join(
+    [*lines, f'{"all":12} {total:>12,} parameters, {4 * total / 1e6:,.1f} MB']
   )
 
 

@@ -12,23 +12,31 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from cxr import checkpoint, data, run_files, sharding
+from cxr import caches, checkpoint, data, run_files, sharding
 from cxr.training import (
   configured_step,
   guards,
   loop,
+  profile,
   signals,
   validation,
   writer,
 )
-from cxr.training.setup import Setup, initial_state, make_setup
+from cxr.training.setup import (
+  Setup,
+  initial_state,
+  make_setup,
+  parameter_table,
+)
 
 
-def train(config: ConfigDict, workdir: str) -> None:
+def train(
+  config: ConfigDict, workdir: str, *, span: profile.Span | None = None
+) -> None:
   """Trains until config.train.num_epochs; goes on where the workdir stands.
 
   A run that collapsed is over: its last sound checkpoint stays, and the log
-  says so.
+  says so. With a `span` of steps these are traced in <workdir>/profile.
 
   Raises:
     ValueError: the config, the films or the workdir do not fit, or a step was
@@ -55,6 +63,7 @@ def train(config: ConfigDict, workdir: str) -> None:
   data.check_same_films(workdir, splits)
   data.write_summary(workdir, config, splits)
 
+  config = caches.resolve(config, splits['train'], mesh)
   setup = make_setup(config, splits['train'], mesh)
   init_key, step_key, attack_key = jax.random.split(
     jax.random.key(config.seed), 3
@@ -63,6 +72,8 @@ def train(config: ConfigDict, workdir: str) -> None:
   state, start = _latest_state(setup, checkpoints, init_key)
   if start:
     logging.info('Continuing at step %d of %d.', start, setup.plan.num_steps)
+  else:
+    logging.info('Parameters:\n%s', parameter_table(state.params))
   log = writer.Writer(
     workdir,
     step=start,
@@ -76,6 +87,9 @@ def train(config: ConfigDict, workdir: str) -> None:
     os.path.join(workdir, 'train.jsonl'),
     step=start,
   )
+  # Process 0 speaks for all.
+  span = span if jax.process_index() == 0 else None
+  tracer = profile.Tracer(span, os.path.join(workdir, 'profile'))
   try:
     with signals.catch_signals() as stopped:
       what = loop.Loop(
@@ -88,6 +102,7 @@ def train(config: ConfigDict, workdir: str) -> None:
         guard=guard,
         log=log,
         stopped=stopped,
+        tracer=tracer,
       )
       loop.fit(what, state, batches, start=start)
   except guards.NotFinite as e:
@@ -96,6 +111,7 @@ def train(config: ConfigDict, workdir: str) -> None:
   finally:
     # TensorFlow complains of a stream that ends with the process.
     batches.close()
+    tracer.close()
     checkpoints.saver.close()
     log.close()
 

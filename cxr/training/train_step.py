@@ -15,6 +15,9 @@ that of the whole batch up to rounding. BatchNorm normalises each pass by the
 films of that pass; the running statistics become the mean over the passes, so
 their means are those of the whole batch and their variances those within
 passes.
+
+Device operations are named by the part of the step that they belong to, for
+traces and counts: augmentation, attack, update.
 """
 
 import functools
@@ -83,7 +86,8 @@ def make_train_step(
     )
     target = model.apply(frozen, image)[0] if target_is_logits else label
     size = radius(epsilon, warmup_steps, state.step)
-    return attack(frozen, keys, image, target, epsilon=size)
+    with jax.named_scope('attack'):
+      return attack(frozen, keys, image, target, epsilon=size)
 
   def train_step(state, key, batch):
     augment_key, attack_key = jax.random.split(
@@ -102,9 +106,10 @@ def make_train_step(
         )
         return loss.mean(), (logits, stats)
 
-      (loss, (logits, stats)), grads = jax.value_and_grad(
-        loss_fn, has_aux=True
-      )(state.params)
+      with jax.named_scope('update'):
+        (loss, (logits, stats)), grads = jax.value_and_grad(
+          loss_fn, has_aux=True
+        )(state.params)
       metrics = {'train/loss': loss}
       for kind, of_kind in logits.items():
         metrics[f'train/{kind}_loss'] = losses.sigmoid_cross_entropy(
@@ -162,9 +167,10 @@ def make_free_step(
         logits, stats = forward(jnp.clip(image + delta, 0, 1))
         return loss_fn(logits, label, **weights).mean(), stats
 
-      (loss, stats), (grads, ascent) = jax.value_and_grad(
-        pass_loss, argnums=(0, 1), has_aux=True
-      )(state.params, delta)
+      with jax.named_scope('update'):
+        (loss, stats), (grads, ascent) = jax.value_and_grad(
+          pass_loss, argnums=(0, 1), has_aux=True
+        )(state.params, delta)
       return (loss, stats, grads), ascent
 
     delta = jax.random.uniform(start_key, image.shape, minval=-1, maxval=1)
@@ -243,6 +249,7 @@ def _after(earlier, arrays):
   )
 
 
+@jax.named_scope('augmentation')
 def _films(augment, key, batch):
   image = batch['image'].astype(jnp.float32) / 255
   if augment is not None:
@@ -279,6 +286,7 @@ def _forward(model, params, state):
   return together if state.adversarial_batch_stats is None else apart
 
 
+@jax.named_scope('update')
 def _update(tx, ema, state, grads, batch_stats, adversarial_batch_stats):
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)

@@ -20,6 +20,18 @@ def truncate(path: str, step: int) -> None:
   files.replace_file(path, lambda f: f.writelines(lines))
 
 
+def plain(value: float) -> float | None:
+  """The value with six decimals, or six digits where it is small: a learning
+  rate ends near 0. None where it is not finite.
+
+  >>> plain(0.12345678), plain(1.23456789e-7), plain(float('nan'))
+  (0.123457, 1.23457e-07, None)
+  """
+  if not abs(value) < float('inf'):
+    return None
+  return round(value, 6) if abs(value) > 1e-3 else float(f'{value:.6g}')
+
+
 class Writer:
   """The open files of a training and its progress bar.
 
@@ -65,10 +77,7 @@ class Writer:
     """Writes the scalars of a step; in JSON what is not finite is null."""
     if not self._enabled:
       return
-    record = {'step': step} | {k: round(v, 6) for k, v in values.items()}
-    record = {
-      k: v if abs(v) < float('inf') else None for k, v in record.items()
-    }
+    record = {'step': step} | {k: plain(v) for k, v in values.items()}
     self._lines.write(json.dumps(record) + '\n')
     self._lines.flush()
     for name, value in values.items():
