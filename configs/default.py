@@ -49,6 +49,9 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   # What an uncertain label (-1) becomes: 'unknown' (it is in no loss and no
   # score) | 'positive' | 'negative'. CheXpert's U-Ignore, U-Ones, U-Zeros.
   config.data.uncertain = 'unknown'
+  # What an empty label becomes, of a finding that a report does not mention:
+  # 'unknown' | 'negative', as most have it who train on CheXpert.
+  config.data.unmentioned = 'unknown'
   # Where decoded, resized films are kept.
   config.data.prepared_dir = 'data/prepared'
   config.data.image_size = 64  # pixels, height and width

@@ -101,6 +101,7 @@ def _rules():
     'data.validation_fraction': share,
     'data.test_fraction': _between(0, 1),
     'data.uncertain': _one_of(*catalogue.UNCERTAIN_AS),
+    'data.unmentioned': _one_of(*catalogue.UNMENTIONED_AS),
     'data.findings': _several(_FINDING, at_least=0),
     'data.synonyms': _TEXT,
     'data.split_seed': _whole(0),

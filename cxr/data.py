@@ -79,6 +79,7 @@ def load(config: ConfigDict) -> Mapping[str, pipeline.Split]:
     findings=config.data.findings,
     synonyms=config.data.synonyms,
     uncertain=config.data.uncertain,
+    unmentioned=config.data.unmentioned,
     test_fraction=config.data.test_fraction,
   )
   _check_names(next(iter(splits.values())).findings)

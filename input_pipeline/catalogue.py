@@ -25,6 +25,8 @@ from input_pipeline.sources.film_table import (
 
 # What an uncertain label becomes: CheXpert's U-Ignore, U-Ones and U-Zeros.
 UNCERTAIN_AS = {'unknown': math.nan, 'positive': 1.0, 'negative': 0.0}
+# And a label that is not given: of a finding that a report does not mention.
+UNMENTIONED_AS = {'unknown': math.nan, 'negative': 0.0}
 
 
 class Catalogue(NamedTuple):
@@ -76,10 +78,9 @@ def read(folder: str | os.PathLike, options: Options) -> Catalogue:
   table = table._replace(films=_divided(table.films, options))
   _check_patients(folder, table.films)
   table = _present(folder, table)
-  certain = UNCERTAIN_AS[options.uncertain]
   films = {split: [] for split in SPLITS}
   for film in sorted(table.films, key=lambda film: film.image):
-    films[film.split].append(_certain(film, certain))
+    films[film.split].append(_certain(film, options))
   return Catalogue(
     films,
     table.renditions,
@@ -100,11 +101,15 @@ def check(options: Options) -> None:
     raise ValueError(
       f'test_fraction ({options.test_fraction}) must be in [0, 1].'
     )
-  if options.uncertain not in UNCERTAIN_AS:
-    raise ValueError(
-      f'uncertain ({options.uncertain!r}) must be one of '
-      f'{", ".join(UNCERTAIN_AS)}.'
-    )
+  for name, choices in (
+    ('uncertain', UNCERTAIN_AS),
+    ('unmentioned', UNMENTIONED_AS),
+  ):
+    if getattr(options, name) not in choices:
+      raise ValueError(
+        f'{name} ({getattr(options, name)!r}) must be one of '
+        f'{", ".join(choices)}.'
+      )
 
 
 def select(table: FilmTable, options: Options) -> FilmTable:
@@ -225,14 +230,22 @@ def _present(folder: pathlib.Path, table: FilmTable) -> FilmTable:
   return table._replace(films=films, left_out=left_out)
 
 
-def _certain(film: FilmRow, value: float) -> FilmRow:
-  """The film with `value` where a label is uncertain."""
+def _certain(film: FilmRow, options: Options) -> FilmRow:
+  """The film with what `options` makes of labels that are not 1 or 0.
+
+  What a reader does not say stays unknown.
+  """
+  uncertain = UNCERTAIN_AS[options.uncertain]
+  unmentioned = UNMENTIONED_AS[options.unmentioned]
 
   def resolve(label):
     if UNCERTAIN not in label:
       return label
-    return tuple(value if x == UNCERTAIN else x for x in label)
+    return tuple(uncertain if x == UNCERTAIN else x for x in label)
 
+  label = film.label
+  if not math.isnan(unmentioned):
+    label = tuple(unmentioned if math.isnan(x) else x for x in label)
   return film._replace(
-    label=resolve(film.label), readers=tuple(map(resolve, film.readers))
+    label=resolve(label), readers=tuple(map(resolve, film.readers))
   )

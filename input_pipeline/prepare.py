@@ -60,6 +60,8 @@ def fingerprint(
     parts += options.source, options.test_fraction, options.uncertain
   if options.findings:
     parts += (options.findings,)
+  if options.unmentioned != 'unknown':
+    parts += (options.unmentioned,)
   if options.synonyms:
     parts += (sorted(synonyms.read(options.synonyms).items()),)
   digest = hashlib.sha256(repr(parts).encode())

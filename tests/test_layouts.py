@@ -84,7 +84,7 @@ def test_chexpert(tmp_path):
     for name in ('train', 'validation')
   )
   assert trained == 14  # with the uncertain one
-  assert left_out(workdir) == ['lateral view']
+  assert left_out(workdir) == ['lateral film']
   assert metrics['classification']['test']['auroc']['mean']['images'] == 8
   # Nine of the ten segmented findings have a mask, and Edema has none.
   tested = data.load(config)['test']

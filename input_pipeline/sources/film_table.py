@@ -25,7 +25,7 @@ UNCERTAIN = -1.0
 SPLITS = ('train', 'validation', 'test')
 # Reasons to leave something out.
 LOST_BOX = 'box of a film left out'
-LATERAL = 'lateral view'
+LATERAL = 'lateral film'
 OTHER_VIEW = 'view neither PA nor AP'
 
 
@@ -37,6 +37,7 @@ class Options(NamedTuple):
   findings: tuple[str, ...] = ()
   synonyms: str = ''  # a csv file that extends the table of synonyms
   uncertain: str = 'unknown'  # what uncertain labels become
+  unmentioned: str = 'unknown'  # what labels become of which nobody speaks
   # Shares of patients: of all, where the tables name no split, and of those
   # of training, where they name no validation film.
   test_fraction: float = 0.2

@@ -20,7 +20,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from input_pipeline import findings as findings_lib
 from input_pipeline import synonyms
 from input_pipeline import tables as text_tables
-from input_pipeline.sources import cells, film_names, table_regions
+from input_pipeline.sources import (
+  cells,
+  film_names,
+  film_table,
+  table_regions,
+)
 from input_pipeline.sources.film_table import (
   FilmRow,
   FilmTable,
@@ -190,7 +195,7 @@ def _read_films(
       raise ValueError(f'{path}, line {line}: {e}') from None
     if row['view'] and not film.view and _is_lateral(row['view']):
       lateral.add(len(films))
-      left_out.append(LeftOut(film.image, 'lateral film', row['view'][:80]))
+      left_out.append(LeftOut(film.image, film_table.LATERAL, row['view'][:80]))
     else:
       left_out += _not_understood(film, row)
     films.append(film._replace(where=f'{path.name}, line {line}'))

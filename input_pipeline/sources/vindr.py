@@ -27,6 +27,7 @@ regions of their own; those of a finding that most readers did not see are left
 out. Sex and age stand in the DICOM files alone and are not read.
 """
 
+import functools
 import math
 import pathlib
 from collections import defaultdict
@@ -150,35 +151,27 @@ def read(
         _read_labels(table) if table else _votes(boxes[split], path.name)
       )
   index = sorted(set().union(*(of.findings for of in labels.values())))
+  # Few vectors are shared by many films and readers.
+  named = functools.cache(lambda label: tuple(label[k] for k in index))
+  nobody = (math.nan,) * len(FINDINGS)
   readers = _readers(labels.values())
   films, left_out = [], []
   for split, of in labels.items():
     there = _film_files(folder, split)
-    drawn = defaultdict(list)
-    for row in boxes[split]:
-      if row.image not in of.films:
-        raise ValueError(
-          f'{files[f"annotations_{split}"]}, line {row.line}: {row.image!r} '
-          f'has no row in image_labels_{split}.csv; a film with a box must '
-          'have one.'
-        )
-      drawn[row.image].append(row)
+    drawn = _by_film(boxes[split], files[f'annotations_{split}'], of)
     for image, votes in of.films.items():
       label = _majority(list(votes.values()))
       name = there.get(image, f'{split}/{image}.dicom')
-      nobody = (math.nan,) * len(FINDINGS)
-      by_reader = [votes.get(reader, nobody) for reader in readers]
+      by_reader = [named(votes.get(reader, nobody)) for reader in readers]
       films.append(
         FilmRow(
           image=name,
           patient=image,
-          label=tuple(label[k] for k in index),
+          label=named(label),
           split='' if set(labels) == {'train'} else split,
           view='PA',
           boxes=tuple(_true_boxes(drawn[image], name, label, index, left_out)),
-          readers=tuple(tuple(of[k] for k in index) for of in by_reader)
-          if any(votes)
-          else (),
+          readers=tuple(by_reader) if any(votes) else (),
           where=of.where[image],
         )
       )
@@ -195,6 +188,26 @@ def read(
     readers=readers,
     left_out=left_out,
   )
+
+
+def _by_film(
+  rows: Sequence[_Row], path: pathlib.Path, labels: _Labels
+) -> dict[str, list[_Row]]:
+  """The rows of boxes of each film.
+
+  Raises:
+    ValueError: a film has boxes and no labels.
+  """
+  drawn = defaultdict(list)
+  for row in rows:
+    if row.image not in labels.films:
+      table = path.name.replace('annotations', 'image_labels')
+      raise ValueError(
+        f'{path}, line {row.line}: {row.image!r} has no row in {table}; a film '
+        'with a box must have one.'
+      )
+    drawn[row.image].append(row)
+  return drawn
 
 
 def _readers(labels: Iterable[_Labels]) -> tuple[str, ...]:

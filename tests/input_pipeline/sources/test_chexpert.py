@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cxr.exporting import chexlocalize
-from input_pipeline import run_lengths
+from input_pipeline import catalogue, run_lengths
 from input_pipeline.sources import chexpert, film_table
 from tests.input_pipeline.sources.made_downloads import (
   CHEXPERT_HEADER,
@@ -58,7 +58,7 @@ def test_lateral_films_are_left_out_and_listed(tmp_path):
   rows = [*TRAIN, chexpert_row(3, view='LL', Edema='1.0')]
   table = read(chexpert_folder(tmp_path, rows))
   assert [(row.reason, row.detail) for row in table.left_out] == [
-    ('lateral view', 'train.csv, line 4'),
+    ('lateral film', 'train.csv, line 4'),
     ('view neither PA nor AP', 'LL, train.csv, line 5'),
   ]
   assert len(table.films) == 2
@@ -90,6 +90,39 @@ def test_no_finding_is_a_finding_where_it_is_asked_for(tmp_path):
   values = [label(table, film, 'No Finding') for film in table.films]
   # 1; another finding is there; nothing is said; another is uncertain.
   np.testing.assert_array_equal(values, [1, 0, math.nan, 0])
+
+
+@pytest.mark.parametrize('uncertain', ['unknown', 'positive', 'negative'])
+@pytest.mark.parametrize('unmentioned', ['unknown', 'negative'])
+def test_what_uncertain_and_empty_labels_become(
+  tmp_path, uncertain, unmentioned
+):
+  """CheXpert's U-Ignore, U-Ones and U-Zeros, and blanks."""
+  folder = chexpert_folder(tmp_path, TRAIN)
+  options = film_table.Options(
+    source='chexpert', uncertain=uncertain, unmentioned=unmentioned
+  )
+  found = catalogue.read(folder, options)
+  (film,) = (
+    film
+    for films in found.films.values()
+    for film in films
+    if film.patient == 'patient00002'
+  )
+  becomes = {'unknown': math.nan, 'positive': 1, 'negative': 0}
+  np.testing.assert_equal(
+    label(found, film, 'Cardiomegaly'), becomes[uncertain]
+  )
+  np.testing.assert_equal(label(found, film, 'Pneumonia'), becomes[unmentioned])
+  assert label(found, film, 'Edema') == 1
+  assert label(found, film, 'Fracture') == 0
+
+
+@pytest.mark.parametrize('field', ['uncertain', 'unmentioned'])
+def test_what_they_may_not_become(tmp_path, field):
+  options = film_table.Options(source='chexpert', **{field: 'ignored'})
+  with pytest.raises(ValueError, match=f"{field} .'ignored'. must be one of"):
+    catalogue.read(chexpert_folder(tmp_path, TRAIN), options)
 
 
 def test_splits(tmp_path):
@@ -299,7 +332,7 @@ def test_absent_columns(tmp_path):
 
 def test_no_frontal_film(tmp_path):
   chexpert_folder(tmp_path, [TRAIN[2]])
-  with pytest.raises(ValueError, match='no frontal film .1 lateral view.'):
+  with pytest.raises(ValueError, match='no frontal film .1 lateral film.'):
     read(tmp_path)
   table(tmp_path / 'train.csv', CHEXPERT_HEADER, [])
   with pytest.raises(ValueError, match='no frontal film'):

@@ -81,8 +81,8 @@ def test_what_is_left_out_is_listed(tmp_path):
     row.name.rpartition('/')[2]: (row.reason, row.detail.split(',')[0])
     for row in read.left_out
   } == {
-    '174413ec-4ec4c1f7.jpg': ('lateral view', 'LATERAL'),
-    'coded lateral.jpg': ('lateral view', 'LATERAL'),
+    '174413ec-4ec4c1f7.jpg': ('lateral film', 'LATERAL'),
+    'coded lateral.jpg': ('lateral film', 'LATERAL'),
     'unknown.jpg': ('view neither PA nor AP', 'not said'),
     'lordotic.jpg': ('view neither PA nor AP', 'AP AXIAL'),
     'unlabelled.jpg': (

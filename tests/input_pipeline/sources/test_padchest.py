@@ -170,7 +170,7 @@ def test_what_is_left_out_is_listed(tmp_path):
   ]
   table = read(padchest_folder(tmp_path, rows() + odd, films=False))
   assert [(row.name.split('/')[1], row.reason) for row in table.left_out] == [
-    ('lateral.png', 'lateral view'),
+    ('lateral.png', 'lateral film'),
     ('ribs.png', 'view neither PA nor AP'),
     ('view.png', 'view neither PA nor AP'),
     ('blank.png', 'no labels'),
