@@ -110,20 +110,24 @@ def find_devices() -> str:
   """Starts JAX; returns how many devices it has and of which kind, in words.
 
   Raises:
-    RuntimeError: it has none of the platform that JAX_PLATFORMS names.
+    RuntimeError: it has none of the platform that JAX_PLATFORMS (or the older
+      JAX_PLATFORM_NAME) names.
   """
   import jax
 
+  # A shell may export it for other programs; here all is made for 32 bits.
+  jax.config.update('jax_enable_x64', False)
   try:
     kind = jax.devices()[0].device_kind
   # JAX's own assertion is what fails for 'cuda' without its plugin.
   except (RuntimeError, AssertionError) as e:
-    wanted = os.environ.get('JAX_PLATFORMS')
-    if not wanted:
+    names = 'JAX_PLATFORMS', 'JAX_PLATFORM_NAME'
+    name = next((name for name in names if os.environ.get(name)), None)
+    if name is None:
       raise
     raise RuntimeError(
-      f'JAX finds no device of JAX_PLATFORMS ({wanted}) on this machine; unset '
-      'JAX_PLATFORMS or install the plugin: jax[cuda13] for cuda, jax[tpu] for '
+      f'JAX finds no device of {name} ({os.environ[name]}) on this machine; '
+      f'unset {name} or install the plugin: jax[cuda13] for cuda, jax[tpu] for '
       'tpu.'
     ) from e
   return f'{jax.device_count()} device(s): {kind}'

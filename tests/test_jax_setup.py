@@ -141,18 +141,35 @@ def test_another_platform_keeps_its_allocator_and_flags(monkeypatch):
     jax_setup.set_up_cpu(environ, onednn=True)
 
 
-@pytest.mark.parametrize('platforms', ['cuda', 'gpu', 'tpu', 'nothing'])
-def test_a_platform_that_is_not_there_is_a_sentence(platforms):
-  code = 'from cxr import jax_setup; jax_setup.find_devices()'
-  done = subprocess.run(
-    [sys.executable, '-c', code],
+def call(code, **environ):
+  return subprocess.run(
+    [sys.executable, '-c', f'from cxr import jax_setup; {code}'],
     cwd=ROOT,
-    env=os.environ | {'JAX_PLATFORMS': platforms},
+    env={k: v for k, v in os.environ.items() if k != 'JAX_PLATFORMS'} | environ,
     capture_output=True,
     text=True,
   )
+
+
+@pytest.mark.parametrize(
+  'name, platform',
+  [
+    *(('JAX_PLATFORMS', name) for name in ('cuda', 'gpu', 'tpu', 'nothing')),
+    ('JAX_PLATFORM_NAME', 'gpu'),  # the older name
+  ],
+)
+def test_a_platform_that_is_not_there_is_a_sentence(name, platform):
+  done = call('jax_setup.find_devices()', **{name: platform})
   last = done.stderr.strip().splitlines()[-1]
   assert last.startswith(
-    f'RuntimeError: JAX finds no device of JAX_PLATFORMS ({platforms})'
+    f'RuntimeError: JAX finds no device of {name} ({platform})'
   )
-  assert 'unset JAX_PLATFORMS or install' in last
+  assert f'unset {name} or install' in last
+
+
+def test_an_exported_precision_is_not_taken():
+  code = (
+    'jax_setup.find_devices(); import jax.numpy as n; print(n.ones(1).dtype)'
+  )
+  done = call(code, JAX_ENABLE_X64='1', JAX_PLATFORMS='cpu')
+  assert done.stdout == 'float32\n', done.stderr
