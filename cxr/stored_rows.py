@@ -1,7 +1,9 @@
 """The rows that an evaluation leaves: predictions.csv and boxes.csv.
 
 Contract. predictions.csv has a row per split, attack, epsilon and film: label
-and logit of each finding. boxes.csv has a row per boxed film, finding, method,
+and logit of each finding. Where every finding is attacked alone, the logit of a
+finding is that under the attack on it, and both are unknown where the film was
+not attacked on it. boxes.csv has a row per boxed film, finding, method,
 rule and draw, and per true box where a film has several: true box, predicted
 boxes, scores. A file is written whole or not at all; one that is damaged, or
 that another version wrote, is refused when read.

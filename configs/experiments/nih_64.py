@@ -57,6 +57,7 @@ def get_config(variant: str = 'robust'):
   config.evaluate.epsilons = (0.5, 1.0)
   config.evaluate.measures = ('alignment',)
   config.evaluate.attack_films = 0
+  config.evaluate.finding_attack_films = 64
   config.evaluate.measure_films = 0
   config.evaluate.check_films = 0
   return config

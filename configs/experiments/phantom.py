@@ -39,6 +39,7 @@ def get_config(variant: str = 'robust'):
   # The defaults were chosen on the phantom of seed 0.
   config.data.phantom.seed = 1
   config.evaluate.epsilons = (2.0, 4.0)
+  config.evaluate.finding_attack_films = 36
   config.evaluate.measures = ('alignment', 'causes')
   config.evaluate.check_films = 0
   return config
