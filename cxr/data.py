@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from cxr import files, run_files, sharding
 from cxr.localization import overlap
 from input_pipeline import findings as findings_lib
-from input_pipeline import pipeline
+from input_pipeline import pipeline, prepared
 from input_pipeline.phantom import write
 
 
@@ -368,6 +368,7 @@ class BoxedFilms(NamedTuple):
   label: Float[np.ndarray, 'n k']  # 0, 1 or NaN
   # t: the most true boxes that a film has of one finding; the rest is NaN.
   truth: Float[np.ndarray, 'n k t 4']
+  frame: Int[np.ndarray, 'n 5']  # as that of a split; of every film
 
   @property
   def boxed(self) -> Bool[np.ndarray, 'n k']:
@@ -406,6 +407,9 @@ def boxed_films(
     split.patient[rows],
     split.label[rows][:, column],
     truth[:, column],
+    split.frame[rows]
+    if len(split.frame)
+    else np.tile(prepared.NIH_FRAME, (len(rows), 1)),
   )
 
 

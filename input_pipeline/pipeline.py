@@ -76,6 +76,9 @@ class Split(NamedTuple):
   reader: Float[np.ndarray, 'r n k'] = np.zeros((0, 0, 0), np.float32)
   reader_names: tuple[str, ...] = ()
   patient_name: np.ndarray = np.zeros(0, 'U1')  # as the tables name them
+  # Of each film height and width, in the pixels that its boxes are given in,
+  # and its turn to upright; without a row all are prepared.NIH_FRAME.
+  frame: Int[np.ndarray, 'n 5'] = np.zeros((0, 5), np.int64)
 
 
 class Splits(dict[str, Split]):

@@ -26,6 +26,9 @@ from input_pipeline.sources.film_table import FilmRow, LeftOut
 FILMS_FILE = 'films.npz'
 LEFT_OUT_FILE = 'left_out.csv'
 
+# Of all films of NIH and of the phantom: boxes in 1/1024 of the sides, upright.
+NIH_FRAME = (1024, 1024, 0, 0, 0)
+
 _BY_FILM = ('label', 'image_name', 'patient', 'view', 'age', 'sex')
 _BY_BOX = ('box', 'box_image', 'box_finding')
 _BY_MASK = ('mask', 'mask_image', 'mask_finding')
@@ -63,6 +66,9 @@ def write_films(
     if (catalogue.findings, catalogue.boxed) != (FINDINGS, BOXED):
       columns['findings'] = np.array(catalogue.findings)
       columns['boxed'] = np.array(catalogue.boxed, 'U')
+    frame = [decoded.frame for _, decoded in films]
+    if {*frame} != {NIH_FRAME}:
+      columns['frame'] = np.array(frame, np.int64)
     if patient is not int:
       columns['patient_name'] = np.array([row.patient for row, _ in films])
     if has_masks:

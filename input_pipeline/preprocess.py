@@ -165,6 +165,9 @@ class Decoded(NamedTuple):
   boxes: tuple[Box, ...] = ()  # in [0, 1] of the prepared image
   masks: tuple[tuple[int, str], ...] = ()  # (finding, `pack`ed pixels)
   left_out: tuple[tuple[str, str, int], ...] = ()  # reason, detail, finding
+  # Height and width of the film that boxes are measured on, and its turn to
+  # upright (views.Turn) as 0 or 1.
+  frame: tuple[int, ...] = ()
 
 
 def pack(mask: Bool[np.ndarray, 's s']) -> str:
@@ -220,7 +223,9 @@ def decode_film(
     else:
       masks.append((mask.finding, pack(pixels)))
   images = [square.image for square in squares]
-  return images, Decoded(None, tuple(boxes), tuple(masks), tuple(left_out))
+  frame = film.frame or (square.height, square.width)
+  known = tuple(boxes), tuple(masks), tuple(left_out)
+  return images, Decoded(None, *known, (*frame, *map(int, square.turn)))
 
 
 def decode_chunk(
@@ -280,8 +285,9 @@ def read_chunk(out: str, films: int) -> list[Decoded] | None:
         tuple(Box(int(k), tuple(map(float, box))) for k, box in boxes),
         tuple((int(k), str(text)) for k, text in masks),
         tuple((str(r), str(d), int(k)) for r, d, k in left_out),
+        tuple(map(int, frame)),
       )
-      for fault, boxes, masks, left_out in stored['films']
+      for fault, boxes, masks, left_out, frame in stored['films']
     ]
     crc = 0
     with open(f'{out}.u8', 'rb') as f:

@@ -102,6 +102,7 @@ def _export(subject: Subject, parts: Parts, boxes, logits) -> None:
       films,
       boxes.where(rule=rule),
       logits[:, subject.mapped_columns],
+      subject.config.data.image_size,
     )
   logging.info('Files for other tools: %s', folder)
 

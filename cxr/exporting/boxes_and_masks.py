@@ -1,10 +1,11 @@
 """Maps and boxes of an evaluation as files for other tools.
 
-They are of the boxed test films. Boxes are in pixels of the data set's own box
-list.
+They are of the boxed test films. Boxes are in the pixels that the data set
+gives its true boxes in; masks are of the prepared films.
 """
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -13,7 +14,7 @@ from scipy import special
 from cxr import data, stored_rows
 from cxr.exporting import chexlocalize, coco
 from cxr.localization import overlap, regions, thresholds
-from input_pipeline.sources import nih_tables
+from input_pipeline.radiograph import radiograph, views
 
 _TRUTH = 'chexlocalize-truth.json'
 # Ends of the names of files with CheXlocalize's scores.
@@ -89,6 +90,7 @@ def write_coco(
   films: data.BoxedFilms,
   boxes: stored_rows.Boxes,
   logits: Float[np.ndarray, 'n k'],
+  size: int,
 ) -> None:
   """Writes coco-truth.json, and coco-<method>.json of each method's boxes.
 
@@ -99,15 +101,16 @@ def write_coco(
       written.
     logits: of all films of the split, and of the findings of `films`; a
       predicted box's score is the probability of its finding on its film.
+    size: side of the prepared films, in pixels.
   """
-  images = {
-    str(name): (nih_tables.BOX_UNITS, nih_tables.BOX_UNITS)
-    for name in films.name
-  }
-  index_of = dict(zip(images, films.row.tolist(), strict=True))
+  names = films.name.astype(str).tolist()
+  frame_of = dict(zip(names, films.frame.tolist(), strict=True))
+  images = {name: tuple(frame[:2]) for name, frame in frame_of.items()}
+  index_of = dict(zip(names, films.row.tolist(), strict=True))
   true_boxes = [
-    (str(films.name[i]), films.findings[k], films.truth[i, k, j])
+    (names[i], films.findings[k], box)
     for i, k, j in np.argwhere(overlap.has_box(films.truth))
+    for box in _on_film(films.truth[i, k, j : j + 1], frame_of[names[i]], size)
   ]
   path = lambda kind: os.path.join(folder, f'coco-{kind}.json')
   coco.write_truth(path('truth'), images, films.findings, true_boxes)
@@ -122,5 +125,32 @@ def write_coco(
     ):
       logit = logits[index_of[name], films.findings.index(finding)]
       score = float(special.expit(logit))
-      detections += [(name, finding, box, score) for box in of_row]
+      detections += [
+        (name, finding, box, score)
+        for box in _on_film(of_row, frame_of[name], size)
+      ]
     coco.write_detections(path(method), images, films.findings, detections)
+
+
+def _on_film(
+  boxes: Float[np.ndarray, 'b 4'], frame: Sequence[int], size: int
+) -> Float[np.ndarray, 'c 4']:
+  """Boxes in [0, 1] of a prepared film as shares of the film as it is stored.
+
+  A prepared film is square, with black beside the film where this is not, and
+  upright. Boxes that lie beside the film are left out.
+
+  Args:
+    boxes: of the prepared film.
+    frame: of the film; see `pipeline.Split`.
+    size: side of the prepared film.
+  """
+  height, width, *turned = frame
+  turn = views.Turn(*map(bool, turned))
+  if height == width and not any(turned):
+    return boxes  # not one bit is moved
+  upright = (width, height) if turn.transpose else (height, width)
+  top, left, high, wide = radiograph.padded(*upright, size)
+  shares = boxes * size - (top, left, top, left)
+  shares = np.clip(shares / (high, wide, high, wide), 0, 1)
+  return turn.undo(shares[overlap.area(shares) > 0], 1, 1)

@@ -194,6 +194,7 @@ def test_draws_of_a_true_box_count_as_one():
     np.arange(6),
     np.where(without[:, None], 0.0, np.ones((6, len(BOXED)))),
     np.full((6, len(BOXED), 1, 4), np.nan),
+    np.zeros((6, 5), int),
   )
   films.truth[0, 0] = box(0, 0)
   films.truth[1, 1] = films.truth[2, 1] = box(0, 0)

@@ -9,7 +9,9 @@ from cxr import data, stored_rows
 from cxr.evaluation import localize, map_rows
 from cxr.exporting import boxes_and_masks, chexlocalize, coco
 from cxr.localization import overlap, scoring
+from input_pipeline import preprocess
 from input_pipeline.findings import BOXED, FINDINGS
+from input_pipeline.radiograph import radiograph, views
 from tests.exporting import readers
 
 SIZE = 16
@@ -29,7 +31,13 @@ def films():
   name = np.array([f'{i}.png' for i in range(N)])
   label = np.zeros((N, len(BOXED)))
   return data.BoxedFilms(
-    BOXED, np.arange(N) + 3, name, np.arange(N) // 2, label, truth
+    BOXED,
+    np.arange(N) + 3,
+    name,
+    np.arange(N) // 2,
+    label,
+    truth,
+    np.tile([1024, 1024, 0, 0, 0], (N, 1)),
   )
 
 
@@ -102,7 +110,7 @@ def test_coco_files_hold_the_true_and_the_predicted_boxes(
 ):
   chosen = rows(films, maps, 'otsu')
   logits = np.random.default_rng(2).normal(size=(N + 3, len(FINDINGS)))
-  boxes_and_masks.write_coco(str(tmp_path), films, chosen, logits)
+  boxes_and_masks.write_coco(str(tmp_path), films, chosen, logits, SIZE)
   truth, found = (
     json.loads((tmp_path / f'coco-{kind}.json').read_text())
     for kind in ('truth', 'cam')
@@ -129,3 +137,56 @@ def test_coco_files_hold_the_true_and_the_predicted_boxes(
   finding = BOXED[first['category_id'] - 1]
   logit = logits[films.row[first['image_id'] - 1], FINDINGS.index(finding)]
   assert first['score'] == pytest.approx(1 / (1 + np.exp(-logit)))
+
+
+@pytest.mark.parametrize('turn', [(0, 0, 0), (1, 0, 1), (0, 1, 0), (1, 1, 1)])
+@pytest.mark.parametrize('shape', [(300, 200), (200, 300), (240, 240)])
+def test_boxes_return_to_the_pixels_of_the_film(shape, turn, tmp_path):
+  """Of a film that was turned upright and padded to a square."""
+  size = 48
+  upright = shape[::-1] if turn[0] else shape
+  square = preprocess.Square(
+    np.zeros((size, size), np.uint8),
+    *shape,
+    views.Turn(*map(bool, turn)),
+    radiograph.padded(*upright, size),
+  )
+  stored = 20, 30, 90, 130  # ymin, xmin, ymax, xmax in the film's own pixels
+  box = preprocess.place_box(square, stored, None)
+  films = data.BoxedFilms(
+    ('Zyste',),
+    np.array([0]),
+    np.array(['a.png']),
+    np.array([7]),
+    np.ones((1, 1)),
+    np.array(box).reshape(1, 1, 1, 4),
+    np.array([[*shape, *turn]]),
+  )
+  whole = np.array([0.0, 0.0, 1.0, 1.0])  # with the black beside the film
+  boxes = stored_rows.from_scored(
+    scoring.Scored(
+      index=np.array([0]),
+      truth=np.array([box]),
+      count=np.array([2]),
+      box=np.array([box, whole]),
+      score=np.zeros((1, len(scoring.SCORES))),
+    ),
+    films.name,
+    films.patient,
+    finding='Zyste',
+    method='cam',
+    rule='wang',
+  )
+  boxes_and_masks.write_coco(
+    str(tmp_path), films, boxes, np.zeros((1, 1)), size
+  )
+  truth, found = (
+    json.loads((tmp_path / f'coco-{kind}.json').read_text())
+    for kind in ('truth', 'cam')
+  )
+  (image,) = truth['images']
+  assert (image['height'], image['width']) == shape
+  expected = [30, 20, 100, 70]
+  assert truth['annotations'][0]['bbox'] == pytest.approx(expected)
+  assert found[0]['bbox'] == pytest.approx(expected)
+  assert found[1]['bbox'] == pytest.approx([0, 0, shape[1], shape[0]])
