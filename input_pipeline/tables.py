@@ -49,6 +49,8 @@ def clean(cell: str) -> str:
   ('0001.png', '0001.png', '0001.png')
   """
   cell = cell.strip(_BLANKS)
+  if cell[:1] not in ('=', "'"):  # nearly all of a table's cells
+    return cell
   formula = re.fullmatch('="([^"]*)"', cell)
   return (formula[1] if formula else cell.removeprefix("'")).strip(_BLANKS)
 

@@ -25,14 +25,17 @@ def clean(text: str, folder: pathlib.Path) -> str:
   Raises:
     ValueError: it leads out of the folder, or is empty.
   """
-  name = re.sub('/+', '/', text.strip().replace('\\', '/'))
-  inside = f'{folder.absolute().as_posix()}/'
-  name = name.removeprefix(inside)
+  name = text.strip().replace('\\', '/')
+  if '//' in name:
+    name = re.sub('/+', '/', name)
+  if name[:1] == '/':
+    name = name.removeprefix(f'{folder.absolute().as_posix()}/')
   while name.startswith('./'):
     name = name[2:]
   if not name:
     raise ValueError('there is no image; give its path in the folder.')
-  if name[0] == '/' or re.match('[A-Za-z]:', name) or '..' in name.split('/'):
+  on_a_disk = name[0] == '/' or name[1:2] == ':'
+  if on_a_disk or ('..' in name and '..' in name.split('/')):
     raise ValueError(
       f'the path {text[:120]!r} leads out of {folder}; write it relative to '
       'that folder (which may hold links).'

@@ -175,9 +175,8 @@ def _read_films(
   rows = text_tables.read_table(path, columns, optional=optional)
   for line, row in rows:
     try:
-      film = _film(
-        folder, row, dict(zip(names, map(row.get, keys), strict=True)), files
-      )
+      labels = dict(zip(names, map(row.get, keys), strict=True))
+      film = _film(folder, row, labels, files, f'{path.name}, line {line}')
       splits.add(film.split)
       if '' in splits and len(splits) > 1:
         raise ValueError(
@@ -198,7 +197,7 @@ def _read_films(
       left_out.append(LeftOut(film.image, film_table.LATERAL, row['view'][:80]))
     else:
       left_out += _not_understood(film, row)
-    films.append(film._replace(where=f'{path.name}, line {line}'))
+    films.append(film)
   if not films:
     raise ValueError(
       f'{path} has no row below its header; give each film one row.'
@@ -211,6 +210,7 @@ def _film(
   row: Mapping[str, str],
   labels: Mapping[str, str],
   files: film_names.Files,
+  where: str,
 ) -> FilmRow:
   """A row of films.csv.
 
@@ -241,6 +241,7 @@ def _film(
     age=cells.age(row['age']),
     sex=cells.sex(row['sex']),
     paths=(file,) if file else (),
+    where=where,
   )
 
 

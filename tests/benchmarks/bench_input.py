@@ -9,6 +9,10 @@ x the first. Beside them stands the rate of `decode` alone in one process, the
 ceiling. Every rate is also given by second of processor time, all processes
 together, which another load hardly changes.
 
+Kinds of files: the same films as PNG, as JPEG, as DICOM of 12 bits (raw and
+by run lengths), and as DICOM of twice the side, decoded to the size
+that is prepared, by second of processor time.
+
 Feeding: films of noise are prepared, then read by index in random order from
 disk, and by `train_batches` from disk and from memory.
 """
@@ -22,10 +26,12 @@ from collections.abc import Iterator
 import numpy as np
 from absl import app, flags
 from PIL import Image
+from pydicom import uid
 
 from input_pipeline import pipeline, prepare, preprocess
 from input_pipeline import workers as workers_lib
 from input_pipeline.sources import film_table
+from tests.input_pipeline.radiograph import made_films
 
 _ORIGINALS = flags.DEFINE_string(
   'originals', '../shared/nih/originals', 'Folder of 1024-pixel films.'
@@ -37,6 +43,7 @@ _FEED_SIZES = flags.DEFINE_multi_integer(
 )
 _REPEATS = flags.DEFINE_integer('repeats', 2, 'Turns; the best counts.')
 _BATCH = 64
+_KIND_FILMS = 24
 _FULL_SET = 112_120
 
 
@@ -106,6 +113,43 @@ def bench_preparing(temporary: pathlib.Path) -> None:
   )
 
 
+def _kinds(original: pathlib.Path, place: pathlib.Path) -> dict[str, str]:
+  """The film in files of every kind, by the kind's name."""
+  with Image.open(original) as picture:
+    gray = picture.convert('L')
+  paths = {}
+  for ending, options in {'png': {}, 'jpg': {'quality': 95}}.items():
+    path = place / f'{original.stem}.{ending}'
+    gray.save(path, **options)
+    paths[ending.upper()] = str(path)
+  large = gray.resize((2 * gray.width, 2 * gray.height))
+  for name, film, syntax in (
+    ('DICOM', gray, None),
+    ('DICOM, run lengths', gray, uid.RLELossless),
+    ('DICOM of twice the side', large, None),
+  ):
+    made = made_films.dicom(np.asarray(film, np.uint16) * 16)
+    if syntax:
+      made.compress(syntax)
+    path = place / f'{original.stem}-{name}.dcm'
+    paths[name] = made_films.save(made, str(path))
+  return paths
+
+
+def bench_kinds(temporary: pathlib.Path) -> None:
+  originals = sorted(pathlib.Path(_ORIGINALS.value).resolve().glob('*.png'))
+  made = [_kinds(path, temporary) for path in originals[:_KIND_FILMS]]
+  for kind in made[0]:
+    preprocess.decode(made[0][kind], _SIZE.value)  # its imports
+    rates = []
+    for _ in range(_REPEATS.value):
+      begun = _clock()
+      for paths in made:
+        preprocess.decode(paths[kind], _SIZE.value)
+      rates.append(len(made) / (_clock() - begun)[1])
+    print(f'decode {kind:24} {max(rates):8.1f} films/s a core')
+
+
 def bench_feeding(temporary: pathlib.Path, size: int) -> None:
   root, films = temporary / f'feed-{size}', _FILMS.value
   noise = np.random.default_rng(0).integers(0, 256, (size, size), np.uint8)
@@ -142,6 +186,7 @@ def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'unknown argument {argv[1]}')
   with tempfile.TemporaryDirectory() as temporary:
+    bench_kinds(pathlib.Path(temporary))
     bench_preparing(pathlib.Path(temporary))
     for size in _FEED_SIZES.value:
       bench_feeding(pathlib.Path(temporary), size)
