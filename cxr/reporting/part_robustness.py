@@ -6,6 +6,9 @@ from collections.abc import Mapping
 
 from cxr.reporting import main_result, plots, tables, wording
 
+# Of the curves; the second is drawn dashed, in the colour of the first.
+_AIMS = 'every finding alone', 'all findings at once'
+
 
 def robustness(
   runs: Mapping[str, Mapping], first: tables.Group | None = None
@@ -21,19 +24,28 @@ def robustness(
   table = _attacks(runs)
   if not (first or table):
     return None
-  curves = {}
+  curves, dashed = {}, []
   points = {name: _security_points(metrics) for name, metrics in runs.items()}
   attacks = {attack for of_run in points.values() for attack, _ in of_run}
   for name, of_run in points.items():
-    for (attack, aim), of_curve in of_run.items():
-      parts = [name] if len(runs) > 1 else []
-      parts += [aim] + ([attack] if len(attacks) > 1 else [])
-      curves[', '.join(parts)] = of_curve
+    for attack in dict.fromkeys(attack for attack, _ in of_run):
+      aims = [aim for aim in _AIMS if (attack, aim) in of_run]
+      for aim in aims:
+        parts = [name] if len(runs) > 1 else []
+        parts += [aim] + ([attack] if len(attacks) > 1 else [])
+        label = ', '.join(parts)
+        curves[label] = of_run[attack, aim]
+        dashed += [label] if aim != aims[0] else []
   caption = 'Mean AUROC over epsilon'
   if len(attacks) == 1:
     caption += f', {", ".join(attacks)}'
   curve = plots.drawing(
-    caption, curves, 'epsilon (1/255)', 'mean AUROC', ylim=(0, 1)
+    caption,
+    curves,
+    'epsilon (1/255)',
+    'mean AUROC',
+    ylim=(0, 1),
+    dashed=dashed,
   )
   checks = _checks(runs) if table else None
   return tables.Section(
@@ -183,8 +195,7 @@ def _security_points(metrics):
     alone = wording.is_alone(entry['attack'])
     attack = entry['attack'].removesuffix(wording.ALONE)
     name = f'{attack} {entry.get("norm", "")}'.strip()
-    kind = 'every finding alone' if alone else 'all findings at once'
-    points = curves.setdefault((name, kind), {})
+    points = curves.setdefault((name, _AIMS[not alone]), {})
     # Without the attack, of the same films.
     points |= {0.0: entry['clean']} if entry.get('clean') else {}
     points[entry['epsilon']] = mean

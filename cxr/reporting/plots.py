@@ -16,7 +16,7 @@ import math
 import os
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple
 
 import cycler
@@ -87,6 +87,7 @@ def drawing(
   ylabel: str,
   *,
   ylim: tuple[float, float] | None = None,
+  dashed: Container[str] = (),
 ) -> Drawing | None:
   """The curves of `series` for a page; None where there are none.
 
@@ -102,7 +103,7 @@ def drawing(
     if known:
       (x, y), (x_end, y_end) = known[0], known[-1]
       ends.append(f'{name}: {y:.3g} at {x:g}, {y_end:.3g} at {x_end:g}')
-  fig = curves(series, xlabel=xlabel, ylabel=ylabel, ylim=ylim)
+  fig = curves(series, xlabel=xlabel, ylabel=ylabel, ylim=ylim, dashed=dashed)
   picture = svg(fig, f'{caption}. {"; ".join(ends)}.')
   return Drawing(markupsafe.Markup(picture), f'{caption}.')
 
@@ -152,6 +153,7 @@ def curves(
   xlabel: str,
   ylabel: str,
   ylim: tuple[float, float] | None = None,
+  dashed: Container[str] = (),
 ) -> figure.Figure:
   """A line for each name, with its interval as a band.
 
@@ -160,6 +162,7 @@ def curves(
     xlabel: text below.
     ylabel: text beside.
     ylim: range of y, else from the data.
+    dashed: names of lines that have the colour of the line before them.
   """
   # A single line is named by the axis.
   legend_rows = math.ceil(len(series) / 2) if len(series) > 1 else 0
@@ -173,10 +176,14 @@ def curves(
     axes.set_ylim(*ylim)
   axes.tick_params(labelsize=9)
   handles = []
-  for points in series.values():
+  for name, points in series.items():
+    style = {}
+    if handles and name in dashed:
+      style = {'color': handles[-1].get_color(), 'linestyle': '--'}
     x = np.array([x for x, _ in points], np.float64)
     value, low, high = np.transpose([_numbers(e) for _, e in points])
-    (line,) = axes.plot(x, value, marker='o' if len(x) <= _FEW else None)
+    marker = 'o' if len(x) <= _FEW else None
+    (line,) = axes.plot(x, value, marker=marker, **style)
     handles.append(line)
     if np.isfinite(low).any():
       color = line.get_color()
@@ -353,7 +360,9 @@ def _figure(width, height):
 
 def _legend(fig, handles, names, columns=2):
   short = [n if len(n) <= 40 else n[:39] + '…' for n in names]
-  fig.legend(handles, short, loc='upper left', ncols=columns)
+  # Long enough to show a dash on either side of the marker.
+  place = {'loc': 'upper left', 'handlelength': 3}
+  fig.legend(handles, short, ncols=columns, **place)
 
 
 def _numbers(estimate) -> list[float]:

@@ -60,6 +60,15 @@ def test_names_are_text(name):
   assert name in legend or f'{name[:39]}…' in legend
 
 
+def test_a_dashed_line_has_the_colour_of_the_line_before():
+  series = {name: _points(0.8, 0.4) for name in 'abcd'}
+  figure = plots.curves(series, xlabel='x', ylabel='y', dashed=('b', 'd'))
+  a, b, c, d = figure.axes[0].lines
+  assert a.get_color() == b.get_color() != c.get_color() == d.get_color()
+  styles = [line.get_linestyle() for line in (a, b, c, d)]
+  assert styles == ['-', '--'] * 2
+
+
 def test_ids_of_two_figures_differ():
   ids = [
     set(
