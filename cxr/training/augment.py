@@ -126,13 +126,14 @@ def warp(
     padded,
     jnp.clip(rows, 0, height - 1) + _REACH,
     jnp.clip(columns, 0, width - 1) + _REACH,
-    cpu=_by_gathers,
-    default=_by_products,
+    tpu=_by_products,
+    default=_by_gathers,
   )
   return moved[..., None]
 
 
 _REACH = 3  # pixels, of Lanczos' kernel to either side
+_BLOCK = 2048  # positions
 
 
 def _by_gathers(image, rows, columns):
@@ -151,8 +152,7 @@ def _by_gathers(image, rows, columns):
 def _by_products(image, rows, columns):
   """The same from all pixels, most of them with a weight of 0.
 
-  Two small products a row of the result take the place of gathers, which a TPU
-  does pixel by pixel.
+  Two small products take the place of gathers, which a TPU does pixel by pixel.
   """
 
   def spread(position, size):
@@ -163,14 +163,19 @@ def _by_products(image, rows, columns):
       for i, weight in enumerate(weights)
     )
 
-  def one_row(position):
+  def one_block(position):
     row, column = map(spread, position, image.shape)
     # At the default precision a TPU would round the pixels to 8 bits.
     down = jnp.matmul(row, image, precision=jax.lax.Precision.HIGHEST)
     return (down * column).sum(axis=1)
 
-  # Row by row: the weights of a whole image are as large as a batch of them.
-  return jax.lax.map(one_row, (rows, columns))
+  # In blocks, since the weights of a whole image are as large as a batch. By
+  # XLA's count a row of 224 pixels at a time takes a TPU 7 times as long.
+  in_blocks = lambda position: jnp.pad(
+    position.ravel(), (0, -position.size % _BLOCK), mode='edge'
+  ).reshape(-1, _BLOCK)
+  moved = jax.lax.map(one_block, (in_blocks(rows), in_blocks(columns)))
+  return moved.ravel()[: rows.size].reshape(rows.shape)
 
 
 def _lanczos_weights(position):

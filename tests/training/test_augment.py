@@ -42,7 +42,7 @@ def lanczos(distance):
   )
 
 
-@pytest.mark.parametrize('form', ['cpu', 'default'])
+@pytest.mark.parametrize('form', ['tpu', 'default'])
 @pytest.mark.parametrize(
   'matrix, offset',
   [
