@@ -135,10 +135,10 @@ def _torch_step(o):
   import torch
   from torch.nn import functional
 
-  from tests.models import test_torch_weights
+  from tests.models import torch_nets
 
   device = 'cuda' if torch.cuda.is_available() else 'cpu'
-  model = test_torch_weights.torch_resnet(o.arch, o.filters)
+  model = torch_nets.resnet(torch, o.arch, o.filters)
   model = model.to(device, memory_format=torch.channels_last)
   # Compiled in whole, so that inference and training are told apart by it.
   call = torch.compile(model) if o.mode == 'compiled' else model
