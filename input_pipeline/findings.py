@@ -144,6 +144,12 @@ def same(one: str, other: str, synonyms: Mapping[str, str] = SYNONYMS) -> bool:
   return plain(standard(one, synonyms)) == plain(standard(other, synonyms))
 
 
+def _covered(name: str, synonyms: Mapping[str, str]) -> set[str]:
+  """The finding, and those that it covers."""
+  finding = standard(name, synonyms)
+  return {finding, *_COVERS.get(finding, ())}
+
+
 def _keys(finding: str, synonyms: Mapping[str, str]) -> list[str]:
   """The plain names by which a finding is known."""
   wanted = standard(finding, synonyms)
@@ -168,17 +174,14 @@ def index_of(
   for index, finding in enumerate(findings):
     if same(name, finding, synonyms):
       return index
-  standard_name = standard(name, synonyms)
-  parts = [
-    finding
-    for finding in findings
-    if standard(finding, synonyms) in _COVERS.get(standard_name, ())
-    or standard_name in _COVERS.get(standard(finding, synonyms), ())
+  parts = _covered(name, synonyms)
+  overlap = [
+    finding for finding in findings if parts & _covered(finding, synonyms)
   ]
-  if parts:
+  if overlap:
     reason = (
-      f'it is not the same as {" or ".join(map(repr, parts))}, of which one '
-      'covers more than the other'
+      f'it overlaps with {" and ".join(map(repr, overlap))}, and is the same '
+      'as none'
     )
   elif findings:
     plains = {key: name for name in findings for key in _keys(name, synonyms)}

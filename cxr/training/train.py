@@ -53,14 +53,15 @@ def train(
   run_files.check_config(workdir, config)
   # Else one process would read what another has just replaced.
   sharding.wait_for_all('config')
-  if jax.process_index() == 0:
-    run_files.write_config(workdir, config)
   if _collapsed_before(config, workdir):
     return
   splits = data.load(config)
   findings = splits['train'].findings
   data.check_both_kinds(config, splits['train'])
   data.check_same_films(workdir, splits)
+  # Only now: a folder that is not read must not claim the workdir.
+  if jax.process_index() == 0:
+    run_files.write_config(workdir, config)
   data.write_summary(workdir, config, splits)
 
   config = caches.resolve(config, splits['train'], mesh)

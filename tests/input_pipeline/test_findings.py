@@ -88,11 +88,17 @@ def test_ambiguous_names_are_refused(name):
     findings.canonical(name)
 
 
-def test_the_sentence_says_what_a_name_covers():
-  with pytest.raises(ValueError, match="not the same as 'Nodule' or 'Mass'"):
-    findings.index_of('Lung Lesion', ('Nodule', 'Edema', 'Mass'))
-  with pytest.raises(ValueError, match="not the same as 'Lung Opacity'"):
-    findings.index_of('Consolidation', ('Lung Opacity', 'Edema'))
+@pytest.mark.parametrize(
+  'name, findings_there, overlap',
+  [
+    ('Lung Lesion', ('Nodule', 'Edema', 'Mass'), "'Nodule' and 'Mass'"),
+    ('Consolidation', ('Lung Opacity', 'Edema'), "'Lung Opacity'"),
+    ('Lung Lesion', ('Nodule/Mass', 'Edema'), "'Nodule/Mass'"),
+  ],
+)
+def test_the_sentence_says_what_overlaps(name, findings_there, overlap):
+  with pytest.raises(ValueError, match=f'overlaps with {overlap}, and is'):
+    findings.index_of(name, findings_there)
 
 
 def test_lists_are_paired_in_our_order():

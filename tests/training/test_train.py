@@ -123,3 +123,13 @@ def test_weight_decay_is_the_same_for_both_optimizers(optimizer):
     update, state = tx.update(zero, state, params)
     np.testing.assert_allclose(update['kernel'], -0.05, rtol=0.05)
     np.testing.assert_array_equal(update['bias'], 0)
+
+
+def test_films_that_are_not_read_claim_no_workdir(tiny_config, tmp_path):
+  """Else the corrected command would be told of another run."""
+  config = tiny_config.copy_and_resolve_references()
+  config.data.source, config.data.dir = 'chexpert', str(tmp_path)
+  workdir = tmp_path / 'run'
+  with pytest.raises(FileNotFoundError, match='has no train.csv'):
+    train.train(config, str(workdir))
+  assert not (workdir / 'config.json').exists()
