@@ -82,7 +82,7 @@ def _context(config, data, metrics) -> dict:
         if main_result.main_films(entry)
       },
     ),
-    'not_alone': wording.NOT_ALONE
+    'not_alone': wording.not_alone()
     if main_result.without_alone(metrics.get('robustness', ()))
     else '',
     'raises': wording.RAISES,

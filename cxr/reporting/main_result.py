@@ -174,7 +174,7 @@ def _attacked(metrics):
     f'Under the attack {attack} at epsilon {first["epsilon"]:g}/255 the '
     f'AUROC{meant} is {wording.listed(texts)}.'
   )
-  return f'{text} {wording.NOT_ALONE}' if without_alone(entries) else text
+  return f'{text} {wording.not_alone()}' if without_alone(entries) else text
 
 
 def _less_another(localization):

@@ -103,9 +103,7 @@ def answer(comparison: Mapping) -> list[str]:
   if not results:
     return ['These runs have no results in common to compare.']
   if main_result.without_alone(comparison.get('robustness', ())):
-    paragraphs.append(
-      wording.NOT_ALONE.replace('measured;', 'measured of all these runs;', 1)
-    )
+    paragraphs.append(wording.not_alone(' of all these runs'))
   return paragraphs
 
 

@@ -67,7 +67,7 @@ def _not_alone(runs) -> list[str]:
   if not names:
     return []
   of_runs = f' ({wording.listed(names)})' if len(runs) > 1 else ''
-  return [wording.NOT_ALONE.replace(';', f'{of_runs};', 1)]
+  return [wording.not_alone(of_runs)]
 
 
 def check_warnings(metrics: Mapping) -> list[str]:

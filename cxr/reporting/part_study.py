@@ -156,9 +156,7 @@ def _under_attack(names, means) -> list[str]:
     text += _of_groups(names, entry['figure'])
     sentences.append(f'{text}.')
   if main_result.without_alone([e for e in entries if e['epsilon']]):
-    sentences.append(
-      wording.NOT_ALONE.replace('measured;', 'measured of all these runs;', 1)
-    )
+    sentences.append(wording.not_alone(' of all these runs'))
   return [' '.join(sentences), ''] if sentences else []
 
 

@@ -57,10 +57,6 @@ SOURCES = {
   'padchest': 'PadChest',
   'table': 'films of a table',
 }
-NOT_ALONE = (
-  'AUROC with every finding attacked alone was not measured; '
-  '--mode=evaluate measures it.'
-)
 # What an attack is made for, and what follows for AUROC.
 RAISES = (
   'An attack raises the loss of each film; AUROC is what becomes of the order '
@@ -171,6 +167,15 @@ def aim(attack: str) -> str:
   if is_alone(attack):
     return 'every finding attacked alone'
   return 'all findings attacked at once'
+
+
+def not_alone(of: str = '') -> str:
+  """What is said where no attack was on every finding alone; `of`: of what."""
+  return (
+    f'AUROC with every finding attacked alone was not measured{of}; '
+    '--mode=evaluate measures it, on config.evaluate.finding_attack_films '
+    'films of each finding.'
+  )
 
 
 def attack_name(attack: str) -> str:

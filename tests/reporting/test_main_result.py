@@ -60,7 +60,8 @@ def test_every_finding_attacked_alone_is_the_headline():
   assert '0.750 (0.710 to 0.790) with all findings attacked at once' in text
   assert text.endswith(
     'AUROC with every finding attacked alone was not measured; '
-    '--mode=evaluate measures it.'
+    '--mode=evaluate measures it, on config.evaluate.finding_attack_films '
+    'films of each finding.'
   )
 
 

@@ -110,5 +110,6 @@ def test_every_finding_attacked_alone_is_compared_first():
   _, text = part_comparison.answer(comparison)
   assert text == (
     'AUROC with every finding attacked alone was not measured of all these '
-    'runs; --mode=evaluate measures it.'
+    'runs; --mode=evaluate measures it, on '
+    'config.evaluate.finding_attack_films films of each finding.'
   )
