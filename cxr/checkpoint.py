@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import SingleDeviceSharding
 from ml_collections import ConfigDict
 from orbax.checkpoint import v1 as ocp
@@ -128,15 +129,40 @@ def restore(
   """The state of `step`, on the devices where the arrays of `like` are.
 
   Raises:
-    ValueError: the checkpoint is damaged or of another model.
+    ValueError: the checkpoint is damaged, of another model, or holds what
+      another optimizer keeps.
   """
   _check_made_for(checkpoints, step)
   abstract = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
     like,
   )
-  with _damage_named(checkpoints, step):
-    return checkpoints.saver.load(step, abstract)
+  try:
+    with _damage_named(checkpoints, step):
+      return checkpoints.saver.load(step, abstract)
+  except ValueError as e:
+    if not _has_weights(checkpoints, step, like):
+      raise
+    raise ValueError(
+      f'The checkpoint of step {step} in {checkpoints.workdir} is whole, but '
+      'holds what the optimizer of another version kept (SGD, before weight '
+      'decay left its momentum): a training cannot go on from it. Its weights '
+      'can be evaluated, explained and exported; to go on, train in another '
+      '--workdir with config.model.init_from=the safetensors file that '
+      '--mode=export writes.'
+    ) from e
+
+
+def _has_weights(
+  checkpoints: Checkpoints, step: int, like: train_state.TrainState
+) -> bool:
+  """Whether a checkpoint can be read, with the parameters that are wanted."""
+  try:
+    params = read(checkpoints, step).params
+  except ValueError:
+    return False
+  shapes = lambda tree: jax.tree.map(np.shape, tree)
+  return shapes(params) == shapes(like.params)
 
 
 def read(checkpoints: Checkpoints, step: int) -> train_state.TrainState:

@@ -13,6 +13,7 @@ import pytest
 from configs import default
 from cxr import checkpoint, inference, run_files, sharding, train_state
 from cxr.models import architectures
+from cxr.training import setup as training
 from input_pipeline.findings import FINDINGS
 
 
@@ -52,6 +53,38 @@ def write(workdir, config, steps=(3, 7)):
     metrics = {'val/auroc': 0.9 - 0.1 * k, 'val/robust_auroc': float('nan')}
     checkpoint.save(checkpoints, make_state(step), metrics)
   checkpoints.saver.close()
+
+
+def test_the_state_of_an_older_optimizer_is_told_from_damage(tmp_path):
+  """As SGD was built before weight decay was decoupled from its momentum."""
+  config = make_config()
+  config.train.optimizer = 'sgd'
+  plan = training.make_plan(config.train, num_films=64)
+  decayed = lambda params: jax.tree.map(lambda x: x.ndim > 1, params)
+  new, old = (
+    training.make_optimizer(config, plan),
+    optax.chain(
+      optax.add_decayed_weights(0.1, mask=decayed),
+      optax.sgd(lambda step: 0.1, momentum=0.9, nesterov=True),
+    ),
+  )
+  state = initial_state()
+  with_state_of = lambda tx: state.replace(opt_state=tx.init(state.params))
+  run_files.write_config(str(tmp_path), config)
+  checkpoints = checkpoint.open_folder(
+    str(tmp_path), config, FINDINGS, writes=True
+  )
+  checkpoint.save(checkpoints, with_state_of(old), {'val/auroc': 0.5})
+  like = jax.device_put(
+    with_state_of(new), sharding.replicated(sharding.make_mesh())
+  )
+  with pytest.raises(ValueError, match='is whole.*another --workdir') as error:
+    checkpoint.restore(checkpoints, 0, like)
+  assert 'delete' not in str(error.value)
+  checkpoints.saver.close()
+  # Its weights are of use all the same.
+  _, _, variables, _ = inference.load_model(str(tmp_path))
+  jax.tree.map(np.testing.assert_array_equal, variables['params'], state.params)
 
 
 @pytest.fixture

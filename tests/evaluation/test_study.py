@@ -203,6 +203,19 @@ def test_other_films_of_the_same_names_and_other_versions_are_told(tmp_path):
   assert not runs.differing_settings([runs.read(a), other])
 
 
+def test_a_run_that_is_older_than_a_field_is_of_its_group(tmp_path):
+  names = [
+    run(tmp_path, name, baseline.get_config(), seed=i, skill=0.3)
+    for i, name in enumerate('ab')
+  ]
+  path = tmp_path / 'a' / 'config.json'
+  fields = json.loads(path.read_text())
+  assert fields['attack'].pop('warmup_epochs') == 0
+  path.write_text(json.dumps(fields))
+  (group,) = study.group([runs.read(name) for name in names]).values()
+  assert [of_group.seed for of_group in group] == [0, 1]
+
+
 def test_a_folder_whose_name_is_a_pattern_is_taken_literally(tmp_path):
   name = run(tmp_path, 'a[0]', baseline.get_config(), seed=0, skill=0.3)
   run(tmp_path, 'a0', baseline.get_config(), seed=1, skill=0.3)
