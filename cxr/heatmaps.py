@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
-from cxr import data, inference, sharding
+from cxr import data, inference, platforms, sharding
 from cxr.attribution import by_name, cam, sanity
 
 # A gradient's size marks a region, its sign changes from pixel to pixel.
@@ -77,13 +77,14 @@ def make_maps(
 ) -> Callable:
   """(variables, keys 'b', image 'b h w 1') -> 'b h w k', ready to be scored.
 
-  They are of the k findings `subject.mapped`. `raw`: as the method gives them,
-  signed.
+  They are of the k findings `subject.mapped`. Each device maps its own films.
+  `raw`: as the method gives them, signed.
   """
   config = subject.config
   by_magnitude = method in BY_MAGNITUDE and not raw
   return _make_maps(
     subject.model,
+    subject.mesh,
     method,
     tuple(subject.mapped_columns.tolist()),
     tuple(sorted(options(config, method).items())),
@@ -105,17 +106,22 @@ def _attribution(
 
 @functools.lru_cache(maxsize=16)
 def _make_maps(
-  model, method: str, columns: tuple, options: tuple, smooth: float | None
+  model,
+  mesh,
+  method: str,
+  columns: tuple,
+  options: tuple,
+  smooth: float | None,
 ) -> Callable:
   # The host drives the passes where that is quicker: on one CPU.
-  from_host = jax.default_backend() == 'cpu' and jax.process_count() == 1
+  from_host = platforms.of(mesh).host_loops and mesh.size == 1
   attribute = _attribution(model, method, columns, options, from_host)
 
   def maps(variables, keys, image, *finding):
     out = attribute(variables, keys, data.to_unit(image), *finding)
     return out if smooth is None else by_name.magnitude(out, sigma=smooth)
 
-  return maps if from_host else jax.jit(maps)
+  return maps if from_host else sharding.each_share(mesh, maps)
 
 
 class Grid(NamedTuple):
@@ -200,11 +206,14 @@ def compute_maps(
   A film's random draws depend on its row and config.seed alone.
   """
   key = jax.random.key(subject.config.seed)
+
+  def computed():
+    for part, batch in subject.batches(rows, batch_size):
+      keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch['index'])
+      yield part, maps_fn(subject.variables, keys, batch['image'])
+
   maps = None
-  for part, batch in subject.batches(rows, batch_size):
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch['index'])
-    of_batch = maps_fn(subject.variables, keys, batch['image'])
-    of_batch = sharding.to_host(of_batch)[: part.stop - part.start]
+  for part, of_batch in inference.fetched(computed()):
     if maps is None:
       maps = np.empty((len(rows), *of_batch.shape[1:]), np.float32)
     maps[part] = of_batch

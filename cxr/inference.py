@@ -1,7 +1,8 @@
 """A trained model over films: predictions batch by batch, on every device."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,14 @@ from flax import linen as nn
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
-from cxr import checkpoint, data, run_files, sharding, train_state
+from cxr import (
+  checkpoint,
+  data,
+  platforms,
+  run_files,
+  sharding,
+  train_state,
+)
 from cxr.models import architectures
 from input_pipeline import pipeline
 
@@ -92,6 +100,26 @@ def subset(split: pipeline.Split, num_films: int) -> np.ndarray:
   return np.unique(np.linspace(0, n - 1, min(num_films, n)).astype(np.int64))
 
 
+def fetched(
+  batches: Iterable[tuple[slice, jax.Array]],
+) -> Iterator[tuple[slice, np.ndarray]]:
+  """Brings results to the host, each when the next batch is on its way.
+
+  So the devices have work while the host waits for a result.
+
+  Args:
+    batches: (part, result) as `Subject.batches` has its parts; the result may
+      have more rows than the part.
+  """
+  before = None
+  # Nothing follows the last one.
+  for batch in itertools.chain(batches, [None]):
+    if before is not None:
+      part, result = before
+      yield part, sharding.to_host(result)[: part.stop - part.start]
+    before = batch
+
+
 # A model and a mesh have one program, whoever asks for it.
 @functools.lru_cache(maxsize=8)
 def make_predict(model: nn.Module, mesh: jax.sharding.Mesh) -> Callable:
@@ -133,13 +161,17 @@ def predict_split(
   of_split = subject.splits[split].label
   index = np.arange(len(of_split)) if index is None else np.asarray(index)
   predict = make_predict(subject.model, subject.mesh)
+
+  def predicted():
+    for part, batch in subject.batches(index, batch_size, split, label):
+      image = batch['image']
+      if attack is not None:
+        image = attack(subject.variables, batch['index'], image, batch['label'])
+      yield part, predict(subject.variables, image)
+
   logits = np.full((len(index), of_split.shape[1]), np.nan, np.float32)
-  for part, batch in subject.batches(index, batch_size, split, label):
-    image = batch['image']
-    if attack is not None:
-      image = attack(subject.variables, batch['index'], image, batch['label'])
-    predicted = np.asarray(predict(subject.variables, image))
-    logits[part] = predicted[: part.stop - part.start]
+  for part, of_batch in fetched(predicted()):
+    logits[part] = of_batch
   return logits
 
 
@@ -160,7 +192,9 @@ def by_index(attack: Callable, key: jax.Array, **options) -> Callable:
 
 
 def load_model(
-  workdir: str, config: ConfigDict | None = None
+  workdir: str,
+  config: ConfigDict | None = None,
+  forms: platforms.Forms = platforms.ANY,
 ) -> tuple[ConfigDict, nn.Module, Any, int]:
   """Reads a trained model: (config, model, variables, step).
 
@@ -168,6 +202,7 @@ def load_model(
     workdir: of the run.
     config: by default the one that is stored there. Its evaluate.checkpoint
       and evaluate.batch_stats say which weights and statistics are read.
+    forms: of the model's computations, by default those that run anywhere.
 
   Raises:
     FileNotFoundError: the workdir has no run or no checkpoint.
@@ -175,7 +210,7 @@ def load_model(
   """
   config = config or run_files.read_config(workdir)
   findings = run_files.read_findings(workdir)
-  model = architectures.make_model(config.model, num_findings=len(findings))
+  model = architectures.make_model(config.model, len(findings), forms)
   checkpoints = checkpoint.open_folder(workdir, config, findings)
   step = checkpoint.step_of(checkpoints, config.evaluate.checkpoint)
   if step is None:

@@ -3,6 +3,8 @@
 No other module asks how many devices there are.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,6 +69,35 @@ def over_data(mesh: jax.sharding.Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec('data'))
 
 
+def each_share(mesh: jax.sharding.Mesh, fn: Callable) -> Callable:
+  """One program in which each device runs `fn` over its own films.
+
+  A loop over films that lie over the devices would gather them in every turn,
+  and each device would do the work of all. Here there is nothing to gather.
+
+  Args:
+    mesh: the devices.
+    fn: (whole, *shares) -> arrays; the leading axis of the shares and of what
+      it returns is that of the films.
+
+  Returns:
+    The same function of the whole batch; every device has all of `whole`.
+  """
+  whole, share = PartitionSpec(), PartitionSpec('data')
+
+  def on_mesh(first, *films):
+    return jax.shard_map(
+      fn,
+      mesh=mesh,
+      in_specs=(whole, *[share] * len(films)),
+      out_specs=share,
+      # A loop's first value would have to be marked as its last is.
+      check_vma=False,
+    )(first, *films)
+
+  return jax.jit(on_mesh)
+
+
 def check_batch(
   mesh: jax.sharding.Mesh, batch_size: int, *, field: str, accumulate: int = 1
 ) -> None:
@@ -116,6 +147,6 @@ def round_up(mesh: jax.sharding.Mesh, batch_size: int) -> int:
 
 def to_host(array) -> np.ndarray:
   """A global array as a whole, in every process."""
-  if jax.process_count() == 1:
+  if jax.process_count() == 1 or array.is_fully_replicated:
     return np.asarray(array)
   return multihost_utils.process_allgather(array, tiled=True)

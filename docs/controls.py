@@ -12,7 +12,7 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
-from cxr import data, heatmaps, inference, sharding
+from cxr import data, heatmaps, inference, platforms, sharding
 from cxr.evaluation import localize
 from cxr.localization import controls, regions, scoring, thresholds
 from cxr.reporting import plots
@@ -22,8 +22,10 @@ ROWS = 'own map', 'another patient', 'set down', 'shuffled weights'
 
 
 def main(workdir: str, method: str, path: str) -> None:
-  config, model, variables, _ = inference.load_model(workdir)
   mesh = sharding.make_mesh()
+  config, model, variables, _ = inference.load_model(
+    workdir, forms=platforms.of(mesh)
+  )
   subject = inference.Subject(
     config, model, sharding.replicate(mesh, variables), mesh, data.load(config)
   )

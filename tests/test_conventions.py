@@ -35,6 +35,7 @@ ORDER = (
     'cxr.jax_setup',
     'cxr.usage',
   ),
+  ('cxr.platforms',),
   ('cxr.files',),
   ('input_pipeline',),
   ('configs',),

@@ -185,7 +185,9 @@ def test_dicom_text_never_reaches_an_output(
   (films / 'damaged.dcm').write_bytes(data.replace(b'LO', b'Zz', 3))
   (films / 'lateral.dcm').write_bytes(data.replace(b'PYFILM', b'LATERAL'))
   monkeypatch.setattr(
-    inference, 'load_model', lambda workdir, config: (config, None, None, 7)
+    inference,
+    'load_model',
+    lambda workdir, config, forms: (config, None, None, 7),
   )
   monkeypatch.setattr(interpret, 'from_run', test_explain.known_interpreter)
   page = explain.explain(

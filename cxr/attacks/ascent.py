@@ -18,9 +18,9 @@ Scalar = Float[Array | np.ndarray | np.floating, '']
 LossFn = Callable[[Image], Scalar]
 
 # On a CPU, XLA runs convolutions inside a `while` 1.6 to 6 times slower than
-# outside, so short attacks are unrolled there; longer ones would take minutes
-# to compile. `batched.make_host_attack` drives the steps from the host instead.
-UNROLLED_STEPS_ON_CPU = 10
+# outside, so short attacks may be unrolled; longer ones would take minutes to
+# compile. `batched.make_host_attack` drives the steps from the host instead.
+MOST_UNROLLED_STEPS = 10
 
 
 class Ball(NamedTuple):
@@ -131,16 +131,19 @@ def better(
 
 
 def run(
-  steps: Steps, key: Key[Array, ''], *, num_steps: int, restarts: int = 1
+  steps: Steps,
+  key: Key[Array, ''],
+  *,
+  num_steps: int,
+  restarts: int = 1,
+  unroll: bool = False,
 ) -> Image:
   """The attack's image, the best by loss of all restarts.
 
-  Meant for `jit`. Nothing is differentiated through it.
+  Meant for `jit`. Nothing is differentiated through it. `unroll`: the steps are
+  written out where they are MOST_UNROLLED_STEPS or fewer.
   """
-  unroll = (
-    jax.default_backend() == 'cpu'
-    and num_steps * restarts <= UNROLLED_STEPS_ON_CPU
-  )
+  unroll = unroll and num_steps * restarts <= MOST_UNROLLED_STEPS
   loop = _unrolled_loop if unroll else jax.lax.fori_loop
 
   def attempt(restart):

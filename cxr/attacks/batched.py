@@ -17,7 +17,7 @@ radius of the options and scales the step size with it.
 
 `make_attack` makes a pure function, to be jitted by the caller.
 `make_host_attack` makes one for callers outside of `jit` that drives the steps
-from the host; `make_compiled_attack` chooses the quicker of the two.
+from the host; `make_compiled_attack` makes either.
 """
 
 import dataclasses
@@ -105,8 +105,16 @@ class Options:
     return {'num_steps': self.num_steps, 'restarts': self.restarts}
 
 
-def make_attack(apply_fn: ApplyFn, loss_fn: LossFn, options: Options) -> Attack:
+def make_attack(
+  apply_fn: ApplyFn,
+  loss_fn: LossFn,
+  options: Options,
+  *,
+  unroll: bool = False,
+) -> Attack:
   """Returns the attack as a pure function, to be jitted by the caller.
+
+  `unroll`: few steps are written out, which is quicker on a CPU.
 
   Examples:
     >>> apply_fn = lambda variables, image: image.sum((1, 2))
@@ -118,7 +126,9 @@ def make_attack(apply_fn: ApplyFn, loss_fn: LossFn, options: Options) -> Attack:
   """
   over_films = _over_films(apply_fn, loss_fn, options)
   run = over_films(
-    lambda steps, _, key: ascent.run(steps, key, **options.counts)
+    lambda steps, _, key: ascent.run(
+      steps, key, unroll=unroll, **options.counts
+    )
   )
 
   def attack(variables, key, image, label, epsilon=None):
@@ -176,14 +186,14 @@ def make_host_attack(
 
 
 def make_compiled_attack(
-  apply_fn: ApplyFn, loss_fn: LossFn, options: Options
+  apply_fn: ApplyFn, loss_fn: LossFn, options: Options, *, from_host: bool
 ) -> Attack:
-  """Returns the attack in its quickest form for callers outside of `jit`.
+  """Returns the attack for callers outside of `jit`.
 
-  Driven from the host on a CPU, else one compiled program. Either compiles once
-  for all values of epsilon.
+  Driven from the host, which is quicker on a CPU, or one compiled program.
+  Either compiles once for all values of epsilon.
   """
-  if jax.default_backend() == 'cpu':
+  if from_host:
     return make_host_attack(apply_fn, loss_fn, options)
   attack = jax.jit(make_attack(apply_fn, loss_fn, options))
 

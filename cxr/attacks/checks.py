@@ -1,7 +1,7 @@
 """Whether an evaluation under attack may be believed.
 
-Host functions of numpy arrays. `audit` measures what attacked films are;
-the checks, after AutoAttack's, return a flag each:
+`extremes` and `audit` say what attacked films are. The checks, after
+AutoAttack's, are host functions of numpy arrays and return a flag each:
 
     {'name': ..., 'raised': bool, 'value': float, 'low': float, 'high': float,
      'count': int, 'limit': float, 'why': ...}
@@ -17,64 +17,73 @@ References:
   2019, On evaluating adversarial robustness, arXiv 1902.06705.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Int
 from scipy import stats
 
+Films = Float[Array | np.ndarray, 'b h w 1']
 
-def audit(
-  image: Float[np.ndarray, 'b h w 1'],
-  adversarial: Float[np.ndarray, 'b h w 1'],
-  *,
-  epsilon: float,
-  norm: str = 'linf',
-) -> dict[str, float | int | None]:
-  """What the attack really did, in [0, 1] pixels and float64.
+
+def extremes(
+  image: Films, adversarial: Films, *, norm: str = 'linf'
+) -> dict[str, Float[Array, ''] | Int[Array, '']]:
+  """What attacked films are, in a few numbers; for `jit`, where the films are.
 
   Returns:
-    max_perturbation: largest norm of a film's perturbation; excess: by how
-    much it is above epsilon (0 if not); nan: pixels that are NaN; min and max:
-    the range of the others. Films with a NaN do not count for the
-    perturbation; the figures of an empty set are None.
+    perturbation: the largest norm of a film's perturbation; min and max: the
+    range of the pixels; nan: how many of them are NaN. Films with a NaN do not
+    count for the perturbation, nor NaN for the range. Of nothing the largest is
+    -inf, the smallest inf.
+
+  Raises:
+    ValueError: an unknown norm.
+
+  Examples:
+    >>> image = jnp.full((1, 1, 2, 1), 0.5)
+    >>> found = extremes(image, image.at[0, 0, 1].set(0.75))
+    >>> {name: value.item() for name, value in found.items()}
+    {'perturbation': 0.25, 'min': 0.5, 'max': 0.75, 'nan': 0}
   """
   if norm not in ('linf', 'l2'):
     raise ValueError(f'Unknown norm {norm!r}; choose one of linf, l2.')
-  adversarial = np.asarray(adversarial, np.float64)
-  delta = adversarial - np.asarray(image, np.float64)
-  delta = delta.reshape(len(delta), -1)
-  nan = np.isnan(adversarial)
-  delta = delta[~np.isnan(delta).any(1)]
-  order = {'linf': np.inf, 'l2': 2}[norm]
-  seen = adversarial[~nan]
-  largest = None
-  if len(delta):
-    largest = float(np.linalg.norm(delta, order, axis=1).max())
+  delta = (adversarial - image).reshape(len(image), -1)
+  order = {'linf': jnp.inf, 'l2': 2}[norm]
+  size = jnp.linalg.norm(delta, order, axis=1)
+  nan = jnp.isnan(adversarial)
   return {
-    'max_perturbation': largest,
-    'excess': None if largest is None else max(largest - epsilon, 0.0),
-    'nan': int(nan.sum()),
-    'min': float(seen.min()) if seen.size else None,
-    'max': float(seen.max()) if seen.size else None,
+    'perturbation': jnp.where(jnp.isnan(size), -jnp.inf, size).max(),
+    'min': jnp.where(nan, jnp.inf, adversarial).min(),
+    'max': jnp.where(nan, -jnp.inf, adversarial).max(),
+    'nan': nan.sum(),
   }
 
 
-def merge_audits(
-  audits: Sequence[dict[str, float | int | None]],
+def audit(
+  batches: Sequence[Mapping[str, Any]], *, epsilon: float
 ) -> dict[str, float | int | None]:
-  """The audit of all films from those of their batches."""
+  """What the attack really did, from the `extremes` of its batches.
 
-  def merged(key, reduce):
-    values = [audit[key] for audit in audits if audit[key] is not None]
-    return reduce(values) if values else None
+  Returns:
+    max_perturbation, and excess, by how much it is above epsilon (0 if not), in
+    [0, 1] pixels; nan; min and max. What no film says is None.
 
+  Examples:
+    >>> batch = {'perturbation': 0.25, 'min': 0.5, 'max': 0.75, 'nan': 0}
+    >>> audit([batch], epsilon=0.25)['excess']
+    0.0
+  """
+  known = lambda value: float(value) if np.isfinite(value) else None
+  largest = known(max(batch['perturbation'] for batch in batches))
   return {
-    'max_perturbation': merged('max_perturbation', max),
-    'excess': merged('excess', max),
-    'nan': sum(audit['nan'] for audit in audits),
-    'min': merged('min', min),
-    'max': merged('max', max),
+    'max_perturbation': largest,
+    'excess': None if largest is None else max(largest - epsilon, 0.0),
+    'nan': int(sum(batch['nan'] for batch in batches)),
+    'min': known(min(batch['min'] for batch in batches)),
+    'max': known(max(batch['max'] for batch in batches)),
   }
 
 

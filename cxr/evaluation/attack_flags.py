@@ -68,7 +68,7 @@ def run(subject: Subject) -> list[dict]:
     return predict_split(subject, index=rows, batch_size=batch_size, **options)
 
   def under(name, **options):
-    attack = named_attacks.make(config, subject.model, name, **options)
+    attack = named_attacks.make(subject, name, **options)
     key = jax.random.key(config.seed)
     radius = jnp.float32(epsilon / 255)
     return logits(attack=by_index(attack, key, epsilon=radius))

@@ -41,8 +41,7 @@ def attacked(
   config = subject.config
   # Made once: every aim and every epsilon is a run of the same program.
   attacks = {
-    name: named_attacks.make(config, subject.model, name)
-    for name in config.evaluate.attacks
+    name: named_attacks.make(subject, name) for name in config.evaluate.attacks
   }
   blocks, audits = {}, {}
   for aim in (_every_finding_alone(subject), _all_findings_at_once(subject)):

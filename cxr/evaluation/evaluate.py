@@ -14,7 +14,15 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from cxr import data, files, inference, run_files, sharding, stored_rows
+from cxr import (
+  data,
+  files,
+  inference,
+  platforms,
+  run_files,
+  sharding,
+  stored_rows,
+)
 from cxr.evaluation import (
   attack_flags,
   classify,
@@ -46,7 +54,9 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
     ValueError: the config or the data do not fit.
   """
   mesh = sharding.make_mesh()
-  config, model, variables, step = inference.load_model(workdir, config)
+  config, model, variables, step = inference.load_model(
+    workdir, config, platforms.of(mesh)
+  )
   variables = sharding.replicate(mesh, variables)
   splits = data.with_findings(
     data.load(config),

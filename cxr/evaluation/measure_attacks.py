@@ -15,10 +15,16 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Float, Int
 
-from cxr import data, heatmaps, losses, sharding
-from cxr.attribution import by_name, gradient_alignment, sanity
+from cxr import data, heatmaps, losses
+from cxr.attribution import gradient_alignment, sanity
 from cxr.evaluation import measure_maps, measures, named_attacks
-from cxr.inference import Subject, by_index, make_predict, predict_split
+from cxr.inference import (
+  Subject,
+  by_index,
+  fetched,
+  make_predict,
+  predict_split,
+)
 from cxr.localization import scoring, thresholds
 from cxr.statistics import metrics
 
@@ -33,9 +39,7 @@ def alignment(
   """
   del methods  # of the plain gradient alone
   rows = subject.films(subject.config.evaluate.measure_films)
-  gradients = by_name.make_host_attribution(
-    subject.model, 'gradient', findings=subject.mapped_columns.tolist()
-  )
+  gradients = heatmaps.make_maps(subject, 'gradient', raw=True)
   over_findings = lambda fn: jax.vmap(
     jax.vmap(fn, in_axes=(None, -1)), in_axes=(0, 0)
   )
@@ -47,8 +51,8 @@ def alignment(
   )
 
   def both(variables, keys, image):
-    image = data.to_unit(image)
-    values = compute(image, gradients(variables, keys, image))
+    maps = gradients(variables, keys, image)
+    values = compute(data.to_unit(image), maps)
     return jnp.stack(values, axis=-2)  # 'b 2 k'
 
   values = heatmaps.compute_maps(subject, both, rows)
@@ -155,9 +159,7 @@ def _targeted_attack(
     return jnp.where(target['called'], hide, plant)
 
   # One program for every finding and both directions.
-  attack = named_attacks.make(
-    subject.config, subject.model, 'pgd', loss_fn=loss_fn, keep_best=True
-  )
+  attack = named_attacks.make(subject, 'pgd', loss_fn=loss_fn, keep_best=True)
   epsilon = jnp.float32(named_attacks.middle_epsilon(subject.config) / 255)
   key = jax.random.key(subject.config.seed)
 
@@ -284,18 +286,17 @@ def _attacked(
 ) -> Float[np.ndarray, 'n h w 1']:
   """The test films at `rows` under the attack that stands for the others."""
   config = subject.config
+  names = 'index', 'image', 'label'
   attack = by_index(
-    named_attacks.make(config, subject.model, 'pgd'),
+    named_attacks.make(subject, 'pgd'),
     jax.random.key(config.seed),
     epsilon=jnp.float32(named_attacks.middle_epsilon(config) / 255),
   )
-  films = []
-  for part, batch in subject.batches(rows):
-    attacked = attack(
-      subject.variables, batch['index'], batch['image'], batch['label']
-    )
-    films.append(sharding.to_host(attacked)[: part.stop - part.start])
-  return np.concatenate(films)
+  attacked = (
+    (part, attack(subject.variables, *(batch[name] for name in names)))
+    for part, batch in subject.batches(rows)
+  )
+  return np.concatenate([films for _, films in fetched(attacked)])
 
 
 def _scores(

@@ -284,7 +284,6 @@ def _make_curves(subject: Subject) -> Callable:
     logits, _ = subject.model.apply(variables, image[None])
     return jax.nn.sigmoid(logits[0, finding])
 
-  @jax.jit
   def curves(variables, keys, image, heatmap, finding):
     del keys
 
@@ -297,7 +296,7 @@ def _make_curves(subject: Subject) -> Callable:
 
     return jax.vmap(of_one)(image, heatmap, finding)
 
-  return curves
+  return sharding.each_share(subject.mesh, curves)
 
 
 def spread(

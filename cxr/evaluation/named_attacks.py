@@ -1,11 +1,14 @@
 """The attacks that config.evaluate names: made, labelled, audited."""
 
+import functools
 from collections.abc import Callable
 
+import jax
 from ml_collections import ConfigDict
 
-from cxr import losses, sharding
+from cxr import losses, platforms
 from cxr.attacks import batched, checks
+from cxr.inference import Subject
 
 # Name in config.evaluate.attacks -> fields of batched.Options, its loss.
 ATTACKS = {
@@ -17,7 +20,7 @@ ATTACKS = {
 }
 
 
-def make(config: ConfigDict, model, name: str, **options) -> Callable:
+def make(subject: Subject, name: str, **options) -> Callable:
   """The attack of that name, as config.evaluate describes it; not to be jitted.
 
   `options` are fields of batched.Options, and `loss_fn`, that replace the
@@ -25,6 +28,7 @@ def make(config: ConfigDict, model, name: str, **options) -> Callable:
   """
   of_name, loss_fn = ATTACKS[name]
   loss_fn = options.pop('loss_fn', loss_fn)
+  model, config = subject.model, subject.config
   evaluate = config.evaluate
   options = {
     'norm': evaluate.norm,
@@ -38,6 +42,7 @@ def make(config: ConfigDict, model, name: str, **options) -> Callable:
     lambda variables, image: model.apply(variables, image)[0],
     loss_fn,
     batched.Options(**options),
+    from_host=platforms.of(subject.mesh).host_loops,
   )
 
 
@@ -83,20 +88,21 @@ class Audit:
   """What an attack really did to its films, gathered batch by batch."""
 
   def __init__(self, epsilon: float, norm: str):
-    self._options = {'epsilon': epsilon, 'norm': norm}
+    self._epsilon = epsilon
+    self._extremes = jax.jit(functools.partial(checks.extremes, norm=norm))
     self._batches = []
 
   def watch(self, attack: Callable) -> Callable:
-    """The same attack, its results measured."""
+    """The same attack, its results measured where they are."""
 
     def watched(variables, keys, image, label, **options):
       adversarial = attack(variables, keys, image, label, **options)
-      films = sharding.to_host(image), sharding.to_host(adversarial)
-      self._batches.append(checks.audit(*films, **self._options))
+      # A few numbers, still on the device: nothing waits for them here.
+      self._batches.append(self._extremes(image, adversarial))
       return adversarial
 
     return watched
 
   def merged(self) -> dict:
     """`checks.audit` of all films that were attacked."""
-    return checks.merge_audits(self._batches)
+    return checks.audit(jax.device_get(self._batches), epsilon=self._epsilon)

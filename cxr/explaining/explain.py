@@ -36,7 +36,7 @@ from absl import logging
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from cxr import files, inference, run_files
+from cxr import files, inference, platforms, run_files, sharding
 from cxr.explaining import interpret, overlays
 from cxr.exporting import coco
 from cxr.reporting import pages
@@ -107,7 +107,8 @@ def explain(
     skipped['hidden'],
     skipped['other'],
   )
-  config, model, variables, step = inference.load_model(workdir, config)
+  forms = platforms.of(sharding.make_mesh(1))
+  config, model, variables, step = inference.load_model(workdir, config, forms)
   stored = run_files.read_calibration(
     workdir, step, config.evaluate.batch_stats
   )

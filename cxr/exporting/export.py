@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 
 from cxr import files, inference, run_files
 from cxr.attribution import cam
-from cxr.models import cpu_convolution, layers, resnet, torch_weights
+from cxr.models import layers, resnet, torch_weights
 from cxr.reporting import rendering
 from cxr.statistics import calibration
 
@@ -94,7 +94,8 @@ def make_program(
 ) -> jax.export.Exported:
   """The model as a program: film 'b h w 1' float32 in [0, 1] -> `OUTPUTS`.
 
-  'calibrated' is left out where nothing was fitted.
+  The model's forms must be those of any platform. 'calibrated' is left out
+  where nothing was fitted.
   """
   variables = jax.tree.map(np.asarray, variables)  # constants of the program
 
@@ -116,7 +117,7 @@ def make_program(
 
   (batch,) = jax.export.symbolic_shape('b')
   film = jax.ShapeDtypeStruct((batch, size, size, 1), jnp.float32)
-  with cpu_convolution.portable(), jax.default_matmul_precision('highest'):
+  with jax.default_matmul_precision('highest'):
     return jax.export.export(jax.jit(program), platforms=PLATFORMS)(film)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from cxr import platforms
 from cxr.models import densenet, layers, resnet
 
 MODELS = {
@@ -18,12 +19,19 @@ MODELS = {
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 
-def make_model(config_model: Any, num_findings: int) -> layers.Network:
+def make_model(
+  config_model: Any, num_findings: int, forms: platforms.Forms = platforms.ANY
+) -> layers.Network:
   """The model that a configuration describes.
 
   `model.init(key, image)` gives `{'params', 'batch_stats'}`;
   `model.apply(variables, image, train=False, start='image')` gives
   `(logits, endpoints)`.
+
+  Args:
+    config_model: the fields above.
+    num_findings: the number of logits.
+    forms: of its computations, by default those that run anywhere.
 
   Raises:
     ValueError: an unknown arch or dtype, or sizes that no network has.
@@ -54,6 +62,7 @@ def make_model(config_model: Any, num_findings: int) -> layers.Network:
     'input_std': c.input_std,
     'dtype': DTYPES[c.dtype],
     'remat': c.remat,
+    'forms': forms,
   }
   if MODELS[c.arch] is resnet.ResNet:
     return resnet.ResNet(output_stride=c.output_stride, **options)

@@ -1,13 +1,8 @@
-"""Convolution and pooling in the forms that run fastest on a CPU.
+"""Convolution in the forms that run fastest on a CPU.
 
-Every form of one operation gives the same numbers up to the order of summation.
-`chosen` is the one switch; `layers` asks it when a function is traced. On GPU
-and TPU, and for programs that go to other machines (`portable`), convolution
-and window reduction are XLA's own.
+Every form gives the same numbers up to the order of summation.
 """
 
-import contextlib
-import contextvars
 import functools
 
 import jax
@@ -16,27 +11,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from cxr.models import pooling
+
 Films = Float[Array | np.ndarray, 'b h w c']
-
-_portable = contextvars.ContextVar('portable', default=False)
-
-
-@contextlib.contextmanager
-def portable():
-  """What is traced within is XLA's own form, good on every platform.
-
-  Trace anew: a function that was jitted before keeps the form it has.
-  """
-  token = _portable.set(True)
-  try:
-    yield
-  finally:
-    _portable.reset(token)
-
-
-def chosen() -> bool:
-  """Whether what is traced now is to run on a CPU, and there alone."""
-  return jax.default_backend() == 'cpu' and not _portable.get()
 
 
 def convolve(
@@ -44,8 +21,12 @@ def convolve(
   kernel: Float[Array | np.ndarray, 'n n c d'],
   stride: int,
   dilation: int,
+  one_device: bool = False,
 ) -> Float[Array, 'b u v d']:
-  """The convolution of `layers.convolve`, in the form that is fastest here."""
+  """The convolution of `layers.convolve`, in the form that is fastest.
+
+  `one_device`: all films lie on one, so a loop may take some at a time.
+  """
   _, h, w, c = x.shape
   size, _, _, d = kernel.shape
   # Seconds of XLA's convolution over those of the form chosen, medians of
@@ -60,7 +41,9 @@ def convolve(
     return patches(x, kernel)
   if (size, stride, c) == (7, 2, 1) and h % 2 == w % 2 == 0:
     # 0.9-1.0, 1.0-3.5, 1.3
-    of_kernel = functools.partial(_by_patches, size=size, **how)
+    of_kernel = functools.partial(
+      _by_patches, size=size, one_device=one_device, **how
+    )
     return _with_filter_gradient(_convolve_stem, of_kernel)(x, kernel)
   if min(c, d) < 32 or h * w > 56**2:
     return xla(x, kernel)
@@ -68,7 +51,9 @@ def convolve(
   form = patches if min(c, d) >= 512 and h * w <= 64 else xla
   # Filter gradient 1.0-3.3, the most on dilated maps of 28x28.
   if stride == 1:
-    of_kernel = functools.partial(_by_pairs, size=size, dilation=dilation)
+    of_kernel = functools.partial(
+      _by_pairs, size=size, dilation=dilation, one_device=one_device
+    )
   else:
     of_kernel = functools.partial(_by_taps, size=size, **how)
   return _with_filter_gradient(form, of_kernel)(x, kernel)
@@ -105,7 +90,9 @@ def _convolve_patches(x, kernel, stride, dilation):
 def _patches(x, size, stride, dilation):
   """The neighbourhood of every output pixel: 'b u v size*size*c'."""
   pad = _padding(size, dilation)
-  shifted = _shifted(x, size, stride, dilation, pad, jnp.zeros((), x.dtype))
+  shifted = pooling.shifted(
+    x, size, stride, dilation, pad, jnp.zeros((), x.dtype)
+  )
   return jnp.concatenate(shifted, axis=-1)
 
 
@@ -140,7 +127,7 @@ def _with_filter_gradient(form, of_kernel):
   return convolution
 
 
-def _by_patches(x, gradient, size, stride, dilation):
+def _by_patches(x, gradient, size, stride, dilation, one_device=False):
   """The filter gradient, one product of all neighbourhoods (im2col)."""
   c = x.shape[-1]
   _, u, v, d = gradient.shape
@@ -150,20 +137,23 @@ def _by_patches(x, gradient, size, stride, dilation):
     return patches.T @ gradient.reshape(-1, d)
 
   copies = u * v * size * size * c * x.dtype.itemsize
-  return _by_films(product, x, gradient, copies).reshape(size, size, c, d)
+  total = _by_films(product, x, gradient, copies, one_device)
+  return total.reshape(size, size, c, d)
 
 
 def _by_taps(x, gradient, size, stride, dilation):
   """The filter gradient, a matrix product for every tap."""
   c, d = x.shape[-1], gradient.shape[-1]
   pad = _padding(size, dilation)
-  shifted = _shifted(x, size, stride, dilation, pad, jnp.zeros((), x.dtype))
+  shifted = pooling.shifted(
+    x, size, stride, dilation, pad, jnp.zeros((), x.dtype)
+  )
   rows = gradient.reshape(-1, d)
   taps = jnp.stack([tap.reshape(-1, c).T @ rows for tap in shifted])
   return taps.reshape(size, size, c, d)
 
 
-def _by_pairs(x, gradient, size, dilation):
+def _by_pairs(x, gradient, size, dilation, one_device=False):
   """The filter gradient at stride 1, one matrix product for all taps.
 
   A tap moves the image against the gradient: across, the image is moved, down,
@@ -180,7 +170,7 @@ def _by_pairs(x, gradient, size, dilation):
     return across.T @ jnp.concatenate(down, axis=-1).reshape(-1, size * d)
 
   copies = h * w * size * (c + d) * x.dtype.itemsize
-  total = _by_films(pairs, x, gradient, copies)
+  total = _by_films(pairs, x, gradient, copies, one_device)
   return total.reshape(size, c, size, d).transpose(2, 0, 1, 3)
 
 
@@ -188,7 +178,7 @@ def _by_pairs(x, gradient, size, dilation):
 _CACHE = 10_000_000
 
 
-def _by_films(product, x, gradient, copies):
+def _by_films(product, x, gradient, copies, one_device):
   """`product(x, gradient)`, summed over some films at a time.
 
   Over as many as keep what it copies, so many bytes a film, in the cache.
@@ -196,7 +186,7 @@ def _by_films(product, x, gradient, copies):
   b = x.shape[0]
   fits = (n for n in range(1, b + 1) if b % n == 0 and n * copies <= _CACHE)
   films = max(fits, default=1)
-  if films == b or jax.device_count() > 1:
+  if films == b or not one_device:
     # On several devices the loop would gather what lies with each.
     return product(x, gradient)
   some = [a.reshape(-1, films, *a.shape[1:]) for a in (x, gradient)]
@@ -209,78 +199,3 @@ def _moved(x, axis, by):
   edges = [(0, 0, 0)] * x.ndim
   edges[axis] = (by, -by, 0)
   return lax.pad(x, jnp.zeros((), x.dtype), edges)
-
-
-def _shifted(x, size, stride, dilation, pad, fill):
-  """What each of the size x size window positions sees: 'b u v c' each."""
-  edge = (pad, pad, 0)
-  x = lax.pad(x, fill, ((0, 0, 0), edge, edge, (0, 0, 0)))
-  b, h, w, c = x.shape
-  reach = dilation * (size - 1)
-  u, v = (h - reach - 1) // stride, (w - reach - 1) // stride
-  return [
-    lax.slice(
-      x,
-      (0, i, j, 0),
-      (b, i + u * stride + 1, j + v * stride + 1, c),
-      (1, stride, stride, 1),
-    )
-    for i in range(0, reach + 1, dilation)
-    for j in range(0, reach + 1, dilation)
-  ]
-
-
-# XLA's own gradient takes several times as long as this; that of nine shifted
-# maxima, too, where XLA fuses it with the ReLU before it (16 maps of 112x112
-# and 64 channels).
-@jax.custom_vjp
-def max_pool(x: Float[Array, 'b h w c']) -> Float[Array, 'b u v c']:
-  """Maximum over 3x3 windows at stride 2, padded by 1."""
-  return _largest(x)[0]
-
-
-def _largest(x):
-  """(the maximum of each window, its place in it, row by row)."""
-  lowest = jnp.array(-jnp.inf, x.dtype)
-  taps = _shifted(x, 3, 2, 1, 1, lowest)
-  largest, place = taps[0], jnp.zeros(taps[0].shape, jnp.int8)
-  for k, tap in enumerate(taps[1:], start=1):
-    place = jnp.where(tap > largest, jnp.int8(k), place)
-    largest = jnp.maximum(largest, tap)
-  return largest, place
-
-
-def _max_pool_forward(x):
-  largest, place = _largest(x)
-  return largest, (place, x.shape[1:3])
-
-
-def _max_pool_backward(residuals, gradient):
-  place, (h, w) = residuals
-  total = 0
-  for row, row_place in _windows_over(h):
-    for column, column_place in _windows_over(w):
-      here = (3 * row_place[:, None] + column_place)[None, :, :, None]
-      its_place, its_gradient = (
-        a[:, row][:, :, column] for a in (place, gradient)
-      )
-      total += jnp.where(its_place == here, its_gradient, 0)
-  return (total,)
-
-
-def _windows_over(length):
-  """The windows that see each pixel of a line, and where they see it.
-
-  Two pairs of (window, place in it, 0 to 2): every pixel has a first window,
-  every other one a second; where there is none, the place is -9.
-  """
-  i = np.arange(length)
-  last = (length - 1) // 2
-  second = (i % 2 == 1) & (i // 2 < last)
-  return (
-    (i // 2, (i % 2 + 1).astype(np.int8)),
-    (np.minimum(i // 2 + 1, last), np.where(second, 0, -9).astype(np.int8)),
-  )
-
-
-max_pool.defvjp(_max_pool_forward, _max_pool_backward)

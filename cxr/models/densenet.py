@@ -23,6 +23,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from cxr import platforms
 from cxr.models import layers
 
 STEM_STRIDE = 4
@@ -35,10 +36,11 @@ class DenseLayer(nn.Module):
 
   growth: int
   dtype: DTypeLike
+  forms: platforms.Forms
 
   @nn.compact
   def __call__(self, x, train):
-    conv, norm = layers.conv_and_norm(self.dtype, train)
+    conv, norm = layers.conv_and_norm(self.dtype, self.forms, train)
     y = nn.relu(norm(name='norm1')(x))
     y = conv(BOTTLENECK * self.growth, 1, name='conv1')(y)
     y = nn.relu(norm(name='norm2')(y))
@@ -52,6 +54,7 @@ class DenseBlock(nn.Module):
   num_layers: int
   growth: int
   dtype: DTypeLike
+  forms: platforms.Forms
   remat: bool
 
   @nn.compact
@@ -60,7 +63,9 @@ class DenseBlock(nn.Module):
     if self.remat:
       layer = nn.remat(DenseLayer, static_argnums=(2,))
     for i in range(self.num_layers):
-      x = layer(self.growth, self.dtype, name=f'denselayer{i + 1}')(x, train)
+      x = layer(self.growth, self.dtype, self.forms, name=f'denselayer{i + 1}')(
+        x, train
+      )
     return x
 
 
@@ -68,11 +73,12 @@ class Transition(nn.Module):
   """Half the channels on half the grid; or the normalisation alone."""
 
   dtype: DTypeLike
+  forms: platforms.Forms
   norm_only: bool = False
 
   @nn.compact
   def __call__(self, x, train):
-    conv, norm = layers.conv_and_norm(self.dtype, train)
+    conv, norm = layers.conv_and_norm(self.dtype, self.forms, train)
     x = nn.relu(norm(name='norm')(x))
     if self.norm_only:
       return x
@@ -94,6 +100,7 @@ class DenseNet(layers.Network):
       features and logits are float32 in any case.
     remat: recompute every dense layer in the backward pass, which makes the
       memory grow with the depth, not with its square.
+    forms: of convolution and pooling; see cxr/platforms.py.
   """
 
   arch: str
@@ -104,6 +111,7 @@ class DenseNet(layers.Network):
   input_std: float = 0.25
   dtype: DTypeLike = jnp.float32
   remat: bool = False
+  forms: platforms.Forms = platforms.ANY
 
   HEAD = 'classifier'
 
@@ -141,7 +149,7 @@ class DenseNet(layers.Network):
     Raises:
       ValueError: `start` is no endpoint.
     """
-    conv, norm = layers.conv_and_norm(self.dtype, train)
+    conv, norm = layers.conv_and_norm(self.dtype, self.forms, train)
     first = layers.first_stage(start, self.num_stages)
 
     x, endpoints = image, {}
@@ -150,23 +158,29 @@ class DenseNet(layers.Network):
       # see a step of .125/255.
       x = (x - self.input_mean) / self.input_std
       x = conv(self.num_filters, 7, 2, name='conv0', dtype=jnp.float32)(x)
-      x = layers.max_pool(nn.relu(norm(name='norm0')(x)))
+      x = layers.max_pool(nn.relu(norm(name='norm0')(x)), self.forms)
     for i, num_layers in enumerate(NUM_LAYERS[self.arch][: self.num_stages]):
       if i >= first:
         x = DenseBlock(
           num_layers,
           self.num_filters // 2,
           self.dtype,
+          self.forms,
           self.remat,
           name=f'denseblock{i + 1}',
         )(x, train)
         endpoints[f'stage{i + 1}'] = x
       if i + 1 >= first and i + 1 < self.num_stages:
-        x = Transition(self.dtype, name=f'transition{i + 1}')(x, train)
+        x = Transition(self.dtype, self.forms, name=f'transition{i + 1}')(
+          x, train
+        )
     if start != 'features':
       if self.num_stages < len(NUM_LAYERS[self.arch]):
         x = Transition(
-          self.dtype, norm_only=True, name=f'transition{self.num_stages}'
+          self.dtype,
+          self.forms,
+          norm_only=True,
+          name=f'transition{self.num_stages}',
         )(x, train)
       else:
         x = nn.relu(norm(name='norm5')(x))

@@ -2,8 +2,8 @@
 
 Images are 'b h w c', kernels 'kh kw c d'. Padding is explicit: 'SAME' pads
 strided convolutions asymmetrically, and torchvision's weights then give logits
-5-9 % off. On a CPU, convolution and pooling have forms of their own; see
-`cpu_convolution`.
+5-9 % off. Which forms of convolution and pooling a network is made of is said
+by its `forms` (cxr/platforms.py).
 """
 
 import functools
@@ -15,7 +15,8 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from cxr.models import cpu_convolution
+from cxr import platforms
+from cxr.models import cpu_convolution, pooling
 
 Films = Float[Array | np.ndarray, 'b h w c']
 
@@ -26,25 +27,29 @@ def convolve(
   *,
   stride: int = 1,
   dilation: int = 1,
+  forms: platforms.Forms = platforms.ANY,
 ) -> Float[Array, 'b u v d']:
   """Square convolution, padded so that stride 1 keeps the map's size.
 
-  Differentiable in reverse mode, to any order; on a CPU not in forward mode.
+  Differentiable in reverse mode, to any order; a CPU's form not in forward
+  mode.
   """
-  if cpu_convolution.chosen():
-    return cpu_convolution.convolve(x, kernel, stride, dilation)
+  if forms.own_convolution:
+    return cpu_convolution.convolve(
+      x, kernel, stride, dilation, forms.one_device
+    )
   return cpu_convolution.convolve_xla(x, kernel, stride, dilation)
 
 
 def max_pool(
-  x: Films,
+  x: Films, forms: platforms.Forms = platforms.ANY
 ) -> Float[Array, 'b u v c']:
   """Maximum over 3x3 windows at stride 2, padded by 1.
 
   Of equal values the first in the window has the gradient, on every platform.
   """
-  if cpu_convolution.chosen():
-    return cpu_convolution.max_pool(x)
+  if forms.own_max_pool:
+    return pooling.max_pool(x)
   return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
 
 
@@ -63,6 +68,7 @@ class Conv(nn.Module):
   stride: int = 1
   dilation: int = 1
   dtype: DTypeLike = jnp.float32
+  forms: platforms.Forms = platforms.ANY
 
   @nn.compact
   def __call__(self, x: Films) -> Float[Array, 'b u v d']:
@@ -76,12 +82,13 @@ class Conv(nn.Module):
       kernel.astype(self.dtype),
       stride=self.stride,
       dilation=self.dilation,
+      forms=self.forms,
     )
 
 
-def conv_and_norm(dtype, train: bool):
+def conv_and_norm(dtype, forms: platforms.Forms, train: bool):
   """Constructors of the network's convolution and normalisation."""
-  conv = functools.partial(Conv, dtype=dtype)
+  conv = functools.partial(Conv, dtype=dtype, forms=forms)
   norm = functools.partial(
     nn.BatchNorm,
     use_running_average=not train,

@@ -27,6 +27,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from cxr import platforms
 from cxr.models import layers
 
 STEM_STRIDE = 4
@@ -82,11 +83,12 @@ class BasicBlock(nn.Module):
   stride: int
   dilations: tuple[int, int]  # of the first 3x3 in the block, and after it
   dtype: DTypeLike
+  forms: platforms.Forms
   expansion = 1
 
   @nn.compact
   def __call__(self, x, train):
-    conv, norm = layers.conv_and_norm(self.dtype, train)
+    conv, norm = layers.conv_and_norm(self.dtype, self.forms, train)
     before, after = self.dilations
     y = conv(self.num_filters, 3, self.stride, before, name='conv1')(x)
     y = nn.relu(norm(name='bn1')(y))
@@ -102,11 +104,12 @@ class Bottleneck(nn.Module):
   stride: int
   dilations: tuple[int, int]
   dtype: DTypeLike
+  forms: platforms.Forms
   expansion = 4
 
   @nn.compact
   def __call__(self, x, train):
-    conv, norm = layers.conv_and_norm(self.dtype, train)
+    conv, norm = layers.conv_and_norm(self.dtype, self.forms, train)
     before, _ = self.dilations
     y = conv(self.num_filters, 1, name='conv1')(x)
     y = nn.relu(norm(name='bn1')(y))
@@ -143,6 +146,7 @@ class ResNet(layers.Network):
       features and logits are float32 in any case.
     remat: recompute every block in the backward pass: memory for some 30 %
       more time.
+    forms: of convolution and pooling; see cxr/platforms.py.
   """
 
   arch: str
@@ -154,6 +158,7 @@ class ResNet(layers.Network):
   input_std: float = 0.25
   dtype: DTypeLike = jnp.float32
   remat: bool = False
+  forms: platforms.Forms = platforms.ANY
 
   HEAD = 'fc'
 
@@ -197,7 +202,7 @@ class ResNet(layers.Network):
     block = {'basic': BasicBlock, 'bottleneck': Bottleneck}[kind]
     if self.remat:
       block = nn.remat(block, static_argnums=(2,))
-    conv, norm = layers.conv_and_norm(self.dtype, train)
+    conv, norm = layers.conv_and_norm(self.dtype, self.forms, train)
     grid = stage_grid(self.num_stages, self.output_stride)
     first = layers.first_stage(start, self.num_stages)
 
@@ -207,7 +212,7 @@ class ResNet(layers.Network):
       # see a step of .125/255.
       x = (x - self.input_mean) / self.input_std
       x = conv(self.num_filters, 7, 2, name='conv1', dtype=jnp.float32)(x)
-      x = layers.max_pool(nn.relu(norm(name='bn1')(x)))
+      x = layers.max_pool(nn.relu(norm(name='bn1')(x)), self.forms)
     before = 1
     for i, (stride, after) in enumerate(grid):
       if i >= first:
@@ -217,6 +222,7 @@ class ResNet(layers.Network):
             stride if j == 0 else 1,
             (before if j == 0 else after, after),
             self.dtype,
+            self.forms,
             name=f'layer{i + 1}_{j}',
           )(x, train)
         endpoints[f'stage{i + 1}'] = x

@@ -4,22 +4,21 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
-from flax import linen as nn
 from ml_collections import ConfigDict
 
-from cxr import data, losses, sharding
+from cxr import data, losses, platforms, sharding
 from cxr.attacks import batched
 from cxr.training import augment, train_step
 from cxr.training.setup import Setup, learning_rate, updates_a_step
 from input_pipeline import memory
 
 
-def make_attack(config: ConfigDict, model: nn.Module) -> Callable | None:
+def make_attack(setup: Setup) -> Callable | None:
   """The inner maximization of config.attack.objective; None where it has none.
 
   'free' has none: its step moves the films itself.
   """
-  attack = config.attack
+  model, attack = setup.model, setup.config.attack
   if attack.objective in ('clean', 'free'):
     return None
   loss_fn = {
@@ -36,6 +35,7 @@ def make_attack(config: ConfigDict, model: nn.Module) -> Callable | None:
       num_steps=attack.num_steps,
       random_start=attack.random_start,
     ),
+    unroll=platforms.of(setup.mesh).unrolled,
   )
 
 
@@ -77,6 +77,7 @@ def make_step(setup: Setup) -> Callable:
     'ema': config.train.ema,
     'weigh': make_weigh(config, setup.films.label),
     'accumulate': config.train.accumulate,
+    'unroll': platforms.of(setup.mesh).unrolled,
   }
   if attack.objective == 'free':
     return train_step.make_free_step(
@@ -88,7 +89,7 @@ def make_step(setup: Setup) -> Callable:
   return train_step.make_train_step(
     setup.model,
     setup.tx,
-    make_attack(config, setup.model),
+    make_attack(setup),
     objective=losses.make_objective(
       name, clean_weight=attack.clean_weight, beta=attack.trades_beta
     ),
@@ -141,18 +142,20 @@ def make_jit_step(setup: Setup, key: jax.Array) -> Callable:
     nonlocal program
     if program is None:
       program = jit_step.lower(state, batch, on_device).compile()
-      _check_memory(program)
+      _check_memory(program, setup.mesh)
     return program(state, batch, on_device)
 
   return step
 
 
-def _check_memory(program: jax.stages.Compiled) -> None:
+def _check_memory(
+  program: jax.stages.Compiled, mesh: jax.sharding.Mesh
+) -> None:
   """Refuses a step that the host cannot hold: Linux would kill the process.
 
   A GPU says itself that it has too little.
   """
-  if jax.default_backend() == 'cpu':
+  if platforms.of(mesh).in_host_memory:
     stats = program.memory_analysis()
     memory.require(
       stats.temp_size_in_bytes + stats.output_size_in_bytes,

@@ -11,7 +11,7 @@ from absl import logging
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from cxr import sharding, train_state
+from cxr import platforms, sharding, train_state
 from cxr.models import architectures, torch_weights
 from input_pipeline import pipeline
 
@@ -58,7 +58,7 @@ def make_setup(
   """The setup that the config asks for."""
   plan = make_plan(config.train, len(films.label))
   model = architectures.make_model(
-    config.model, num_findings=len(films.findings)
+    config.model, len(films.findings), platforms.of(mesh)
   )
   return Setup(config, model, make_optimizer(config, plan), plan, films, mesh)
 

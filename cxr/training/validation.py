@@ -7,7 +7,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float
 
-from cxr import inference, losses, train_state
+from cxr import inference, losses, platforms, train_state
 from cxr.attacks import batched
 from cxr.statistics import bootstrap, rankings
 from cxr.training.setup import Setup
@@ -41,6 +41,7 @@ def make_validate(
           step_size=2.5 * epsilon / config.evaluate.num_steps,
           num_steps=config.evaluate.num_steps,
         ),
+        from_host=platforms.of(setup.mesh).host_loops,
       ),
       key,
     )

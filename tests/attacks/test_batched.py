@@ -244,12 +244,13 @@ def test_ten_steps_equal_plain_pytorch(norm):
 
 
 @pytest.mark.parametrize('options', [{}, {'num_steps': 3}, {'restarts': 2}])
-def test_a_short_attack_is_unrolled_on_a_cpu(options):
-  # XLA runs convolutions inside a `while` several times slower there.
+def test_a_short_attack_can_be_unrolled(options):
+  # On a CPU, XLA runs convolutions inside a `while` several times slower.
   attack = batched.make_attack(
     lambda variables, image: (image * variables).sum((1, 2)),
     lambda logits, label: logits.sum(),
     batched.Options(epsilon=0.1, **{'num_steps': 1} | options),
+    unroll=True,
   )
   image, label = jnp.full((2, 3, 3, 1), 0.5), jnp.zeros((2, 1))
   program = str(

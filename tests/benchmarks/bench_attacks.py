@@ -84,7 +84,9 @@ def _ours(weights, image, label, method, norm):
   options = batched.Options(
     epsilon=_RADII[norm], method=method, norm=norm, num_steps=steps
   )
-  attack = batched.make_compiled_attack(_logits, _loss, options)
+  attack = batched.make_compiled_attack(
+    _logits, _loss, options, from_host=jax.devices()[0].platform == 'cpu'
+  )
   return attack(weights, jax.random.key(0), image, label)
 
 

@@ -21,6 +21,7 @@ import ml_collections
 from jax import numpy as jnp
 from jax.tree_util import Partial
 
+from cxr import platforms, sharding
 from cxr.attribution import by_name, cam, saliency
 from cxr.models import architectures
 
@@ -40,7 +41,8 @@ def make(arch, size, batch_size):
       'remat': False,
     }
   )
-  model = architectures.make_model(config, num_findings=NUM_FINDINGS)
+  forms = platforms.of(sharding.make_mesh(1))
+  model = architectures.make_model(config, NUM_FINDINGS, forms)
   image = jax.random.uniform(jax.random.key(0), (batch_size, size, size, 1))
   return model, jax.jit(model.init)(jax.random.key(1), image[:1]), image
 

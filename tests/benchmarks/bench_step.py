@@ -72,7 +72,7 @@ def _jax_step(o):
   import jax
   import jax.numpy as jnp
 
-  from cxr import losses
+  from cxr import losses, platforms, sharding
   from cxr.attacks import batched
   from cxr.models import architectures
 
@@ -88,6 +88,7 @@ def _jax_step(o):
       remat=False,
     ),
     num_findings=14,
+    forms=platforms.of(sharding.make_mesh(1)),
   )
   image, label = map(jnp.asarray, _inputs(o))
   variables = jax.jit(model.init)(jax.random.key(0), image[:1])
@@ -98,6 +99,7 @@ def _jax_step(o):
       logits,
       losses.sigmoid_cross_entropy,
       batched.Options(epsilon=_EPSILON, num_steps=o.steps),
+      unroll=model.forms.unrolled,
     )
 
   def train(variables, key):

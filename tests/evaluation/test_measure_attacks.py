@@ -314,7 +314,7 @@ def test_labels_tell_attacks_apart():
 def test_named_attacks_take_every_epsilon_in_one_program(name):
   subject = make()
   subject.config.evaluate.num_steps = subject.config.evaluate.queries = 2
-  attack = named_attacks.make(subject.config, subject.model, name)
+  attack = named_attacks.make(subject, name)
   image = jnp.full((4, SIZE, SIZE, 1), 0.5)
   label = jnp.ones((4, K))
   for epsilon in (0.01, 0.02):

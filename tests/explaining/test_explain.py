@@ -377,7 +377,9 @@ def untrained():
 def model(monkeypatch, untrained):
   """A model that was never trained, in place of a checkpoint's."""
   monkeypatch.setattr(
-    inference, 'load_model', lambda workdir, config: (config, *untrained, 7)
+    inference,
+    'load_model',
+    lambda workdir, config, forms: (config, *untrained, 7),
   )
   return tiny_config(), *untrained
 
@@ -401,7 +403,9 @@ def known_interpreter(config, *_):
 def no_model(monkeypatch):
   """Functions of known answers in place of a checkpoint's."""
   monkeypatch.setattr(
-    inference, 'load_model', lambda workdir, config: (config, None, None, 7)
+    inference,
+    'load_model',
+    lambda workdir, config, forms: (config, None, None, 7),
   )
   monkeypatch.setattr(interpret, 'from_run', known_interpreter)
   return tiny_config()

@@ -16,9 +16,10 @@ import pytest
 from PIL import Image
 
 from configs import default
+from cxr import platforms
 from cxr.attribution import cam
 from cxr.exporting import export
-from cxr.models import architectures, cpu_convolution, layers, torch_weights
+from cxr.models import architectures, layers, torch_weights
 from input_pipeline.findings import FINDINGS
 from input_pipeline.radiograph import radiograph
 
@@ -269,12 +270,10 @@ def test_without_a_calibration_there_is_no_calibrated_output(
   assert 'had not been evaluated' in pathlib.Path(path, 'README.md').read_text()
 
 
-def test_portable_forms_are_xla_s_and_end_with_the_block():
+def test_forms_of_any_platform_are_xla_s():
   x, kernel = jnp.zeros((1, 8, 8, 3)), jnp.zeros((1, 1, 3, 5))
-  convolve = lambda: str(
-    jax.make_jaxpr(lambda x: layers.convolve(x, kernel))(x)
+  convolve = lambda forms: str(
+    jax.make_jaxpr(lambda x: layers.convolve(x, kernel, forms=forms))(x)
   )
-  with cpu_convolution.portable():
-    inside = convolve()
-  assert 'conv_general_dilated' in inside
-  assert 'conv_general_dilated' not in convolve()
+  assert 'conv_general_dilated' in convolve(platforms.ANY)
+  assert 'conv_general_dilated' not in convolve(platforms.FORMS['cpu'])

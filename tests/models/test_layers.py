@@ -9,6 +9,7 @@ import pytest
 from flax import linen as nn
 from jax import lax
 
+from cxr import platforms
 from cxr.models import cpu_convolution, layers
 
 
@@ -35,11 +36,7 @@ def value_and_gradients(fn, *args):
   return fn(*args), *jax.grad(scalar, tuple(range(len(args))))(*args)
 
 
-def on(platform, function, *args, **options):
-  """What the function does on that platform."""
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(cpu_convolution, 'chosen', lambda: platform == 'cpu')
-    return function(*args, **options)
+FORMS = platforms.FORMS
 
 
 def assert_equal(forms, expected, *args, atol):
@@ -86,10 +83,10 @@ CASES = [
 def test_convolve(size, h, w, c, d, stride, dilation):
   """Every platform's choice, and every form where it is not chosen."""
   forms = {
-    name: lambda x, k, name=name: on(
-      name, layers.convolve, x, k, stride=stride, dilation=dilation
+    name: lambda x, k, name=name: layers.convolve(
+      x, k, stride=stride, dilation=dilation, forms=FORMS[name]
     )
-    for name in ('cpu', 'gpu')
+    for name in FORMS
   }
   patches, xla = cpu_convolution._convolve_patches, cpu_convolution.convolve_xla
   forms['patches'] = lambda x, k: patches(x, k, stride, dilation)
@@ -115,9 +112,12 @@ def test_convolve(size, h, w, c, d, stride, dilation):
 @pytest.mark.parametrize(
   'form, film',
   [
-    (lambda x, g: cpu_convolution._by_pairs(x, g, 3, 1), 4 * 5 * 3 * 7 * 4),
     (
-      lambda x, g: cpu_convolution._by_patches(x, g, 3, 1, 1),
+      lambda *args: cpu_convolution._by_pairs(*args[:2], 3, 1, *args[2:]),
+      4 * 5 * 3 * 7 * 4,
+    ),
+    (
+      lambda *args: cpu_convolution._by_patches(*args[:2], 3, 1, 1, *args[2:]),
       4 * 5 * 9 * 3 * 4,
     ),
   ],
@@ -129,13 +129,14 @@ def test_filter_gradient_in_chunks(monkeypatch, form, film, films, chunks):
   x, gradient = (
     rng.normal(size=(6, 4, 5, c)).astype(np.float32) for c in (3, 4)
   )
-  trace = lambda: jax.jit(lambda x, g: form(x, g)).trace(x, gradient)
-  whole = trace()
+  trace = lambda *one_device: jax.jit(
+    lambda x, g: form(x, g, *one_device)
+  ).trace(x, gradient)
+  whole = trace(False)
   monkeypatch.setattr(cpu_convolution, '_CACHE', films * film)
   # On several devices a film stays with its own.
-  assert 'scan[' not in str(trace().jaxpr)
-  monkeypatch.setattr(jax, 'device_count', lambda: 1)
-  chunked = trace()
+  assert 'scan[' not in str(trace(False).jaxpr)
+  chunked = trace(True)
   assert f'length={chunks}' in str(chunked.jaxpr)
   found, expected = (t.lower().compile()(x, gradient) for t in (chunked, whole))
   np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -152,13 +153,13 @@ def test_filter_gradient_in_chunks(monkeypatch, form, film, films, chunks):
 )
 def test_platform_decides(x, kernel, dilation):
   """On an accelerator every convolution is XLA's."""
-  text = str(
-    jax.make_jaxpr(
-      lambda x, k: on('gpu', layers.convolve, x, k, dilation=dilation)
-    )(jnp.zeros(x), jnp.zeros(kernel))
-  )
-  assert 'conv_general_dilated' in text
-  assert 'dot_general' not in text
+  for name in ('gpu', 'tpu'):
+    convolve = functools.partial(
+      layers.convolve, dilation=dilation, forms=FORMS[name]
+    )
+    text = str(jax.make_jaxpr(convolve)(jnp.zeros(x), jnp.zeros(kernel)))
+    assert 'conv_general_dilated' in text
+    assert 'dot_general' not in text
 
 
 @pytest.mark.parametrize('h, w', [(8, 8), (7, 9), (2, 1)])
@@ -169,8 +170,7 @@ def test_max_pool(h, w, values):
   rng = np.random.default_rng(0)
   x = -1.0 - rng.integers(0, values, (2, h, w, 3)).astype(np.float32)
   forms = {
-    name: lambda x, name=name: on(name, layers.max_pool, x)
-    for name in ('cpu', 'gpu')
+    name: lambda x, name=name: layers.max_pool(x, FORMS[name]) for name in FORMS
   }
   expected = lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
   assert_equal(forms, expected, x, atol=1e-6)
@@ -186,10 +186,13 @@ def test_average_pool():
 def test_vmap_of_single_images():
   """An attack on one image under vmap sees what the batch sees."""
   x, kernel = arrays(3, 2, 2, 4, 4)
-  one = lambda image: layers.convolve(image[None], kernel)[0]
-  np.testing.assert_allclose(
-    jax.vmap(one)(x), layers.convolve(x, kernel), atol=1e-6
-  )
+  for forms in FORMS.values():
+    one = lambda image, f=forms: layers.convolve(image[None], kernel, forms=f)[
+      0
+    ]
+    np.testing.assert_allclose(
+      jax.vmap(one)(x), layers.convolve(x, kernel, forms=forms), atol=1e-6
+    )
 
 
 def test_first_stage():
