@@ -81,6 +81,7 @@ def main(argv):
     jax.config.update('jax_enable_compilation_cache', False)
   else:
     jax_setup.keep_programs()
+  jax_setup.set_precision()
   job = FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id
   if FLAGS.distributed:
     sharding.join_processes(*job)

@@ -1,8 +1,8 @@
 """What every attack is made of: the ball it moves in, and the loop.
 
-All functions see one image 'h w 1' in [0, 1]; callers vmap. Perturbations are
-measured in pixels of that image. An attack is a `Steps`, three functions of
-one image, which `run` walks.
+All functions see one image in [0, 1], 'h w 1' or 'h w'; callers vmap.
+Perturbations are measured in pixels of that image. An attack is a `Steps`,
+three functions of one image, which `run` walks.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-Image = Float[Array | np.ndarray, 'h w 1']
+Image = Float[Array | np.ndarray, 'h w *channel']
 Scalar = Float[Array | np.ndarray | np.floating, '']
 LossFn = Callable[[Image], Scalar]
 

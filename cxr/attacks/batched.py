@@ -125,7 +125,7 @@ def make_attack(
     [0.75, 0.25]
   """
   over_films = _over_films(apply_fn, loss_fn, options)
-  run = over_films(
+  best_of = over_films(
     lambda steps, _, key: ascent.run(
       steps, key, unroll=unroll, **options.counts
     )
@@ -134,7 +134,7 @@ def make_attack(
   def attack(variables, key, image, label, epsilon=None):
     epsilon = options.epsilon if epsilon is None else epsilon
     key, films = _inputs(variables, key, image, label, epsilon)
-    return run(*films, None, key)
+    return best_of(*films, None, key)[..., None]
 
   return attack
 
@@ -175,12 +175,12 @@ def make_host_attack(
     key, films = _inputs(variables, key, image, label, epsilon)
     state = attempt(0, key, films)
     if restarts == 1:
-      return image_alone(*films, None, state)
+      return image_alone(*films, None, state)[..., None]
     best = result(*films, None, state)
     for restart in range(1, restarts):
       state = attempt(restart, key, films)
       best = better(best, result(*films, None, state))
-    return best[0]
+    return best[0][..., None]
 
   return attack
 
@@ -238,10 +238,13 @@ def _over_films(apply_fn, loss_fn, options) -> Callable:
 
   def over_films(function):
     def on_film(variables, image, label, epsilon, shared, own):
-      def film_loss(image):
-        return loss_fn(apply_fn(variables, image[None])[0], label)
+      def film_loss(film):
+        return loss_fn(apply_fn(variables, film[None, ..., None])[0], label)
 
-      return function(_steps(options, film_loss, image, epsilon), shared, own)
+      # What a loop carries has no axis of one channel: a TPU would lay it in
+      # the 128 lanes of its memory, 127 of them empty.
+      film = image[..., 0]
+      return function(_steps(options, film_loss, film, epsilon), shared, own)
 
     return jax.vmap(on_film, in_axes=(None, 0, 0, 0, None, 0))
 

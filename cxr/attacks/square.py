@@ -60,7 +60,7 @@ def _square_mask(image, corner, side):
   row = jnp.arange(image.shape[0])[:, None] - corner[0]
   column = jnp.arange(image.shape[1])[None] - corner[1]
   inside = (row >= 0) & (row < side) & (column >= 0) & (column < side)
-  return inside[..., None]
+  return inside.reshape(image.shape)
 
 
 def _square_bump(draw, image, corner, side):
@@ -83,9 +83,10 @@ def _square_bump(draw, image, corner, side):
   terms = 1 / np.arange(1, max(image.shape) + 2, dtype=np.float64) ** 2
   tail = jnp.asarray(np.append(terms[::-1].cumsum()[::-1], 0), image.dtype)
   height = tail[jnp.clip(distance, 0, half + 1)] - tail[half + 1]
-  height = jnp.where(_square_mask(image, corner, side)[..., 0], height, 0)
+  inside = _square_mask(image, corner, side).reshape(height.shape)
+  height = jnp.where(inside, height, 0)
   bump = _unit(jnp.where(first, height, 0)) - _unit(jnp.where(first, 0, height))
-  return _unit(bump)[..., None]
+  return _unit(bump).reshape(image.shape)
 
 
 def _unit(x):
@@ -103,11 +104,11 @@ def make_steps(
 ) -> ascent.Steps:
   """The attack on one image as `ascent.Steps`; see `square`."""
   ball = ascent.ball(norm)
-  height, width, _ = image.shape
+  height, width = image.shape[:2]
   sides = np.asarray(_sides(num_steps, height, width, norm), np.int32)
 
   def linf_start(key):
-    stripes = _sign(jax.random.uniform(key, (1, width, 1)))
+    stripes = _sign(jax.random.uniform(key, (1, *image.shape[1:])))
     return jnp.broadcast_to(stripes, image.shape)
 
   def linf_propose(draw, best, side):

@@ -64,7 +64,10 @@ def _padding(size, dilation):
 
 
 def convolve_xla(x, kernel, stride, dilation):
-  """XLA's own form, the one of every other platform."""
+  """XLA's own form, the one of every other platform.
+
+  Float32 is float32: an accelerator would round it to TF32 or bfloat16 first.
+  """
   pad = _padding(kernel.shape[0], dilation)
   return lax.conv_general_dilated(
     x,
@@ -73,6 +76,7 @@ def convolve_xla(x, kernel, stride, dilation):
     padding=((pad, pad), (pad, pad)),
     rhs_dilation=(dilation, dilation),
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    precision='highest' if x.dtype == jnp.float32 else None,
   )
 
 

@@ -97,7 +97,8 @@ class DenseNet(layers.Network):
     input_mean: subtracted from the image in [0, 1].
     input_std: what the difference is divided by.
     dtype: of the computation; the first convolution, parameters, statistics,
-      features and logits are float32 in any case.
+      features and logits are float32 in any case, and so are their products on
+      an accelerator.
     remat: recompute every dense layer in the backward pass, which makes the
       memory grow with the depth, not with its square.
     forms: of convolution and pooling; see cxr/platforms.py.

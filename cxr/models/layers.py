@@ -157,4 +157,5 @@ def first_stage(start: str, num_stages: int) -> int:
 
 def pool_and_classify(features, num_findings: int, *, name: str):
   """Mean over the grid, then one linear layer. Call inside a module."""
-  return nn.Dense(num_findings, name=name)(features.mean(axis=(1, 2)))
+  head = nn.Dense(num_findings, precision='highest', name=name)
+  return head(features.mean(axis=(1, 2)))

@@ -143,7 +143,8 @@ class ResNet(layers.Network):
     input_mean: subtracted from the image in [0, 1].
     input_std: what the difference is divided by.
     dtype: of the computation; the first convolution, parameters, statistics,
-      features and logits are float32 in any case.
+      features and logits are float32 in any case, and so are their products on
+      an accelerator.
     remat: recompute every block in the backward pass: memory for some 30 %
       more time.
     forms: of convolution and pooling; see cxr/platforms.py.

@@ -123,19 +123,10 @@ def make_jit_step(setup: Setup, key: jax.Array) -> Callable:
 
   It is compiled at the first call. The state that it is given is lost.
   """
-  step_fn, settings_at = make_step(setup), make_settings(setup)
   on_device = {}
   if setup.config.data.cache == 'device':
     on_device = data.on_device(setup.films, setup.mesh)
-
-  def one_step(state, batch, on_device):
-    settings = settings_at(state.step)
-    state, metrics = step_fn(state, key, data.take(batch, on_device))
-    return state, metrics | settings
-
-  jit_step = jax.jit(
-    one_step, donate_argnums=0, out_shardings=sharding.replicated(setup.mesh)
-  )
+  jit_step = jitted(setup, key)
   program = None
 
   def step(state, batch):
@@ -146,6 +137,23 @@ def make_jit_step(setup: Setup, key: jax.Array) -> Callable:
     return program(state, batch, on_device)
 
   return step
+
+
+def jitted(setup: Setup, key: jax.Array) -> jax.stages.Wrapped:
+  """(state, batch, films) -> (state, metrics), not yet compiled.
+
+  The films are those of `data.on_device`, or {} where the batch has its own.
+  """
+  step_fn, settings_at = make_step(setup), make_settings(setup)
+
+  def one_step(state, batch, films):
+    settings = settings_at(state.step)
+    state, metrics = step_fn(state, key, data.take(batch, films))
+    return state, metrics | settings
+
+  return jax.jit(
+    one_step, donate_argnums=0, out_shardings=sharding.replicated(setup.mesh)
+  )
 
 
 def _check_memory(
