@@ -1,0 +1,163 @@
+"""What a compiled program does, read from its text.
+
+XLA's own count takes one turn of a loop for all of them, and gives calls of
+cuDNN no operation. Here both count.
+"""
+
+import collections
+import math
+import re
+from typing import NamedTuple
+
+_COMPUTATION = re.compile(r'^(?:ENTRY )?%?([\w.\-]+) \(.*\{$')
+_INSTRUCTION = re.compile(
+  r'^\s+(?:ROOT )?%?([\w.\-]+) = (\(?[^=]*?) ([a-z][\w\-]*)\((.*)$'
+)
+_SHAPE = re.compile(r'([a-z]\w*)\[([\d,]*)\]')
+_CALLED = re.compile(r'(?:calls|to_apply|body)=%?([\w.\-]+)')
+_BRANCHES = re.compile(r'branch_computations=\{([^}]*)\}')
+_COMMENT = re.compile(r'/\*.*?\*/')
+_TURNS = re.compile(r'known_trip_count"?:\{"n":"(\d+)"')
+_BYTES = {'pred': 1, 's8': 1, 'u8': 1, 'bf16': 2, 'f16': 2, 's32': 4, 'u32': 4}
+COLLECTIVES = (
+  'all-gather',
+  'all-reduce',
+  'all-to-all',
+  'collective-permute',
+  'reduce-scatter',
+)
+TO_HOST = {'infeed', 'outfeed', 'send', 'recv'}
+
+
+class Instruction(NamedTuple):
+  """One line of a program; `shapes` of its results: (type, dimensions)."""
+
+  name: str
+  kind: str
+  shapes: list[tuple[str, tuple[int, ...]]]
+  operands: list[str]
+  text: str
+
+  @property
+  def num_bytes(self) -> int:
+    return sum(_BYTES.get(t, 4) * math.prod(d) for t, d in self.shapes)
+
+
+def parse(text: str) -> dict[str, dict[str, Instruction]]:
+  """The instructions of every computation, by name; the first is the entry."""
+  computations, current, entry = {}, None, ''
+  for line in _COMMENT.sub('', text).splitlines():
+    if match := _COMPUTATION.match(line):
+      current = computations.setdefault(match[1], {})
+      entry = match[1] if line.startswith('ENTRY') else entry
+    elif current is not None and (match := _INSTRUCTION.match(line)):
+      name, result, kind, rest = match.groups()
+      shapes = [
+        (t, tuple(int(d) for d in dims.split(',') if d))
+        for t, dims in _SHAPE.findall(result)
+      ]
+      operands = re.findall(r'%([\w.\-]+)', rest.split(')', 1)[0])
+      current[name] = Instruction(name, kind, shapes, operands, line)
+  return {entry: computations[entry]} | computations
+
+
+def instructions(text: str) -> list[tuple[Instruction, int, dict]]:
+  """Every instruction that runs, how often, and those beside it by name.
+
+  Raises:
+    ValueError: a loop does not say how many turns it takes.
+  """
+  computations = parse(text)
+  found = []
+
+  def walk(name, times):
+    for instruction in computations[name].values():
+      found.append((instruction, times, computations[name]))
+      turns = 1
+      if instruction.kind == 'while':
+        turns = _turns(instruction, computations)
+      called = _CALLED.findall(instruction.text)
+      for branches in _BRANCHES.findall(instruction.text):
+        called += re.findall(r'[\w.\-]+', branches)
+      for other in called:
+        if other in computations:
+          walk(other, times * turns)
+
+  walk(next(iter(computations)), 1)
+  return found
+
+
+def _turns(loop: Instruction, computations: dict) -> int:
+  """How often a loop turns; it counts from 0."""
+  if known := _TURNS.search(loop.text):
+    return int(known[1])
+  # A TPU's program says it in the condition alone.
+  condition = re.search(r'condition=%?([\w.\-]+)', loop.text)[1]
+  called = [i.text for i in _with_called(condition, computations)]
+  limits = [
+    re.search(r' s32\[\]\S* constant\((\d+)\)', line) for line in called
+  ]
+  limits = [int(limit[1]) for limit in limits if limit]
+  if len(limits) != 1:
+    raise ValueError(f'A loop of unknown length: {loop.text[:200]}')
+  return limits[0]
+
+
+def _with_called(name: str, computations: dict) -> list[Instruction]:
+  found = []
+  for instruction in computations[name].values():
+    found.append(instruction)
+    for other in _CALLED.findall(instruction.text):
+      found += _with_called(other, computations)
+  return found
+
+
+def kinds(text: str) -> set[str]:
+  """The kinds of its instructions."""
+  return {i.kind for block in parse(text).values() for i in block.values()}
+
+
+def collectives(text: str) -> dict[str, list[int]]:
+  """By kind, the bytes of every result that crosses devices, turn by turn."""
+  crossing = collections.defaultdict(list)
+  for instruction, times, _ in instructions(text):
+    kind = instruction.kind.removesuffix('-start')
+    if kind in COLLECTIVES:
+      crossing[kind] += [instruction.num_bytes] * times
+  return dict(crossing)
+
+
+def convolutions(text: str) -> list[tuple[str, float]]:
+  """(type of the result, operations in all turns) of every convolution and
+  product of matrices."""
+  found = []
+  for instruction, times, block in instructions(text):
+    operations = _operations(instruction, block)
+    if operations:
+      found.append((instruction.shapes[0][0], times * operations))
+  return found
+
+
+def operations(text: str) -> float:
+  """Additions and multiplications in convolutions and products of matrices."""
+  return sum(number for _, number in convolutions(text))
+
+
+def _operations(instruction: Instruction, block: dict) -> float:
+  shape = lambda i: block[instruction.operands[i]].shapes[0][1]
+  labels = re.search(r'dim_labels=(\w+)_(\w+)->(\w+)', instruction.text)
+  if instruction.kind in ('convolution', 'custom-call') and labels:
+    result = instruction.shapes[0][1]
+    gradient, kernel = result, shape(1)
+    if 'convBackwardInput' in instruction.text:
+      gradient = shape(0)
+    elif 'convBackwardFilter' in instruction.text:
+      gradient, kernel = shape(1), result
+    features = kernel[labels[2].index('o')]
+    return 2 * math.prod(gradient) * math.prod(kernel) / features
+  if instruction.kind == 'dot':
+    axes = re.search(r'lhs_contracting_dims=\{([\d,]*)\}', instruction.text)
+    left = shape(0)
+    contracted = [left[int(a)] for a in axes[1].split(',') if a]
+    return 2 * math.prod(instruction.shapes[0][1]) * math.prod(contracted)
+  return 0
