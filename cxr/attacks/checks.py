@@ -77,13 +77,16 @@ def audit(
     0.0
   """
   known = lambda value: float(value) if np.isfinite(value) else None
-  largest = known(max(batch['perturbation'] for batch in batches))
+  largest, top = (
+    known(max((batch[name] for batch in batches), default=-np.inf))
+    for name in ('perturbation', 'max')
+  )
   return {
     'max_perturbation': largest,
     'excess': None if largest is None else max(largest - epsilon, 0.0),
     'nan': int(sum(batch['nan'] for batch in batches)),
-    'min': known(min(batch['min'] for batch in batches)),
-    'max': known(max(batch['max'] for batch in batches)),
+    'min': known(min((batch['min'] for batch in batches), default=np.inf)),
+    'max': top,
   }
 
 

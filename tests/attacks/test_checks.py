@@ -42,6 +42,7 @@ def test_audit_measures():
   empty = checks.audit([nothing], epsilon=1.0)
   assert empty['max_perturbation'] is None and empty['min'] is None
   assert checks.audit([nothing, first], epsilon=1.0)['max'] == 0.75
+  assert checks.audit([], epsilon=1.0) == empty | {'nan': 0}
   assert checks.describe(merged) == (
     'max perturbation: 0.25000, nan in tensor: 1, max: 0.75000, min: 0.37500'
   )

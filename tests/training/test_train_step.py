@@ -6,7 +6,7 @@ import pytest
 from flax import linen as nn
 
 from configs import baseline
-from cxr import losses, sharding, train_state
+from cxr import losses, platforms, sharding, train_state
 from cxr.attacks import batched
 from cxr.models import architectures
 from cxr.training import train_step
@@ -394,7 +394,7 @@ def test_accumulated_passes_over_devices(batch):
 def test_accumulation_saves_memory():
   config = baseline.get_config('smoke').model
   config.num_stages, config.output_stride = 1, 4
-  model = architectures.make_model(config, num_findings=3)
+  model = architectures.make_model(config, 3, platforms.FORMS['cpu'])
   tx = optax.sgd(0.1)
   batch = {
     'image': jnp.zeros((32, 32, 32, 1), jnp.uint8),

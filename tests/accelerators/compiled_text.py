@@ -58,7 +58,8 @@ def parse(text: str) -> dict[str, dict[str, Instruction]]:
       ]
       operands = re.findall(r'%([\w.\-]+)', rest.split(')', 1)[0])
       current[name] = Instruction(name, kind, shapes, operands, line)
-  return {entry: computations[entry]} | computations
+  first = computations.pop(entry)
+  return {entry: first} | computations
 
 
 def instructions(text: str) -> list[tuple[Instruction, int, dict]]:
@@ -127,20 +128,56 @@ def collectives(text: str) -> dict[str, list[int]]:
   return dict(crossing)
 
 
-def convolutions(text: str) -> list[tuple[str, float]]:
-  """(type of the result, operations in all turns) of every convolution and
-  product of matrices."""
+class Product(NamedTuple):
+  """A convolution or a product of matrices; `operations` in all its turns."""
+
+  instruction: Instruction
+  operations: float
+
+  @property
+  def dtype(self) -> str:
+    return self.instruction.shapes[0][0]
+
+  @property
+  def layer(self) -> str:
+    """What it was in the model: 'ResNet/layer1_0/conv1/...'; '' if unknown."""
+    name = re.search(r'op_name="[^"]*?(ResNet[^"]*)"', self.instruction.text)
+    return name[1] if name else ''
+
+  @property
+  def is_exact(self) -> bool:
+    """Whether float32 operands are not rounded first."""
+    return 'operand_precision={highest,highest}' in self.instruction.text
+
+
+def products(text: str) -> list[Product]:
+  """Every convolution and product of matrices."""
   found = []
   for instruction, times, block in instructions(text):
     operations = _operations(instruction, block)
     if operations:
-      found.append((instruction.shapes[0][0], times * operations))
+      found.append(Product(instruction, times * operations))
   return found
 
 
 def operations(text: str) -> float:
   """Additions and multiplications in convolutions and products of matrices."""
-  return sum(number for _, number in convolutions(text))
+  return sum(product.operations for product in products(text))
+
+
+def loops(text: str) -> list[int]:
+  """The turns of the loops that have a convolution in them."""
+  found = []
+  computations = parse(text)
+  for block in computations.values():
+    for instruction in block.values():
+      if instruction.kind == 'while':
+        body = _CALLED.search(instruction.text)[1]
+        if any(
+          'dim_labels' in i.text for i in _with_called(body, computations)
+        ):
+          found.append(_turns(instruction, computations))
+  return found
 
 
 def _operations(instruction: Instruction, block: dict) -> float:

@@ -1,0 +1,111 @@
+"""What an evaluation runs on the devices, made for some that need not be there.
+
+Each device predicts, attacks and maps its own films: nothing crosses devices
+but the logits, and the work of n devices is a n-th each.
+"""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from cxr import heatmaps, inference, train_state
+from cxr.attribution import by_name
+from cxr.evaluation import measure_maps, named_attacks
+from tests.accelerators import compiled_text, machines
+
+FILMS = 16
+by_machine = pytest.mark.parametrize(
+  'platform, num_devices', [('tpu', 8), ('gpu', 4), ('cpu', 4)]
+)
+
+
+def subject(platform, num_devices, **fields):
+  """(the subject, its variables, a batch), as shapes."""
+  if reason := machines.missing(platform):
+    pytest.skip(f'No program for a {platform} is made: {reason}.')
+  config = machines.small_config(**fields)
+  made = machines.make_setup(config, machines.mesh(platform, num_devices))
+  variables = train_state.variables(machines.state_of(made))
+  batch = machines.batch_of(made, FILMS)
+  return machines.subject_of(made), variables, batch
+
+
+def text_of(fn, *arrays):
+  """The program's text, having seen that it leaves the host alone."""
+  text = fn.lower(*arrays).compile().as_text()
+  assert not compiled_text.kinds(text) & compiled_text.TO_HOST
+  assert 'callback' not in text
+  return text
+
+
+@by_machine
+def test_predictions(platform, num_devices):
+  shown, variables, batch = subject(platform, num_devices)
+  predict = inference.make_predict(shown.model, shown.mesh)
+  text = text_of(predict, variables, batch['image'])
+  crossing = compiled_text.collectives(text)
+  # The logits alone: every device gets all.
+  sent = sum(sum(sizes) for sizes in crossing.values())
+  assert sent <= 2 * FILMS * len(shown.findings) * 4
+
+
+@pytest.mark.parametrize('name', ['pgd', 'apgd', 'square'])
+@pytest.mark.parametrize('platform, num_devices', [('tpu', 8), ('gpu', 4)])
+def test_attacks(platform, num_devices, name):
+  shown, variables, batch = subject(platform, num_devices)
+  image = jax.ShapeDtypeStruct(
+    batch['image'].shape, jnp.float32, sharding=batch['image'].sharding
+  )
+  attack = named_attacks.make(shown, name)
+  text = text_of(
+    jax.jit(lambda *args: attack(*args, epsilon=jnp.float32(0.01))),
+    variables, batch['key'], image, batch['label'],
+  )  # fmt: skip
+  assert compiled_text.collectives(text) == {}
+  assert compiled_text.loops(text) == [shown.config.evaluate.num_steps]
+
+
+@pytest.mark.parametrize('method', by_name.METHODS)
+@by_machine
+def test_every_device_maps_its_own_films(platform, num_devices, method):
+  fields = {}
+  if method == by_name.DENSE_CAM:
+    fields = {'model.num_stages': 2, 'model.output_stride': 8}
+  if platform == 'cpu':
+    fields['model.dtype'] = 'float32'
+  shown, variables, batch = subject(platform, num_devices, **fields)
+  maps = heatmaps.make_maps(shown, method, raw=True)
+  text = text_of(maps, variables, batch['key'], batch['image'])
+  assert compiled_text.collectives(text) == {}
+  if platform != 'cpu':
+    return
+  # The same maps by one device.
+  shown, variables, batch = subject(platform, 1, **fields)
+  whole = jax.jit(
+    by_name.make_attribution(
+      shown.model,
+      method,
+      findings=shown.mapped_columns.tolist(),
+      **heatmaps.options(shown.config, method),
+    )
+  )
+  image = jax.ShapeDtypeStruct(batch['image'].shape, jnp.float32)
+  alone = compiled_text.operations(
+    text_of(whole, variables, batch['key'], image)
+  )
+  share = compiled_text.operations(text)
+  assert share == pytest.approx(alone / num_devices, rel=0.02)
+
+
+@by_machine
+def test_insertion_and_deletion(platform, num_devices):
+  shown, variables, batch = subject(platform, num_devices)
+  curves = measure_maps._make_curves(shown)
+  names = 'image', 'heatmap', 'finding'
+  batch['image'] = jax.ShapeDtypeStruct(
+    batch['image'].shape, jnp.float32, sharding=batch['image'].sharding
+  )
+  text = text_of(
+    curves, variables, batch['key'], *(batch[name] for name in names)
+  )
+  assert compiled_text.collectives(text) == {}

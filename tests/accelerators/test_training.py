@@ -1,0 +1,153 @@
+"""Steps of training, made for devices that need not be there.
+
+What is looked at is the program that XLA made: that it talks to no host, loops
+over the attack's steps, uses the state's memory again, gives each device its
+share of the work, and lets nothing but sums cross devices.
+"""
+
+import functools
+
+import jax
+import pytest
+
+from cxr.training import configured_step
+from tests.accelerators import compiled_text, machines
+
+BATCH = 16
+STEPS = 5  # of the attack
+OBJECTIVES = {
+  'clean': {},
+  'adversarial': {},
+  'trades': {},
+  'free': {'attack.free_replays': 2},
+}
+by_machine = pytest.mark.parametrize(
+  'platform, num_devices', [('tpu', 8), ('gpu', 4), ('gpu', 1)]
+)
+
+
+def needs(platform):
+  reason = machines.missing(platform)
+  if reason:
+    pytest.skip(f'No program for a {platform} is made: {reason}.')
+
+
+@functools.cache
+def made_step(platform, num_devices, objective='adversarial', **fields):
+  """(what it is made of, the program, its text)"""
+  needs(platform)
+  config = machines.small_config(
+    **{
+      'attack.objective': objective,
+      'attack.num_steps': STEPS,
+      'train.batch_size': BATCH,
+    }
+    | OBJECTIVES[objective]
+    | {name.replace('__', '.'): value for name, value in fields.items()}
+  )
+  made = machines.make_setup(config, machines.mesh(platform, num_devices))
+  state, batch = machines.state_of(made), machines.batch_of(made, BATCH)
+  batch = {name: batch[name] for name in ('image', 'label')}
+  step = configured_step.jitted(made, jax.random.key(0))
+  program = step.lower(state, batch, {}).compile()
+  return made, program, program.as_text()
+
+
+@pytest.mark.parametrize('objective', OBJECTIVES)
+@by_machine
+def test_a_step(platform, num_devices, objective):
+  if (platform, num_devices) == ('gpu', 1) and objective != 'adversarial':
+    pytest.skip('One GPU is seen with one objective; four with all.')
+  made, _, text = made_step(platform, num_devices, objective)
+  assert not compiled_text.kinds(text) & compiled_text.TO_HOST
+  assert 'callback' not in text
+  # The state is donated, whole.
+  leaves = jax.tree.leaves(machines.state_of(made))
+  assert text.splitlines()[0].count('-alias)') == len(leaves)
+  # The attack's steps are a loop; of 'free', each step is an update.
+  attacked = objective in ('adversarial', 'trades')
+  assert compiled_text.loops(text) == [STEPS] * attacked
+  crossing = compiled_text.collectives(text)
+  assert crossing.keys() == ({'all-reduce'} if num_devices > 1 else set())
+  # Sums of gradients, of BatchNorm's statistics and gradients, and of the loss:
+  # together less than one film a device.
+  params = sum(x.size for x in jax.tree.leaves(machines.state_of(made).params))
+  updates = made.config.attack.free_replays if objective == 'free' else 1
+  total = sum(sum(sizes) for sizes in crossing.values())
+  assert total < updates * (4 * params + 4000)
+
+
+@by_machine
+def test_nothing_crosses_devices_in_the_loop(platform, num_devices):
+  _, _, text = made_step(platform, num_devices)
+  for instruction, times, _ in compiled_text.instructions(text):
+    kind = instruction.kind.removesuffix('-start')
+    assert times == 1 or kind not in compiled_text.COLLECTIVES
+
+
+@by_machine
+def test_convolutions_are_of_the_type_that_was_asked(platform, num_devices):
+  _, _, text = made_step(platform, num_devices)
+  products = compiled_text.products(text)
+  blocks = [p for p in products if '/layer' in p.layer]
+  assert len(blocks) >= 20 and {p.dtype for p in blocks} == {'bf16'}
+  # The stem and the head are float32, and are not rounded.
+  ends = [p for p in products if '/conv1/' in p.layer and p not in blocks]
+  assert ends and {p.dtype for p in ends} == {'f32'}
+  assert all(p.is_exact for p in ends)
+
+
+@pytest.mark.parametrize('platform, num_devices', [('tpu', 8), ('gpu', 1)])
+def test_float32_is_float32(platform, num_devices):
+  _, _, text = made_step(platform, num_devices, 'clean', model__dtype='float32')
+  of_model = [p for p in compiled_text.products(text) if p.layer]
+  assert len(of_model) >= 10
+  assert all(p.dtype == 'f32' and p.is_exact for p in of_model)
+
+
+@pytest.mark.parametrize(
+  'platform, num_devices', [('tpu', 8), ('gpu', 4), ('cpu', 4)]
+)
+def test_work_is_shared_out(platform, num_devices):
+  alone = compiled_text.operations(made_step(platform, 1)[2])
+  share = compiled_text.operations(made_step(platform, num_devices)[2])
+  assert share == pytest.approx(alone / num_devices, rel=0.02)
+
+
+@pytest.mark.parametrize(
+  'objective, accumulate', [('trades', 1), ('free', 1), ('adversarial', 2)]
+)
+def test_work_of_every_objective_is_shared_out(objective, accumulate):
+  alone, share = (
+    compiled_text.operations(
+      made_step('cpu', n, objective, train__accumulate=accumulate)[2]
+    )
+    for n in (1, 4)
+  )
+  assert share == pytest.approx(alone / 4, rel=0.02)
+
+
+def test_a_gpu_s_gradient_of_the_pooling_is_no_scatter():
+  """Its sums would come in any order."""
+  _, _, text = made_step('gpu', 1)
+  assert not {'scatter', 'select-and-scatter'} & compiled_text.kinds(text)
+
+
+@pytest.mark.parametrize('platform', ['tpu', 'gpu'])
+def test_the_preset_fits_a_device_of_16_gb(platform):
+  needs(platform)
+  from configs import robust
+
+  config = robust.get_config('nih')
+  num_devices = {'tpu': 8, 'gpu': 4}[platform]
+  made = machines.make_setup(config, machines.mesh(platform, num_devices))
+  batch = machines.batch_of(made, config.train.batch_size)
+  batch = {name: batch[name] for name in ('image', 'label')}
+  program = (
+    configured_step.jitted(made, jax.random.key(0))
+    .lower(machines.state_of(made), batch, {})
+    .compile()
+  )
+  memory = program.memory_analysis()
+  held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+  assert 1e9 < held < 16e9
