@@ -9,6 +9,9 @@ x the first. Beside them stands the rate of `decode` alone in one process, the
 ceiling. Every rate is also given by second of processor time, all processes
 together, which another load hardly changes.
 
+Finding: a set of the full number of films, in a table, is looked for among
+those that are prepared, for the first time and again.
+
 Kinds of files: the same films as PNG, as JPEG, as DICOM of 12 bits (raw and
 by run lengths), and as DICOM of twice the side, decoded to the size
 that is prepared, by second of processor time.
@@ -30,6 +33,7 @@ from pydicom import uid
 
 from input_pipeline import pipeline, prepare, preprocess
 from input_pipeline import workers as workers_lib
+from input_pipeline.findings import FINDINGS
 from input_pipeline.sources import film_table
 from tests.input_pipeline.radiograph import made_films
 
@@ -150,6 +154,27 @@ def bench_kinds(temporary: pathlib.Path) -> None:
     print(f'decode {kind:24} {max(rates):8.1f} films/s a core')
 
 
+def bench_finding(temporary: pathlib.Path) -> None:
+  """Finds a prepared set of the full number of films, in a table, again."""
+  root = temporary / 'table'
+  root.mkdir()
+  lines = [f'image,patient,{",".join(FINDINGS)}']
+  for k in range(_FULL_SET):
+    source = root / f'source{k // 60_000}'  # a file has at most 65,000 links
+    source.touch()
+    os.link(source, root / f'{k:06d}.png')
+    lines.append(f'{k:06d}.png,P{k // 4},' + ','.join('0' * len(FINDINGS)))
+  (root / 'films.csv').write_text('\n'.join(lines))
+  options = film_table.Options(source='table')
+  for name in ('reading its table', 'found again'):
+    begun = _clock()
+    prepare.fingerprint(
+      root, options, image_size=_SIZE.value, listings=temporary / 'listings'
+    )
+    wall, core = _clock() - begun
+    print(f'{_FULL_SET:,} films, {name}: {wall:.1f} s, {core:.1f} s of a core')
+
+
 def bench_feeding(temporary: pathlib.Path, size: int) -> None:
   root, films = temporary / f'feed-{size}', _FILMS.value
   noise = np.random.default_rng(0).integers(0, 256, (size, size), np.uint8)
@@ -186,6 +211,7 @@ def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'unknown argument {argv[1]}')
   with tempfile.TemporaryDirectory() as temporary:
+    bench_finding(pathlib.Path(temporary))
     bench_kinds(pathlib.Path(temporary))
     bench_preparing(pathlib.Path(temporary))
     for size in _FEED_SIZES.value:

@@ -35,11 +35,16 @@ def pixels(name: str) -> np.ndarray:
 def film(folder: pathlib.Path, name: str) -> None:
   path = folder / name
   path.parent.mkdir(parents=True, exist_ok=True)
-  if name.endswith('.dcm'):
-    values = pixels(name).astype(np.uint16) * 16
-    made_films.save(made_films.dicom(values), str(path))
+  save(pixels(name), path)
+
+
+def save(values: np.ndarray, path: pathlib.Path) -> None:
+  """8-bit values in a file of the kind that its name says."""
+  if path.suffix == '.dcm':
+    film = made_films.dicom(values.astype(np.uint16) * 16)
+    made_films.save(film, str(path))
   else:
-    Image.fromarray(pixels(name)).save(path, quality=95)
+    Image.fromarray(values).save(path, quality=95)
 
 
 def folder(path: pathlib.Path, rows=ROWS, header=HEADER, **tables):

@@ -20,10 +20,9 @@ def test_an_unwritable_chunk_is_an_os_error(tmp_path, count):
     with pytest.raises(FileNotFoundError):
       submit(tmp_path / 'no' / 'chunk').result()
     # The worker lives on.
-    assert submit(tmp_path / 'chunk').result() == [preprocess.Decoded()]
-  assert preprocess.read_chunk(str(tmp_path / 'chunk'), 1) == [
-    preprocess.Decoded()
-  ]
+    known = [preprocess.Decoded(frame=(64, 64, 0, 0, 0))]
+    assert submit(tmp_path / 'chunk').result() == known
+  assert preprocess.read_chunk(str(tmp_path / 'chunk'), 1) == known
 
 
 def test_a_process_that_dies_is_a_sentence():

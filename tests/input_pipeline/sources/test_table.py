@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -568,6 +570,34 @@ def test_what_is_left_out_is_said_with_its_first(tmp_path, monkeypatch):
   made.load(folder, tmp_path / 'p')
   assert '1 absent (first: no.png, films.csv, line 8)' in lines[0]
   assert '1 undecodable (first: bad.png, ' in lines[0]
+
+
+def test_the_documents_table_is_read(tmp_path):
+  """The csv blocks of docs/data.md: films.csv, boxes.csv, readers.csv."""
+  page = pathlib.Path(__file__).parents[3] / 'docs' / 'data.md'
+  part = page.read_text().partition('## A table of your own films')[2]
+  tables = re.findall('^```csv\\n(.*?)^```$', part, re.DOTALL | re.MULTILINE)
+  for name, text in zip(('films', 'boxes', 'readers'), tables, strict=False):
+    (tmp_path / f'{name}.csv').write_text(text)
+  (tmp_path / 'images').mkdir()
+  for name in ('a1.png', 'a2.jpg', 'b1.dcm', 'c1.png'):
+    values = np.random.default_rng(0).integers(0, 255, (300, 280), np.uint8)
+    made.save(values, tmp_path / 'images' / name)
+  made.mask(
+    tmp_path / 'masks' / 'b1' / 'Shadow.png', (300, 280), (9, 9, 50, 60)
+  )
+  splits = made.load(tmp_path, tmp_path / 'p')
+  assert splits.left_out == {}
+  assert {name: len(s.label) for name, s in splits.items()} == {
+    'train': 2,
+    'test': 2,
+  }
+  test = splits['test']
+  assert test.findings == ('Shadow', 'Pleural Effusion') == test.boxed
+  assert test.box_finding.tolist() == [1, 0, 0]
+  assert test.mask_image.tolist() == [0] and test.reader_names == ('R1', 'R2')
+  same(test.label, [(NAN, 1), (1, 1)])
+  same(test.reader[:, 0, 0], (1, 0))
 
 
 def test_a_film_may_have_all_numbers_for_patients(tmp_path):
