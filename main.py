@@ -65,12 +65,20 @@ flags.DEFINE_string(
   'START,STEPS: traces STEPS training steps after the first START, for '
   'TensorBoard or Perfetto, in <workdir>/profile.',
 )
+flags.DEFINE_bool(
+  'deterministic',
+  False,
+  'On a GPU, the same bits from run to run, by slower kernels. A CPU and a TPU '
+  'give them anyway.',
+)
 flags.DEFINE_bool('traceback', False, 'Show where an error was raised.')
 
 
 def main(argv):
   del argv
   jax_setup.set_up_cpu(os.environ, onednn=FLAGS.onednn)
+  if FLAGS.deterministic:
+    jax_setup.set_deterministic(os.environ)
   # Imported here: every spawned worker process imports this file.
   import jax
 

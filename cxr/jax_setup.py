@@ -92,6 +92,20 @@ def _set_xla_flags(environ: MutableMapping[str, str], onednn: bool) -> None:
   environ['XLA_FLAGS'] = ' '.join([*flags, environ.get('XLA_FLAGS', '')])
 
 
+def set_deterministic(environ: MutableMapping[str, str]) -> None:
+  """Has a GPU give the same bits from run to run.
+
+  XLA then takes kernels alone whose sums come in one order, and chooses among
+  cuDNN's by rule, not by timing them, which may end otherwise on every start. A
+  CPU and a TPU give the same bits anyway.
+
+  Args:
+    environ: os.environ; what its XLA_FLAGS hold already has the last word.
+  """
+  ours = '--xla_gpu_deterministic_ops=true'
+  environ['XLA_FLAGS'] = f'{ours} {environ.get("XLA_FLAGS", "")}'
+
+
 def set_precision() -> None:
   """Has every product of float32 numbers computed in float32.
 

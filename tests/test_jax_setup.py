@@ -173,3 +173,17 @@ def test_an_exported_precision_is_not_taken():
   )
   done = call(code, JAX_ENABLE_X64='1', JAX_PLATFORMS='cpu')
   assert done.stdout == 'float32\n', done.stderr
+
+
+def test_deterministic_kernels_are_asked_for_and_the_user_has_the_last_word():
+  environ = {'XLA_FLAGS': '--xla_gpu_deterministic_ops=false'}
+  jax_setup.set_deterministic(environ)
+  first, last = environ['XLA_FLAGS'].split()
+  assert first == '--xla_gpu_deterministic_ops=true'
+  assert last == '--xla_gpu_deterministic_ops=false'
+  # A jaxlib that does not know it would end the process here.
+  subprocess.run(
+    [sys.executable, '-c', 'import jax; jax.devices()'],
+    env=os.environ | {'XLA_FLAGS': first},
+    check=True,
+  )

@@ -46,11 +46,15 @@ def made_step(platform, num_devices, objective='adversarial', **fields):
     | {name.replace('__', '.'): value for name, value in fields.items()}
   )
   made = machines.make_setup(config, machines.mesh(platform, num_devices))
-  state, batch = machines.state_of(made), machines.batch_of(made, BATCH)
+  program = lower(made, BATCH).compile()
+  return made, program, program.as_text()
+
+
+def lower(made, num_films):
+  batch = machines.batch_of(made, num_films)
   batch = {name: batch[name] for name in ('image', 'label')}
   step = configured_step.jitted(made, jax.random.key(0))
-  program = step.lower(state, batch, {}).compile()
-  return made, program, program.as_text()
+  return step.lower(machines.state_of(made), batch, {})
 
 
 @pytest.mark.parametrize('objective', OBJECTIVES)
@@ -133,6 +137,15 @@ def test_a_gpu_s_gradient_of_the_pooling_is_no_scatter():
   assert not {'scatter', 'select-and-scatter'} & compiled_text.kinds(text)
 
 
+def test_a_gpu_has_deterministic_kernels_for_all_of_a_step():
+  """XLA refuses a program that it has none for."""
+  needs('gpu')
+  config = machines.small_config(**{'train.batch_size': BATCH})
+  made = machines.make_setup(config, machines.mesh('gpu', 1))
+  program = lower(made, BATCH).compile({'xla_gpu_deterministic_ops': True})
+  assert 'convBackwardFilter' in program.as_text()
+
+
 @pytest.mark.parametrize('platform', ['tpu', 'gpu'])
 def test_the_preset_fits_a_device_of_16_gb(platform):
   needs(platform)
@@ -141,13 +154,7 @@ def test_the_preset_fits_a_device_of_16_gb(platform):
   config = robust.get_config('nih')
   num_devices = {'tpu': 8, 'gpu': 4}[platform]
   made = machines.make_setup(config, machines.mesh(platform, num_devices))
-  batch = machines.batch_of(made, config.train.batch_size)
-  batch = {name: batch[name] for name in ('image', 'label')}
-  program = (
-    configured_step.jitted(made, jax.random.key(0))
-    .lower(machines.state_of(made), batch, {})
-    .compile()
-  )
+  program = lower(made, config.train.batch_size).compile()
   memory = program.memory_analysis()
   held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
   assert 1e9 < held < 16e9
