@@ -81,15 +81,20 @@ def _rank(metrics, config: ConfigDict) -> float:
 
 
 def step_of(checkpoints: Checkpoints, which: str) -> int | None:
-  """The step of the 'best' or 'latest' checkpoint; None where there is none."""
+  """The step of the 'best' or 'latest' checkpoint; None where there is none.
+
+  Where none was measured, as validation had films of one kind only, the latest
+  is the best.
+  """
   stored = list(checkpoints.saver.checkpoints)
   if not stored:
     return None
-  if which == 'latest':
+  rank = lambda c: _rank(c.metrics, checkpoints.config)
+  measured = [c for c in stored if rank(c) > float('-inf')]
+  if which == 'latest' or not measured:
     return max(c.step for c in stored)
   # Ties go to the earlier one: a plateau's later half is the more overfitted.
-  rank = lambda c: (_rank(c.metrics, checkpoints.config), -c.step)
-  return max(stored, key=rank).step
+  return max(measured, key=lambda c: (rank(c), -c.step)).step
 
 
 def save(

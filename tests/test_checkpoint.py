@@ -110,6 +110,19 @@ def test_latest_and_best_come_back(run):
   assert restore(str(run), config).step == 7
 
 
+def test_without_a_measured_one_the_latest_is_the_best(tmp_path):
+  """As where all validation films are of one kind."""
+  config = make_config()
+  run_files.write_config(str(tmp_path), config)
+  checkpoints = checkpoint.open_folder(
+    str(tmp_path), config, FINDINGS, writes=True
+  )
+  for step in (3, 7):
+    checkpoint.save(checkpoints, make_state(step), {})
+    assert checkpoint.step_of(checkpoints, 'best') == step
+  checkpoints.saver.close()
+
+
 @pytest.mark.parametrize(
   'name, value',
   [('dtype', 'bfloat16'), ('remat', True), ('output_stride', None)],

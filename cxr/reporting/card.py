@@ -101,12 +101,11 @@ def _findings(data) -> str:
   """The findings, and which of them have boxes; '' of an older run."""
   if 'findings' not in data:
     return ''
-  text = f'The findings are {wording.listed(data["findings"])}.'
-  if not data['boxed']:
-    return f'{text} None of them has boxes.'
+  names = 'findings are' if len(data['findings']) > 1 else 'finding is'
+  boxes = f'boxes exist for {wording.listed(data["boxed"] or ["none"])}'
   if data['boxed'] == data['findings']:
-    return f'{text} All of them have boxes.'
-  return f'{text} Boxes exist for {wording.listed(data["boxed"])}.'
+    boxes = 'boxes exist for each'
+  return f'The {names} {wording.listed(data["findings"])}; {boxes}.'
 
 
 def _left_out(data):

@@ -58,6 +58,13 @@ def train(
   splits = data.load(config)
   findings = splits['train'].findings
   data.check_both_kinds(config, splits['train'])
+  lacking = data.without_both_kinds(splits['validation'])
+  if lacking:
+    logging.warning(
+      'The validation films have %s: it counts in no val/auroc, which chooses '
+      'the best checkpoint, and gets no calibration.',
+      lacking,
+    )
   data.check_same_films(workdir, splits)
   # Only now: a folder that is not read must not claim the workdir.
   if jax.process_index() == 0:

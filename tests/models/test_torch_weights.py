@@ -3,6 +3,7 @@
 import functools
 import os
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -304,6 +305,24 @@ def test_findings_are_mapped_by_name(tmp_path):
     model.head(new['params'])[0],
     model.head(variables['params'])[0][:, ::-1],
   )
+
+
+def test_findings_are_mapped_by_meaning(tmp_path):
+  """Other spellings, a name with a comma, and one that covers several."""
+  path, config = tmp_path / 'w.safetensors', test_resnet.config(num_stages=1)
+  _, variables = test_resnet.build(num_stages=1)
+  theirs = ['pleural effusion', 'Mass, left', 'Lung Opacity']
+  head = jax.tree.map(lambda x: x[..., :3], variables['params']['fc'])
+  three = variables | {'params': variables['params'] | {'fc': head}}
+  save(path, three, config, findings=theirs)
+  ours = ('Mass, left', 'Consolidation', 'Effusion')
+  blank = jax.device_put(jax.tree.map(np.zeros_like, three))
+  new, report = init_from(path, blank, config, findings=ours)
+  assert report['head'] == ['Effusion', 'Mass, left']
+  assert report['random_head'] == ['Consolidation']
+  bias = new['params']['fc']['bias']
+  assert bias[1] == 0
+  np.testing.assert_array_equal(bias[[2, 0]], head['bias'][:2])
 
 
 def test_weights_of_other_pixels(tmp_path):

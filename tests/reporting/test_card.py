@@ -88,7 +88,7 @@ def test_other_films_are_said_to_be_so(tmp_path):
   (tmp_path / 'config.json').write_text(json.dumps(config))
   with open(card.write(str(tmp_path))) as f:
     text = ' '.join(f.read().split())
-  assert 'films of a table, read in the layout `table`' in text
-  assert 'The findings are Zyste and Erguss. Boxes exist for Erguss.' in text
+  assert "The films are a user's own, listed in a table (`table`)." in text
+  assert 'The findings are Zyste and Erguss; boxes exist for Erguss.' in text
   assert 'phantom' not in text.partition('## Training')[0]
   assert 'of the training patients (split seed 0)' in text
