@@ -320,7 +320,7 @@ def test_findings_are_mapped_by_meaning(tmp_path):
   new, report = init_from(path, blank, config, findings=ours)
   assert report['head'] == ['Effusion', 'Mass, left']
   assert report['random_head'] == ['Consolidation']
-  bias = new['params']['fc']['bias']
+  bias = np.asarray(new['params']['fc']['bias'])
   assert bias[1] == 0
   np.testing.assert_array_equal(bias[[2, 0]], head['bias'][:2])
 
