@@ -142,7 +142,8 @@ def test_runs_of_different_findings_are_compared_and_studied(made):
   for mode in ('compare', 'study'):
     modes.run(mode, modes.Request(workdirs=workdirs, output=str(made / mode)))
   comparison = read_json(made / 'compare' / 'comparison.json')
-  assert 'Left out: Schatten/links (both).' in comparison['warnings'][-1]
+  (warning,) = comparison['warnings']
+  assert 'Left out: Schatten/links (both).' in warning
   auroc = comparison['classification']['test']['auroc']
   assert list(auroc) == ['mean', 'Zyste']
   less = comparison['localization']['cam_own_less_another']['wang']

@@ -50,6 +50,7 @@ class Run(NamedTuple):
   trained_on: str  # a hash of the training films and their labels
   trained_films: int
   tested_on: str  # a hash of the names of the test films
+  findings: tuple[str, ...]  # in the order of the logits
 
 
 def find(names: Sequence[str]) -> tuple[str, ...]:
@@ -147,6 +148,7 @@ def read(workdir: str) -> Run:
     train.get('content_sha256') or train.get('sha256', ''),
     train.get('images', 0),
     (tested or trained['test'])['sha256'],
+    run_files.read_findings(workdir),
   )
 
 
@@ -184,12 +186,12 @@ def same_weights(runs: Sequence[Run]) -> tuple[Run, Run] | None:
 def differing_settings(runs: Sequence[Run]) -> dict[str, list]:
   """Field of config.evaluate -> its value in each run, where these differ.
 
-  A field that one of the runs is older than is passed over; so are the pixels
-  of networks whose films have different sizes.
+  A field that one of the runs is older than is passed over; so are the films
+  (their pixels and labels) of networks of different sizes or findings.
   """
   first, *others = (run.settings for run in runs)
-  sizes = {run.config.get('data.image_size') for run in runs}
-  passed_over = {_FILMS} if len(sizes) > 1 else ()
+  made_for = {(run.config.get('data.image_size'), run.findings) for run in runs}
+  passed_over = {_FILMS} if len(made_for) > 1 else ()
   return {
     name: [run.settings[name] for run in runs]
     for name in first

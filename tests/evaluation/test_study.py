@@ -416,7 +416,7 @@ def test_names():
     (('classification', 'auroc', 'test', 'clean', '0'), 'AUROC'),
     (
       ('classification', 'auroc', 'test', 'pgd-10', '2'),
-      'AUROC, pgd-10, epsilon 2/255',
+      'AUROC, all findings attacked at once, pgd-10, epsilon 2/255',
     ),
     (('localization', 'iou@0.3', 'cam', 'wang'), 'cam: T(IoU) 0.3'),
     (
