@@ -145,7 +145,8 @@ def load(
     splits = _open(folder, cache)
   if splits.left_out:
     logging.warning(
-      'Left out of %s: %s; listed in %s.',
+      'Left out of %s: %s; listed in %s. What is corrected in the folder is '
+      'prepared anew by the same command.',
       dir,
       ', '.join(prepared.describe_left_out(folder)),
       folder / prepared.LEFT_OUT_FILE,

@@ -5,6 +5,7 @@ written as tfds records (see records) as they come. An interrupted preparation
 goes on where it was and ends with the same bytes.
 """
 
+import collections
 import contextlib
 import fcntl
 import functools
@@ -73,7 +74,11 @@ def fingerprint(
     parts += (sorted(synonyms.read(options.synonyms).items()),)
   digest = hashlib.sha256(repr(parts).encode())
   for path in source.tables(folder):
-    content = path.read_bytes()
+    if path.is_dir():
+      files = sorted(str(p.relative_to(path)) for p in path.rglob('*'))
+      content = '\n'.join(files).encode(errors='surrogateescape')
+    else:
+      content = path.read_bytes()
     digest.update(f'{path.name} {len(content)}\n'.encode())
     digest.update(content)
   if hasattr(source, 'stamps'):
@@ -422,7 +427,7 @@ class _Made:
   ) -> dict[str, Any]:
     return records.example(
       image,
-      boxes=decoded.boxes,
+      boxes=[(box.finding, box.box) for box in decoded.boxes],
       image_name=film.image,
       label=prepared.label_vector(film.label),
       patient=self._patient(film.patient),
@@ -432,6 +437,11 @@ class _Made:
     )
 
 
+# Their names and fields are part of the text below.
+_Entry = collections.namedtuple('Entry', ['findings', 'view', 'age', 'sex'])
+_Box = collections.namedtuple('Box', ['finding', 'box'])
+
+
 def _described(film: FilmRow, decoded: Decoded) -> str:
   """All that is known of a film but its pixels, as its split's hash has it.
 
@@ -439,10 +449,9 @@ def _described(film: FilmRow, decoded: Decoded) -> str:
   are continued only on films of the same hash.
   """
   present = tuple(k for k, x in enumerate(film.label) if x == 1)
-  text = (
-    f'({film.image!r}, Entry(findings={present!r}, view={film.view!r}, '
-    f'age={film.age!r}, sex={film.sex!r}), {decoded.boxes!r})'
-  )
+  entry = _Entry(present, film.view, film.age, film.sex)
+  boxes = tuple(_Box(box.finding, box.box) for box in decoded.boxes)
+  text = repr((film.image, entry, boxes))
   if not {0, 1} >= {*film.label}:
     text += repr(film.label)
   if decoded.masks or film.readers:

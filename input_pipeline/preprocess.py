@@ -212,7 +212,9 @@ def decode_film(
     try:
       boxes.append(Box(box.finding, place_box(square, box.box, film.frame)))
     except ValueError as e:
-      left_out.append((*e.args, box.finding))
+      reason, detail = e.args
+      where = f'{box.where}: ' if box.where else ''
+      left_out.append((reason, f'{where}{detail}', box.finding))
   for mask in film.masks:
     try:
       pixels = place_mask(square, mask)
@@ -282,7 +284,7 @@ def read_chunk(out: str, films: int) -> list[Decoded] | None:
     known = [
       Decoded(
         fault and tuple(map(str, fault)),
-        tuple(Box(int(k), tuple(map(float, box))) for k, box in boxes),
+        tuple(Box(int(k), tuple(map(float, box))) for k, box, *_ in boxes),
         tuple((int(k), str(text)) for k, text in masks),
         tuple((str(r), str(d), int(k)) for r, d, k in left_out),
         tuple(map(int, frame)),

@@ -5,7 +5,7 @@ import functools
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 # What tables call the column of films.
 COLUMN = (
@@ -85,14 +85,14 @@ def _files(place: str) -> frozenset[str]:
   """A pipe, which would block its reader for ever, is none."""
   try:
     with os.scandir(place) as entries:
-      return frozenset(entry.name for entry in entries if _is_file(entry))
+      return frozenset(entry.name for entry in entries if _is(entry.is_file))
   except OSError:
     return frozenset()
 
 
-def _is_file(entry: os.DirEntry) -> bool:
+def _is(kind: Callable[[], bool]) -> bool:
   try:
-    return entry.is_file()
+    return kind()
   except OSError:
     return False  # links that lead to each other
 
@@ -106,7 +106,7 @@ def _by_case(place: str) -> dict[str, str]:
 def _folders(place: str) -> dict[str, str]:
   try:
     with os.scandir(place) as entries:
-      names = sorted(entry.name for entry in entries if entry.is_dir())
+      names = sorted(entry.name for entry in entries if _is(entry.is_dir))
   except OSError:
     return {}
   return {name.casefold(): name for name in names}

@@ -3,8 +3,9 @@
 A layout is a module with two functions:
 
 * `tables(folder: pathlib.Path) -> list[pathlib.Path]`: the files that `read`
-  reads, but for films and masks. A prepared set is made anew where one of them
-  changes. Raises FileNotFoundError where one that it needs is absent.
+  reads, but for films and masks, and folders of masks. A prepared set is made
+  anew where one of them changes. Raises FileNotFoundError where one that it
+  needs is absent.
 * `read(folder: pathlib.Path, options: Options) -> FilmTable`.
 
 What contradicts itself stops the reading with a ValueError: one sentence with
@@ -60,6 +61,7 @@ class Box(NamedTuple):
   # In pixels of a film of FilmRow.frame, and so of the film itself where
   # frame is None.
   box: tuple[float, float, float, float]
+  where: str = ''  # 'boxes.csv, line 7'
 
 
 class Mask(NamedTuple):

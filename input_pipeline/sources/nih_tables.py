@@ -5,7 +5,7 @@ line: an unknown or doubled label, a finding beside `No Finding`, a film listed
 twice, a name that is not a film's. A cell or a box that cannot be understood
 is returned as a `LeftOut`.
 
-Boxes are (ymin, xmin, ymax, xmax) in [0, 1].
+Boxes are (ymin, xmin, ymax, xmax) in pixels of a film of `BOX_UNITS`.
 """
 
 import functools
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from input_pipeline import findings, tables
 from input_pipeline.sources import cells
-from input_pipeline.sources.film_table import LeftOut
+from input_pipeline.sources.film_table import Box, LeftOut
 
 LABEL_FILES = ('Data_Entry_2017_v2020.csv', 'Data_Entry_2017.csv')
 BOX_FILE = 'BBox_List_2017.csv'
@@ -32,11 +32,6 @@ _LIST_HEADERS = (
   'imageindex', 'image', 'images', 'imagename', 'imageid', 'file', 'files',
   'filename', 'film', 'name', 'index', 'unnamed0', '0', '',
 )  # fmt: skip
-
-
-class Box(NamedTuple):
-  finding: int
-  box: tuple[float, float, float, float]
 
 
 class Entry(NamedTuple):

@@ -73,7 +73,7 @@ def tables(folder: pathlib.Path) -> list[pathlib.Path]:
       + (f'. There is {", ".join(others[:5])}.' if others else '.')
     )
   beside = folder / READERS, *table_regions.paths(folder)
-  return [films, *(path for path in beside if path.is_file())]
+  return [films, *(path for path in beside if path.exists())]
 
 
 def read(folder: pathlib.Path, options: Options = Options()) -> FilmTable:
@@ -217,7 +217,7 @@ def _film(
   Raises:
     ValueError: a cell cannot be understood.
   """
-  if not row['patient']:
+  if cells.is_blank(row['patient']):
     raise ValueError(
       'there is no patient; films are divided by patient, so each needs one.'
     )

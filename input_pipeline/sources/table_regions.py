@@ -49,8 +49,8 @@ class _Context(NamedTuple):
 
 
 def paths(folder: pathlib.Path) -> list[pathlib.Path]:
-  """The tables of regions that may be there."""
-  return [folder / name for name in (BOXES, MASK_TABLE, MASK_RUNS)]
+  """The tables of regions, and the folder of masks, that may be there."""
+  return [folder / name for name in (BOXES, MASK_TABLE, MASK_RUNS, MASKS)]
 
 
 def read(
@@ -126,7 +126,7 @@ def _read_boxes(context: _Context, regions: Regions) -> None:
       continue
     numbers = ', '.join(row[c] for c in 'xywh')
     x, y, w, h = (text_tables.number(row[c]) for c in 'xywh')
-    box = Box(finding, (y, x, y + h, x + w))
+    box = Box(finding, (y, x, y + h, x + w), f'{path.name}, line {line}')
     film_boxes = regions.boxes.setdefault(film, [])
     if not all(map(math.isfinite, box.box)):
       leave_out('box without four numbers', numbers)
@@ -135,7 +135,7 @@ def _read_boxes(context: _Context, regions: Regions) -> None:
     elif max(x, y, w, h) <= 1:
       # Shares of the film, most likely; as pixels they would be a speck.
       leave_out('box not in pixels', numbers)
-    elif box in film_boxes:
+    elif box[:2] in [other[:2] for other in film_boxes]:
       leave_out('box given twice', numbers)
     else:
       frame = _frame(row, where)
@@ -228,7 +228,7 @@ def _size(values: Sequence[int]) -> tuple[int, int]:
 
 
 def _folder_masks(context):
-  root = context.folder / MASKS
+  root = pathlib.Path(os.path.abspath(context.folder / MASKS))
   # A table of masks names those of the folder.
   if (context.folder / MASK_TABLE).is_file():
     return

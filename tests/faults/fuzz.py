@@ -83,7 +83,7 @@ def check_boxes(path):
   for name, of_film in boxes.items():
     assert nih_tables.FILM_NAME.fullmatch(name)
     assert len(set(of_film)) == len(of_film)
-    for _, (ymin, xmin, ymax, xmax) in of_film:
+    for _, (ymin, xmin, ymax, xmax), _ in of_film:
       assert 0 <= ymin < ymax <= 1024 and 0 <= xmin < xmax <= 1024
 
 

@@ -13,6 +13,7 @@ from absl import logging
 
 from input_pipeline import catalogue
 from input_pipeline.sources import nih_tables
+from input_pipeline.sources.film_table import Box
 from tests.input_pipeline.made_folder import (
   BOX_HEADER,
   HEADER,
@@ -42,7 +43,7 @@ def test_sound_folder(folder):
   first = found.films['test'][0]
   assert first.label == tuple(float(k == 1) for k in range(14))
   assert (first.view, first.age, first.sex) == ('PA', 57, 'M')
-  assert first.boxes == ((1, (512, 256, 768, 384)),)
+  assert first.boxes == (Box(1, (512, 256, 768, 384)),)
   assert first.frame == (1024, 1024)
   assert first.patient == '21'
 
@@ -184,7 +185,7 @@ def test_boxes_that_cannot_be_used_are_counted(tmp_path):
   )
   found = read(tmp_path)
   assert [len(f.boxes) for f in found.films['test']] == [2, 2, 0]
-  assert found.films['test'][0].boxes[0] == (3, (0, 0, 1024, 1024))
+  assert found.films['test'][0].boxes[0] == Box(3, (0, 0, 1024, 1024))
   assert max(found.films['test'][0].boxes[1].box) <= 1024
   assert reasons(found) == sorted(
     [
@@ -307,7 +308,7 @@ def test_readers_accept_or_refuse_anything(tmp_path_factory, data):
       continue
     if reader is nih_tables.read_boxes:
       for boxes in result[0].values():
-        for _, (ymin, xmin, ymax, xmax) in boxes:
+        for _, (ymin, xmin, ymax, xmax), _ in boxes:
           assert 0 <= ymin < ymax <= 1024 and 0 <= xmin < xmax <= 1024
 
 

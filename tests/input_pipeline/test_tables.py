@@ -11,6 +11,7 @@ import pytest
 
 from input_pipeline import findings, run_lengths, tables
 from input_pipeline.sources import cells, nih_tables
+from input_pipeline.sources.film_table import Box
 from tests.input_pipeline.made_folder import (
   BOX_HEADER,
   HEADER,
@@ -262,7 +263,7 @@ def test_boxes_in_every_dress(tmp_path, boxes):
   path.write_text(boxes)
   found, left_out = nih_tables.read_boxes(path)
   box = (10, 225.5, 89, 311.75)
-  assert found == {TEST[0]: [(4, pytest.approx(box))]}
+  assert found == {TEST[0]: [Box(4, box)]}
   assert left_out == []
 
 

@@ -283,7 +283,10 @@ def test_only_the_named_findings_are_read(tmp_path):
   assert found.findings == ('Effusion', 'Shadow') == found.boxed
   film = next(f for f in found.films['test'] if f.image == 'a.png')
   assert film.label == (0, 1)
-  assert film.boxes == (Box(1, (1, 1, 6, 6)), Box(0, (2, 2, 11, 11)))
+  assert film.boxes == (
+    Box(1, (1, 1, 6, 6), 'boxes.csv, line 2'),
+    Box(0, (2, 2, 11, 11), 'boxes.csv, line 3'),
+  )
   one = made.divide(tmp_path, findings=('Shadow',))
   assert one.findings == ('Shadow',)
   with pytest.raises(ValueError, match="'Mass' is not a finding here"):
@@ -357,8 +360,9 @@ def test_boxes_that_cannot_be_used_are_left_out(tmp_path):
   ]
   table = made.read(made.folder(tmp_path, boxes=boxes))
   assert table.films[0].boxes == (
-    Box(0, (6, 5, 14, 12)), Box(0, (6, 20, 14, 27))
-  )  # fmt: skip
+    Box(0, (6, 5, 14, 12), 'boxes.csv, line 2'),
+    Box(0, (6, 20, 14, 27), 'boxes.csv, line 4'),
+  )
   assert table.films[1].boxes == () and table.boxed == ('Shadow',)
   assert [row.reason for row in table.left_out] == [
     'box given twice',
@@ -488,6 +492,26 @@ def test_a_mask_of_no_film_is_one_sentence(tmp_path):
   made.mask(folder / 'masks' / 'Shadow.png', (48, 48))
   with pytest.raises(ValueError, match='nothing says of which film'):
     made.read(folder)
+
+
+def test_a_mask_that_is_added_is_seen(tmp_path):
+  folder = made.folder(tmp_path / 'a')
+  made.mask(folder / 'masks' / 'e' / 'Shadow.png', (48, 48), (1, 1, 9, 9))
+  assert len(made.load(folder, tmp_path / 'p')['test'].mask) == 1
+  made.mask(folder / 'masks' / 'd' / 'Shadow.png', (48, 48), (1, 1, 9, 9))
+  assert len(made.load(folder, tmp_path / 'p')['test'].mask) == 2
+
+
+def test_a_box_outside_its_film_is_said_with_its_row(tmp_path, monkeypatch):
+  lines = []
+  monkeypatch.setattr(logging, 'warning', lambda s, *a: lines.append(s % a))
+  boxes = ['image,finding,x,y,w,h', 'a.png,Shadow,50,10,20,8']
+  made.load(made.folder(tmp_path / 'a', boxes=boxes), tmp_path / 'p')
+  assert (
+    '1 box outside the film (first: a.png, Shadow: boxes.csv, line 2: 10, 50, '
+    '18, 70 (ymin, xmin, ymax, xmax) of 40 x 60 pixels)'
+  ) in lines[0]
+  assert 'prepared anew by the same command' in lines[0]
 
 
 def test_masks_by_finding_by_number_and_by_table(tmp_path):
