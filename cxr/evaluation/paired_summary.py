@@ -15,6 +15,7 @@ from cxr.evaluation import (
   box_estimates,
   common_findings,
   measures,
+  ranking_estimates,
   runs,
   summary,
 )
@@ -81,8 +82,8 @@ def compare(
       for workdir, block in zip(workdirs[1:], others, strict=True)
     ]
     entries = {
-      name: summary.compare_rankings(blocks, findings, make, **options)
-      for name, make in summary.rankings_of(condition).items()
+      name: ranking_estimates.compare(blocks, findings, make, **options)
+      for name, make in ranking_estimates.rankings_of(condition).items()
     }
     if condition.attack == stored_rows.CLEAN:
       classification[condition.split] = entries

@@ -24,6 +24,7 @@ from cxr.evaluation import (
   box_estimates,
   common_findings,
   measures,
+  ranking_estimates,
   runs,
   summary,
 )
@@ -222,15 +223,15 @@ def sample(
   tables = common_findings.read(workdir, common)
   for condition, block in tables.predictions.items():
     split, attack, epsilon = condition
-    counts = summary.classification_counts(block, tables.findings)
-    for ranking, make in summary.rankings_of(condition).items():
+    counts = ranking_estimates.counts_of(block, tables.findings)
+    for ranking, make in ranking_estimates.rankings_of(condition).items():
       key = 'classification', ranking, split, attack, f'{epsilon:g}'
       result[key] = Result(
         ('mean', *tables.findings),
         _hash_of_rows(block.image, block.patient, block.label),
-        summary.sample_ranking(block, make, **options),
+        ranking_estimates.sample(block, make, **options),
         counts,
-        summary.RANKING_SCALE,
+        ranking_estimates.SCALE,
       )
   boxes = tables.boxes.where(split=summary.MAIN_SPLIT)
   for method, rule, rows in box_estimates.methods_and_rules(boxes):

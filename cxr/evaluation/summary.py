@@ -7,42 +7,28 @@ bootstrap over patients. `options` are num_resamples and seed of the bootstrap.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy import special
 
 from cxr import stored_rows
-from cxr.evaluation import box_estimates, measures, run_tables
+from cxr.evaluation import (
+  box_estimates,
+  measures,
+  ranking_estimates,
+  run_tables,
+)
 from cxr.reporting import wording
 from cxr.statistics import (
   bootstrap,
   calibration,
   intervals,
   metrics,
-  paired,
   rankings,
   ratios,
 )
 from input_pipeline import renditions
-
-RANKINGS = {
-  'auroc': rankings.make_auroc,
-  'average_precision': rankings.make_average_precision,
-}
-RANKING_SCALE = 'logit'  # of their intervals
-
-
-def rankings_of(condition: stored_rows.Condition) -> dict[str, Callable]:
-  """The rankings that mean something of the films of a condition.
-
-  Where every finding is attacked alone, its films are chosen by their labels.
-  AUROC compares films of the two kinds and does not depend on how many there
-  are of each; average precision does.
-  """
-  if wording.is_alone(condition.attack):
-    return {'auroc': RANKINGS['auroc']}
-  return RANKINGS
 
 
 def headline_first(entry: Mapping) -> tuple:
@@ -57,111 +43,6 @@ CALIBRATION_SPLIT = 'validation'
 
 
 # Classification.
-
-
-def _patients(patient) -> int:
-  return len(np.unique(patient))
-
-
-def classification_counts(
-  block: stored_rows.Predictions, findings
-) -> list[dict]:
-  """The counts of `intervals.estimate`, for the mean and then each finding."""
-  counts = [
-    {
-      'images': len(block.image),
-      'patients': _patients(block.patient),
-      'why': 'no finding has both positive and negative films',
-    }
-  ]
-  for k, _ in enumerate(findings):
-    label = block.label[:, k]
-    known = ~np.isnan(label)
-    counts.append(
-      {
-        'images': known.sum(),
-        'patients': _patients(block.patient[known]),
-        'carriers': min(_patients(block.patient[label == x]) for x in (0, 1)),
-        'why': f'{int((label == 1).sum())} positive and '
-        f'{int((label == 0).sum())} negative films: needs both',
-      }
-    )
-  carriers = [c['carriers'] for c in counts[1:] if c['carriers']]
-  counts[0]['carriers'] = min(carriers, default=0)
-  return counts
-
-
-def sample_ranking(
-  block: stored_rows.Predictions, make: Callable, **options
-) -> intervals.Sampled:
-  """A ranking of the films, and of every resample of their patients.
-
-  Args:
-    block: the films.
-    make: of the ranking: rankings.make_auroc, say.
-    **options: num_resamples and seed.
-
-  Returns:
-    the ranking's mean over findings followed by each finding's.
-  """
-  unit, num_units = bootstrap.index_patients(block.patient)
-  statistic = bootstrap.with_mean(
-    make(block.logit, block.label, unit, num_units)
-  )
-  return intervals.sample(statistic, num_units, **options)
-
-
-def ranking_estimates(
-  block: stored_rows.Predictions,
-  *,
-  findings: Sequence[str],
-  makers: Mapping[str, Callable] = RANKINGS,
-  **options,
-) -> dict[str, dict[str, dict]]:
-  """How well the logits rank the films.
-
-  Returns:
-    {'auroc': {'mean' | finding: estimate}, 'average_precision': the same}.
-  """
-  counts = classification_counts(block, findings)
-  result = {}
-  for name, make in makers.items():
-    sampled = sample_ranking(block, make, **options)
-    result[name] = intervals.estimates(
-      ('mean', *findings),
-      sampled.values,
-      intervals.over_patients(sampled),
-      counts,
-      scale=RANKING_SCALE,
-    )
-  return result
-
-
-def compare_rankings(
-  blocks: Sequence[stored_rows.Predictions], findings, make: Callable, **options
-) -> dict[str, dict]:
-  """Compares the first block's ranking with each other block's.
-
-  Args:
-    blocks: the same films in the same order.
-    findings: names of the logits.
-    make: of the ranking: rankings.make_auroc, say.
-    **options: num_resamples and seed.
-
-  Returns:
-    {'mean' | finding: entry of `paired.estimates`}.
-  """
-  first, *others = blocks
-  results = [
-    paired.compare_rankings(
-      make, first.logit, b.logit, first.label, first.patient, **options
-    )
-    for b in others
-  ]
-  counts = classification_counts(first, findings)
-  return paired.estimates(
-    ('mean', *findings), results, counts, scale=RANKING_SCALE
-  )
 
 
 def attack_effect(
@@ -198,10 +79,10 @@ def attack_effect(
     return np.column_stack([first, second - first])
 
   sampled = intervals.sample(statistic, num_units, **options)
-  (counts, *_) = classification_counts(attacked, ())
+  (counts, *_) = ranking_estimates.counts_of(attacked, ())
   found = {}
   for i, (name, scale) in enumerate(
-    (('clean', RANKING_SCALE), ('change', 'linear'))
+    (('clean', ranking_estimates.SCALE), ('change', 'linear'))
   ):
     part = sampled.take(slice(i, i + 1))
     found |= intervals.estimates(
@@ -281,7 +162,7 @@ def _calibrate(blocks, findings, **options) -> dict:
     'fitted': {
       'split': CALIBRATION_SPLIT,
       'images': len(block.image),
-      'patients': _patients(block.patient),
+      'patients': ranking_estimates.count_patients(block.patient),
       'findings': calibration.to_json(fitted, block.label, findings),
     }
   }
@@ -348,7 +229,7 @@ def _ratio_estimates(block, parts, findings, **options) -> dict[str, dict]:
     counts = [
       {
         'images': int(films.sum()),
-        'patients': _patients(block.patient[films]),
+        'patients': ranking_estimates.count_patients(block.patient[films]),
         'why': 'no such test film, or no operating point from validation',
       }
       for films in counted
@@ -369,7 +250,7 @@ def _ratio_estimates(block, parts, findings, **options) -> dict[str, dict]:
 def _calibration_error(block, probability, has_point, findings) -> dict:
   label = np.where(has_point, block.label, np.nan)
   values = metrics.calibration_error(probability, label)
-  counts = classification_counts(block._replace(label=label), findings)
+  counts = ranking_estimates.counts_of(block._replace(label=label), findings)
   # Resampled films are lumpier than films: every resample errs by more.
   nothing = np.full(1 + len(values), np.nan)
   return intervals.estimates(
@@ -410,8 +291,8 @@ def summarize(
   findings, blocks, boxes, measured = run_tables.read(workdir)
   classification, robustness = {}, []
   for condition, block in blocks.items():
-    makers = rankings_of(condition)
-    estimates = ranking_estimates(
+    makers = ranking_estimates.rankings_of(condition)
+    estimates = ranking_estimates.estimates(
       block, findings=findings, makers=makers, **options
     )
     if condition.attack == stored_rows.CLEAN:
@@ -437,7 +318,7 @@ def summarize(
     if test is None
     else {
       kind: {
-        name: ranking_estimates(
+        name: ranking_estimates.estimates(
           _subset(test, mask),
           findings=findings,
           makers={'auroc': rankings.make_auroc},
@@ -450,7 +331,7 @@ def summarize(
     'reliance': {
       split: {
         'auroc': _without_runs(
-          compare_rankings(
+          ranking_estimates.compare(
             [
               test,
               aligned(

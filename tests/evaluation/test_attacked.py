@@ -9,7 +9,7 @@ from flax import linen as nn
 from configs import default
 from cxr import data, inference, losses, sharding
 from cxr.attacks import batched
-from cxr.evaluation import attacked, summary
+from cxr.evaluation import attacked, ranking_estimates
 from cxr.evaluation.parts import Parts
 from cxr.stored_rows import Condition
 from input_pipeline import pipeline
@@ -154,10 +154,10 @@ def test_what_was_not_attacked_is_unknown(tmp_path):
   assert len(set(block.image)) == len(block.image) <= N
   # The joint attack has every film and label.
   assert len(found['pgd-4', 8.0].image) == N
-  figures = summary.ranking_estimates(
+  figures = ranking_estimates.estimates(
     block,
     findings=('a', 'b', 'c'),
-    makers=summary.rankings_of(ALONE),
+    makers=ranking_estimates.rankings_of(ALONE),
     num_resamples=20,
   )
   assert set(figures) == {'auroc'}
@@ -246,7 +246,7 @@ def test_auroc_of_films_chosen_by_label_is_that_of_all():
   """The mean over many drawn test splits; average precision is another."""
   rng = np.random.default_rng(0)
   aurocs, precisions = [], []
-  makers = summary.RANKINGS
+  makers = ranking_estimates.RANKINGS
   for _ in range(300):
     label = (rng.random((60, 1)) < 0.15).astype(np.float32)
     logit = (label + rng.normal(size=label.shape)).astype(np.float32)
