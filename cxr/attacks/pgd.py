@@ -98,8 +98,8 @@ def pgd(
     step_size: length of a step in the same norm.
     num_steps: gradients taken per restart.
     norm: 'linf' (steps along the sign) or 'l2' (along the unit gradient).
-    random_start: from a random point of the ball (of its surface, for 'l2'),
-      else from the image.
+    random_start: from a random point of the ball (for 'l2' one within a tenth
+      of its radius), else from the image.
     momentum: decay of the accumulated gradient, 0 for none (Dong et al. 2018).
     restarts: independent starts, of which the best by loss is returned.
     keep_best: return the best iterate (one more forward pass), not the last.

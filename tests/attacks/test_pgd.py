@@ -112,6 +112,46 @@ def test_epsilon_zero_is_the_image(name, norm):
   np.testing.assert_array_equal(attack_linear_model(name, norm)(0.0), images)
 
 
+@pytest.mark.parametrize('num_steps', [2, 3, 10])
+def test_random_start_costs_an_l2_attack_nothing(num_steps):
+  """Noise of the start takes its share of the radius from what the steps add:
+  from the surface 2 to 5 % of the gain were lost on a linear model.
+  """
+  weight = jax.random.normal(jax.random.key(1), (32, 32, 1))
+  image, epsilon = jnp.full(weight.shape, 0.5), 0.5
+
+  def attack(key):
+    return pgd.pgd(
+      lambda x: (weight * x).sum(),
+      key,
+      image,
+      epsilon=epsilon,
+      step_size=2.5 * epsilon / num_steps,
+      num_steps=num_steps,
+      norm='l2',
+    )
+
+  found = jax.jit(jax.vmap(attack))(jax.random.split(KEY, 8))
+  gain = jax.vmap(lambda x: ((x - image) * weight).sum())(found)
+  assert gain.min() > 0.999 * epsilon * jnp.linalg.norm(weight.ravel())
+
+
+def test_l2_starts_are_near_the_image_and_differ():
+  image, epsilon = jnp.full((32, 32, 1), 0.5), 0.5
+  sample = functools.partial(
+    ascent.ball('l2').sample, image=image, epsilon=epsilon
+  )
+  start = jax.vmap(sample)(jax.random.split(KEY, 64))
+  delta = (np.asarray(start, np.float64) - 0.5).reshape(64, -1)
+  length = np.linalg.norm(delta, axis=1)
+  assert 0 < length.min() < 0.01 * epsilon
+  assert 0.09 * epsilon < length.max() < 0.1 * epsilon + 1e-6
+  far = length > 0.01 * epsilon
+  direction = delta[far] / length[far, None]
+  cosine = direction @ direction.T - np.eye(far.sum())
+  assert np.abs(cosine).max() < 0.2
+
+
 @pytest.mark.parametrize('norm', NORMS)
 def test_apgd_is_never_worse_than_pgd(norm):
   """Concave quadratics, with tops from deep in the ball to outside of it."""
@@ -226,7 +266,8 @@ def test_a_ball_holds_whole_films(norm):
       jax.random.split(KEY, 4), image
     )
     inside = jax.vmap(lambda a, x, e=epsilon: ball.project(a, x, e))(far, image)
-    for found in (starts, inside):
+    # Starts in the L2 ball are near the image.
+    for found, share in ((starts, 0 if norm == 'l2' else 0.5), (inside, 0.5)):
       assert found.min() >= 0 and found.max() <= 1
       largest = perturbation(image, found, norm).max()
-      assert epsilon / 2 < largest <= epsilon + 1e-7
+      assert share * epsilon < largest <= epsilon + 1e-7
