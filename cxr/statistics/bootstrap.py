@@ -22,10 +22,12 @@ undefined there is no interval: it would leave out just the unlucky draws.
 `intervals` makes intervals and estimates of the resamples.
 """
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy import sparse
 
 NUM_RESAMPLES = 2000
 # Resamples at a time. Their weights stay in the processor's cache even for
@@ -90,6 +92,29 @@ def defined_mean(
     np.where(defined, values, 0.0).sum(axis=-1, keepdims=True),
     defined.sum(axis=-1, keepdims=True).astype(np.float64),
   )[..., 0]
+
+
+def make_sums(
+  rows: Float[np.ndarray, 'n ...'],
+  patient: Int[np.ndarray, ' n'],
+  num_patients: int,
+) -> Callable[[Float[np.ndarray, 'p r']], Float[np.ndarray, 'r ...']]:
+  """Makes the sums over rows, each weighted by its patient.
+
+  `patient` is each row's patient as a number 0 … num_patients - 1.
+
+  Examples:
+    >>> sums = make_sums(np.array([[1.0], [2], [3]]), np.array([0, 1, 1]), 2)
+    >>> sums(np.array([[1.0, 2], [1, 0]])).tolist()
+    [[6.0], [2.0]]
+  """
+  index = np.arange(len(patient))
+  of_patient = sparse.csr_array(
+    (np.ones(len(index)), (patient, index)), shape=(num_patients, len(index))
+  )
+  shape = rows.shape[1:]
+  by_patient = of_patient @ rows.reshape(len(index), math.prod(shape))
+  return lambda weight: (weight.T @ by_patient).reshape(-1, *shape)
 
 
 def with_mean(statistic: Statistic) -> Statistic:

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import sparse
 
 from cxr.statistics import bootstrap, intervals, paired
 
@@ -48,12 +47,9 @@ def make_ratio(
     >>> statistic(np.array([[1.0, 2], [1, 0]])).round(4).tolist()
     [[0.6667], [1.0]]
   """
-  rows = np.arange(len(patient))
-  of_patient = sparse.csr_array(
-    (np.ones(len(rows)), (patient, rows)), shape=(num_patients, len(rows))
-  )
-  above, below = of_patient @ numerator, of_patient @ denominator
-  return lambda weight: bootstrap.divide(weight.T @ above, weight.T @ below)
+  above = bootstrap.make_sums(numerator, patient, num_patients)
+  below = bootstrap.make_sums(denominator, patient, num_patients)
+  return lambda weight: bootstrap.divide(above(weight), below(weight))
 
 
 def _make_statistic(
