@@ -145,9 +145,13 @@ def without_both_kinds(split: pipeline.Split) -> str:
 
   Films whose label is unknown are of neither kind.
   """
+  positive, negative = ((split.label == x).any(axis=0) for x in (1, 0))
   lacking = []
-  for kind, value in (('positive', 1), ('negative', 0)):
-    absent = ~(split.label == value).any(axis=0)
+  for kind, absent in (
+    ('labelled', ~positive & ~negative),
+    ('positive', ~positive & negative),
+    ('negative', positive & ~negative),
+  ):
     names = [n for n, a in zip(split.findings, absent, strict=True) if a]
     if names:
       lacking.append(f'no {kind} film of {", ".join(names)}')

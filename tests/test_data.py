@@ -143,6 +143,11 @@ def test_a_finding_needs_films_of_both_kinds(tmp_path):
   assert data.without_both_kinds(split) == (
     'no positive film of Clavicle and no negative film of Ectasia'
   )
+  unknown = split._replace(label=np.where(split.label == 1, nan, split.label))
+  assert data.without_both_kinds(unknown) == (
+    'no labelled film of Ectasia and no positive film of Bulla, Clavicle, '
+    'Dilatation'
+  )
   config.data.source = 'table'
   with pytest.raises(ValueError, match='no positive film of Clav') as error:
     data.check_both_kinds(config, split)

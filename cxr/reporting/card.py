@@ -49,7 +49,7 @@ def _context(config, data, metrics) -> dict:
     'source': data['name'],
     'films': wording.SOURCES.get(data['name'], data['name']),
     'findings': _findings(data),
-    'answer': ' '.join(main_result.answer(metrics)),
+    'answer': tables.one_line(' '.join(main_result.answer(metrics))),
     'splits': tables.markdown(part_origin.split_rows(data)),
     'left_out': _left_out(data),
     'classification': tables.markdown(
@@ -105,7 +105,9 @@ def _findings(data) -> str:
   boxes = f'boxes exist for {wording.listed(data["boxed"] or ["none"])}'
   if data['boxed'] == data['findings']:
     boxes = 'boxes exist for each'
-  return f'The {names} {wording.listed(data["findings"])}; {boxes}.'
+  return tables.one_line(
+    f'The {names} {wording.listed(data["findings"])}; {boxes}.'
+  )
 
 
 def _left_out(data):

@@ -5,8 +5,10 @@ import os
 import jinja2
 
 from cxr import files
+from cxr.reporting import tables
 
-# HTML is escaped. Markdown is not: tables.one_line makes its texts harmless.
+# HTML is escaped. Markdown is not: tables.one_line, which is a filter as well,
+# makes its texts harmless.
 _ENVIRONMENT = jinja2.Environment(
   loader=jinja2.FileSystemLoader(
     os.path.join(os.path.dirname(__file__), 'templates')
@@ -17,6 +19,7 @@ _ENVIRONMENT = jinja2.Environment(
   lstrip_blocks=True,
   keep_trailing_newline=True,
 )
+_ENVIRONMENT.filters['one_line'] = tables.one_line
 
 
 def render(template: str, **context) -> str:

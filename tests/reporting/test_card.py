@@ -81,7 +81,7 @@ def test_other_films_are_said_to_be_so(tmp_path):
   made_workdir.write(
     tmp_path,
     source='table',
-    findings=('Zyste', 'Erguss'),
+    findings=('Zyste <i>', 'Erguss'),
     boxed=('Erguss',),
   )
   config = robust.get_config('smoke').to_dict()
@@ -89,6 +89,10 @@ def test_other_films_are_said_to_be_so(tmp_path):
   with open(card.write(str(tmp_path))) as f:
     text = ' '.join(f.read().split())
   assert "The films are a user's own, listed in a table (`table`)." in text
-  assert 'The findings are Zyste and Erguss; boxes exist for Erguss.' in text
+  assert (
+    'The findings are Zyste &lt;i> and Erguss; boxes exist for Erguss.'
+    in (text)
+  )
+  assert '<i>' not in text
   assert 'phantom' not in text.partition('## Training')[0]
   assert 'of the training patients (split seed 0)' in text
