@@ -323,6 +323,7 @@ def _write(
     left_out = [*films.left_out]
     for chunk in sum(chunks.values(), []):
       left_out += _undecoded(chunk, films.findings)
+    _warn_of_doubts(sum(chunks.values(), []))
   if not any(made.films.values()):
     shutil.rmtree(out.parent)
     raise ValueError(
@@ -368,6 +369,17 @@ def _undecoded(chunk: _Chunk, findings: Sequence[str]) -> Iterator[LeftOut]:
         yield LeftOut(film.image, film_table.LOST_BOX, findings[region.finding])
     for reason, detail, finding in decoded.left_out:
       yield LeftOut(film.image, reason, f'{findings[finding]}: {detail}')
+
+
+def _warn_of_doubts(chunks: Sequence[_Chunk]) -> None:
+  """Says what is odd about films that are used all the same."""
+  films = {}
+  for chunk in chunks:
+    for film, decoded in zip(chunk.films, chunk.decoded.result(), strict=True):
+      for doubt in decoded.doubts:
+        films.setdefault(doubt, []).append(film.image)
+  for doubt, names in films.items():
+    logging.warning('%d films (first: %s): %s', len(names), names[0], doubt)
 
 
 class _Made:

@@ -41,6 +41,7 @@ class Square(NamedTuple):
   turn: tuple[bool, bool, bool]  # to upright: views.Turn
   # Where the upright film lies in the image: y, x, height, width.
   place: tuple[int, int, int, int]
+  doubts: tuple[str, ...] = ()  # why it may not be what the models know
 
 
 def decode(path: str, image_size: int) -> Square:
@@ -55,7 +56,7 @@ def decode(path: str, image_size: int) -> Square:
     with warnings.catch_warnings():
       # Pillow's, of the size that the reader refuses by itself.
       warnings.simplefilter('ignore', Image.DecompressionBombWarning)
-      film, turn, *_ = radiograph.decode(path)
+      film, turn, _, doubts = radiograph.decode(path)
   except errors.RadiographError as e:
     raise ValueError(e.reason, str(e)) from e
   height, width = film.shape
@@ -66,7 +67,7 @@ def decode(path: str, image_size: int) -> Square:
   upright = turn.apply(film)
   place = radiograph.padded(*upright.shape, image_size)
   image = radiograph.fit_square(upright, image_size, 'pad').image
-  return Square(image, height, width, turn, place)
+  return Square(image, height, width, turn, place, tuple(doubts))
 
 
 def place_box(
@@ -168,6 +169,7 @@ class Decoded(NamedTuple):
   # Height and width of the film that boxes are measured on, and its turn to
   # upright (views.Turn) as 0 or 1.
   frame: tuple[int, ...] = ()
+  doubts: tuple[str, ...] = ()  # sentences
 
 
 def pack(mask: Bool[np.ndarray, 's s']) -> str:
@@ -227,7 +229,8 @@ def decode_film(
   images = [square.image for square in squares]
   frame = film.frame or (square.height, square.width)
   known = tuple(boxes), tuple(masks), tuple(left_out)
-  return images, Decoded(None, *known, (*frame, *map(int, square.turn)))
+  frame = *frame, *map(int, square.turn)
+  return images, Decoded(None, *known, frame, square.doubts)
 
 
 def decode_chunk(
@@ -288,8 +291,9 @@ def read_chunk(out: str, films: int) -> list[Decoded] | None:
         tuple((int(k), str(text)) for k, text in masks),
         tuple((str(r), str(d), int(k)) for r, d, k in left_out),
         tuple(map(int, frame)),
+        tuple(map(str, doubts)),
       )
-      for fault, boxes, masks, left_out, frame in stored['films']
+      for fault, boxes, masks, left_out, frame, doubts in stored['films']
     ]
     crc = 0
     with open(f'{out}.u8', 'rb') as f:

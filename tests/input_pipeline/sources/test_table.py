@@ -624,6 +624,29 @@ def test_the_documents_table_is_read(tmp_path):
   same(test.reader[:, 0, 0], (1, 0))
 
 
+def test_odd_films_are_used_and_told_of(tmp_path, monkeypatch):
+  lines = []
+  monkeypatch.setattr(logging, 'warning', lambda s, *a: lines.append(s % a))
+  folder = made.folder(tmp_path / 'a')
+  values = made.pixels('deep/c.dcm').astype(np.uint16)
+  film = made.made_films.dicom(values, ViewPosition='LORDOTIC')
+  made.made_films.save(film, str(folder / 'deep' / 'c.dcm'))
+  splits = made.load(folder, tmp_path / 'p')
+  assert len(splits['test'].label) == 6 and splits.left_out == {}
+  (line,) = (line for line in lines if 'deep/c.dcm' in line)
+  assert line.startswith(
+    '1 films (first: deep/c.dcm): This film was taken at a'
+  )
+
+
+def test_a_lateral_dicom_is_left_out(tmp_path):
+  folder = made.folder(tmp_path / 'a')
+  values = made.pixels('deep/c.dcm').astype(np.uint16)
+  film = made.made_films.dicom(values, ViewPosition='LL')
+  made.made_films.save(film, str(folder / 'deep' / 'c.dcm'))
+  assert made.load(folder, tmp_path / 'p').left_out == {'lateral film': 1}
+
+
 def test_a_film_may_have_all_numbers_for_patients(tmp_path):
   rows = [f'{name},{k},1,0' for k, name in enumerate(('a.png', 'd.png'))]
   split = made.load(made.folder(tmp_path / 'a', rows), tmp_path / 'p')['test']
