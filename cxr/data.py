@@ -96,8 +96,8 @@ def load(config: ConfigDict) -> Mapping[str, pipeline.Split]:
       left_out = sum(splits.left_out.values())
       raise ValueError(
         f'No {name} film is there (films: {counts}; left out: {left_out}); '
-        f'{way}, change config.data.split_seed ({config.data.split_seed}) or add '
-        'films.'
+        f'{way}, change config.data.split_seed ({config.data.split_seed}) or '
+        'add films.'
       )
   return splits
 

@@ -3,14 +3,17 @@
 phantom        draws films whose findings are known
 tables         reads tables of text, however they were saved
 radiograph     reads one film's file: PNG, JPEG or DICOM
-nih_tables     the labels, boxes and lists of NIH ChestX-ray14
-catalogue      joins a folder's tables and films into splits
-preprocess     decodes one film file
+sources        reads the tables of a folder, whatever its layout
+synonyms       reads a user's own names of findings
+catalogue      divides the films of a folder into splits
+preprocess     makes a square of one film's file
+placement      where a film and its regions lie in that square
+run_lengths    masks as COCO and CheXlocalize write them
 records        stores prepared films (tfds)
 prepared       the other files of a prepared set
 prepare        makes a prepared set
 pipeline       a prepared set as arrays, and batches of it
-findings       the 14 findings and their spellings
+findings       names of findings, and which of them mean the same
 memory         refuses what would not fit into memory
 workers        processes that work beside this one
 """
