@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from input_pipeline import preprocess, records, tables
+from input_pipeline import placement, records, tables
 from input_pipeline.catalogue import Catalogue
 from input_pipeline.findings import BOXED, FINDINGS
 from input_pipeline.preprocess import Decoded
@@ -109,7 +109,7 @@ def _mask_columns(
   masks = [
     (i, k, bits) for i, (_, d) in enumerate(films) for k, bits in d.masks
   ]
-  bits = [preprocess.unpack(text) for _, _, text in masks]
+  bits = [placement.unpack(text) for _, _, text in masks]
   return {
     'mask': np.stack(bits) if bits else np.zeros((0, 0), np.uint8),
     'mask_image': np.array([i for i, _, _ in masks], np.int64),

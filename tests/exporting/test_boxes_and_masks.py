@@ -9,7 +9,7 @@ from cxr import data, stored_rows
 from cxr.evaluation import localize, map_rows
 from cxr.exporting import boxes_and_masks, chexlocalize, coco
 from cxr.localization import overlap, scoring
-from input_pipeline import preprocess
+from input_pipeline import placement
 from input_pipeline.findings import BOXED, FINDINGS
 from input_pipeline.radiograph import radiograph, views
 from tests.exporting import readers
@@ -145,14 +145,14 @@ def test_boxes_return_to_the_pixels_of_the_film(shape, turn, tmp_path):
   """Of a film that was turned upright and padded to a square."""
   size = 48
   upright = shape[::-1] if turn[0] else shape
-  square = preprocess.Square(
+  square = placement.Square(
     np.zeros((size, size), np.uint8),
     *shape,
     views.Turn(*map(bool, turn)),
     radiograph.padded(*upright, size),
   )
   stored = 20, 30, 90, 130  # ymin, xmin, ymax, xmax in the film's own pixels
-  box = preprocess.place_box(square, stored, None)
+  box = placement.place_box(square, stored, None)
   films = data.BoxedFilms(
     ('Zyste',),
     np.array([0]),
