@@ -148,17 +148,6 @@ def _stored(request: Request) -> tuple[ConfigDict, str]:
         f'config.{name} ({value!r} here) is {stored[name]!r} in {workdir}, '
         'whose weights were made with it; train another run.'
       )
-  # Fields that did not exist when the run was made.
-  for name, value in run_files.flat(request.config).items():
-    if not f'{name}.'.startswith(tuple(f'{other}.' for other in stored)):
-      logging.info('%s has no config.%s: %r.', workdir, name, value)
-      *sections, field = name.split('.')
-      section = config
-      for part in sections:
-        if part not in section:
-          section[part] = ConfigDict()
-        section = section[part]
-      section[field] = value
   config.update_from_flattened_dict(request.overrides)
   for name in ('dir', 'prepared_dir'):
     # It may have been made in the project's folder, and this is another.

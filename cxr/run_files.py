@@ -11,6 +11,7 @@ from typing import TextIO
 
 from ml_collections import ConfigDict
 
+from configs import default
 from cxr import files
 from input_pipeline.findings import FINDINGS
 
@@ -63,6 +64,8 @@ def write_config(workdir: str, config: ConfigDict) -> None:
 def read_config(workdir: str) -> ConfigDict:
   """The config that is stored in a workdir.
 
+  Fields that are newer than the run have their default, as the run was made.
+
   Raises:
     FileNotFoundError: there is none.
     ValueError: its file is damaged.
@@ -82,7 +85,19 @@ def read_config(workdir: str) -> ConfigDict:
   for section in _SECTIONS:
     if not isinstance(stored[section], dict):
       raise ValueError(f'{path} has no fields in {section}. {way_out}')
-  return ConfigDict(_tuples(stored))
+  config = ConfigDict(_tuples(stored))
+  known = flat(config)
+  for name, value in flat(default.get_config()).items():
+    # Unless a field stands where a section should: `validate` says so.
+    if not f'{name}.'.startswith(tuple(f'{other}.' for other in known)):
+      *sections, field = name.split('.')
+      section = config
+      for part in sections:
+        if part not in section:
+          section[part] = ConfigDict()
+        section = section[part]
+      section[field] = value
+  return config
 
 
 def _tuples(value):

@@ -47,3 +47,14 @@ def test_the_way_out_makes_the_file(tmp_path, name, command, content):
   assert name in str(error.value) and command in str(error.value)
   assert ('Remove it' in str(error.value)) == (content is not None)
   assert '\n' not in str(error.value) and 'codec' not in str(error.value)
+
+
+def test_a_run_that_is_older_than_a_field_goes_on(tmp_path):
+  config = default.get_config()
+  run_files.write_config(str(tmp_path), config)
+  path = tmp_path / 'config.json'
+  stored = json.loads(path.read_text())
+  del stored['explain'], stored['attack']['warmup_epochs']
+  path.write_text(json.dumps(stored))
+  assert run_files.read_config(str(tmp_path)).to_dict() == config.to_dict()
+  run_files.check_config(str(tmp_path), config)

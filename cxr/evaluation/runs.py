@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from absl import logging
 
-from configs import default
 from cxr import run_files
 
 # Fields of config.evaluate that change the meaning of no estimate.
@@ -136,8 +135,7 @@ def read(workdir: str) -> Run:
   return Run(
     workdir,
     config.seed,
-    # A run that is older than a field was made as its default makes one.
-    run_files.flat(default.get_config()) | run_files.flat(config),
+    run_files.flat(config),
     {
       name: list(value) if isinstance(value, tuple) else value
       for name, value in settings.items()
