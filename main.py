@@ -42,7 +42,9 @@ flags.DEFINE_list(
 )
 flags.DEFINE_string('images', '', 'A film or a folder, for --mode=explain.')
 flags.DEFINE_string(
-  'output', '', 'Where compare, study, explain and export write.'
+  'output',
+  '',
+  'Where compare, study, explain and export write, and evaluate on other films.',
 )
 flags.DEFINE_bool(
   'distributed',

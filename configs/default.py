@@ -56,7 +56,7 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.data.prepared_dir = 'data/prepared'
   config.data.image_size = 64  # pixels, height and width
   config.data.validation_fraction = 0.1  # of the training patients
-  # Of all patients, where the tables name no split.
+  # Of all patients, where the tables name no split; 1: nobody trains on them.
   config.data.test_fraction = 0.2
   config.data.split_seed = 0  # chooses the validation and the test patients
   # Where films wait for their batch: 'none' (on disk) | 'memory' | 'device' |

@@ -58,12 +58,17 @@ def folder(config: ConfigDict) -> str:
   return path
 
 
-def load(config: ConfigDict) -> Mapping[str, pipeline.Split]:
+SPLITS = ('train', 'validation', 'test')
+
+
+def load(
+  config: ConfigDict, needed: Sequence[str] = SPLITS
+) -> Mapping[str, pipeline.Split]:
   """Loads every split of the films; they are decoded and stored at first use.
 
   Raises:
     FileNotFoundError: there is no such folder, or a table is absent.
-    ValueError: a table cannot be understood, or train, validation or test has
+    ValueError: a table cannot be understood, or one of the splits `needed` has
       no film.
   """
   source = config.data.source
@@ -90,16 +95,48 @@ def load(config: ConfigDict) -> Mapping[str, pipeline.Split]:
     if source in ('nih', 'phantom')
     else 'raise config.data.test_fraction where the tables name no split',
   }
-  for name, way in ways.items():
+  for name in needed:
     if name not in splits:
       counts = ', '.join(f'{n} {len(s.label)}' for n, s in splits.items())
       left_out = sum(splits.left_out.values())
       raise ValueError(
         f'No {name} film is there (films: {counts}; left out: {left_out}); '
-        f'{way}, change config.data.split_seed ({config.data.split_seed}) or '
+        f'{ways[name]}, change config.data.split_seed '
+        f'({config.data.split_seed}) or '
         'add films.'
       )
   return splits
+
+
+def without(
+  split: pipeline.Split, left_out: Bool[np.ndarray, ' n']
+) -> pipeline.Split:
+  """The split without the films that are marked."""
+  kept = np.flatnonzero(~left_out)
+  new_of = np.full(len(left_out), -1)
+  new_of[kept] = np.arange(len(kept))
+  box, mask = new_of[split.box_image] >= 0, new_of[split.mask_image] >= 0
+  by_film = {
+    field: getattr(split, field)[kept]
+    for field in ('image', 'label', 'image_name', 'patient', 'view', 'age')
+  }
+  by_film |= {
+    field: getattr(split, field)[kept]
+    for field in ('sex', 'patient_name', 'frame')
+    if len(getattr(split, field))
+  }
+  text = f'{split.content} {kept.tolist()}'
+  return split._replace(
+    **by_film,
+    content=hashlib.sha256(text.encode()).hexdigest(),
+    reader=split.reader[:, kept] if split.reader_names else split.reader,
+    box=split.box[box],
+    box_image=new_of[split.box_image[box]],
+    box_finding=split.box_finding[box],
+    mask=split.mask[mask],
+    mask_image=new_of[split.mask_image[mask]],
+    mask_finding=split.mask_finding[mask],
+  )
 
 
 def _check_names(findings: Sequence[str]) -> None:

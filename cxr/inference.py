@@ -34,6 +34,9 @@ class Subject(NamedTuple):
   variables: Any  # replicated over `mesh`
   mesh: jax.sharding.Mesh
   splits: Mapping[str, pipeline.Split]
+  # Logits and labels 'n k' of the validation films, where these themselves are
+  # not among the splits.
+  validated: tuple[np.ndarray, np.ndarray] | None = None
 
   @property
   def test(self) -> pipeline.Split:
@@ -92,6 +95,14 @@ class Subject(NamedTuple):
         batch['label'] = label[row]
       part = slice(k * batch_size, min((k + 1) * batch_size, len(index)))
       yield part, sharding.shard(self.mesh, batch)
+
+
+def validated(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
+  """Logits and labels 'n k' of the films that operating points come from."""
+  if subject.validated is not None:
+    return subject.validated
+  label = subject.splits['validation'].label
+  return predict_split(subject, 'validation'), label
 
 
 def subset(split: pipeline.Split, num_films: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from configs import default
 from cxr import configuration, files, run_files
-from cxr.evaluation import compare, evaluate, study
+from cxr.evaluation import compare, evaluate, other_films, study
 from cxr.explaining import explain
 from cxr.exporting import export
 from cxr.reporting import terminal
@@ -91,11 +91,17 @@ def _trained(request: Request) -> Iterator[str]:
 
 def _evaluate(request: Request) -> None:
   config, workdir = _stored(request)
+  if request.output:
+    config = other_films.as_tests(config, workdir, request.overrides)
+    other_films.check_output(request.output, workdir)
+  else:
+    other_films.check_source(config, workdir)
   _warn(config)
   _check_memory()
-  with _locked(workdir):
-    evaluate.evaluate(config, workdir)
-  _done_with_results(workdir)
+  results = request.output or workdir
+  with _locked(results):
+    evaluate.evaluate(config, workdir, request.output)
+  _done_with_results(results)
 
 
 def _report(request: Request) -> None:

@@ -31,6 +31,7 @@ from cxr.evaluation import (
   localize,
   measure_maps,
   measures,
+  other_films,
   provenance,
   run_tables,
   summary,
@@ -46,8 +47,14 @@ from input_pipeline import synonyms
 EXPORTS = ('coco', 'chexlocalize')
 
 
-def evaluate(config: ConfigDict, workdir: str) -> None:
+def evaluate(config: ConfigDict, workdir: str, output: str = '') -> None:
   """Evaluates the workdir's checkpoint and writes all results.
+
+  Args:
+    config: of the run, with what this evaluation has otherwise.
+    workdir: of the run.
+    output: receives the results of an evaluation on other films, with the
+      run's own calibration and operating points; '': the workdir does.
 
   Raises:
     FileNotFoundError: the workdir has no checkpoint.
@@ -59,15 +66,22 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
   )
   variables = sharding.replicate(mesh, variables)
   splits = data.with_findings(
-    data.load(config),
+    data.load(config, ('test',) if output else data.SPLITS),
     run_files.read_findings(workdir),
     synonyms.read(config.data.synonyms),
   )
-  provenance.check_films(workdir, config, splits)
   subject = Subject(config, model, variables, mesh, splits)
+  validation = {}
+  if output:
+    subject, validation = other_films.prepare(subject, workdir)
+    splits = subject.splits
+  else:
+    provenance.check_films(workdir, config, splits)
+  run, workdir = workdir, output or workdir
   parts = Parts(workdir, subject, step=step)
 
   blocks, audits = classify.classify(subject, parts)
+  blocks = validation | blocks
   boxes, grids = localize.localize(subject, parts)
   logits = blocks[stored_rows.Condition('test')].logit
   examples.write_examples(
@@ -89,8 +103,10 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
       'attack_checks': checks,
       'map_size': {name: grid[:2] for name, grid in grids.items()},
       'rows': run_tables.row_counts(blocks, boxes, measured),
-      **provenance.record(workdir, config, parts.weights, splits),
+      **provenance.record(run, config, parts.weights, splits),
     }
+    if output:
+      other_films.write_origin(output, run, config, details['data'])
     files.write_json(path('evaluation.json'), details, indent=2)
     summarize(config, workdir)
     _export(subject, parts, boxes, logits)

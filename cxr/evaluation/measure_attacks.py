@@ -15,7 +15,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Float, Int
 
-from cxr import data, heatmaps, losses
+from cxr import data, heatmaps, inference, losses
 from cxr.attribution import gradient_alignment, sanity
 from cxr.evaluation import measure_maps, measures, named_attacks
 from cxr.inference import (
@@ -85,11 +85,9 @@ def targeted(
   operating point. Films: config.evaluate.measure_films.
   """
   del methods  # no map is taken
-  test, validation = subject.test, subject.splits['validation']
+  test = subject.test
   rows = subject.films(subject.config.evaluate.measure_films)
-  threshold = metrics.operating_threshold(
-    predict_split(subject, 'validation'), validation.label
-  )
+  threshold = metrics.operating_threshold(*inference.validated(subject))
   before = predict_split(subject, index=rows)
   attack = _targeted_attack(subject, threshold)
   after = np.full((before.shape[1], *before.shape), np.nan, np.float32)

@@ -12,6 +12,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
+from configs import default
 from cxr import data, run_files
 from cxr.evaluation import parts
 from input_pipeline import pipeline
@@ -33,9 +34,10 @@ def record(
     that the weights learned from.
   """
   described = data.summary(config, splits)
-  trained = _trained_on(workdir)
-  if trained.get('train'):
-    described['splits']['train'] = trained['train']
+  trained = trained_on(workdir)
+  for name in ('train', 'validation'):
+    if trained.get(name) and (name == 'train' or name not in splits):
+      described['splits'][name] = trained[name]
   return {
     'weights': weights,
     'version': parts.VERSION,
@@ -53,7 +55,7 @@ def check_films(
     ValueError: validation or test films are among the training films, or it
       cannot be known, as the training films are not there any more.
   """
-  trained = _trained_on(workdir)
+  trained = trained_on(workdir)
   now = data.summary(config, splits)['splits']
   if all(_same(trained.get(n), now[n]) for n in ('train', 'validation')):
     return
@@ -74,7 +76,7 @@ def check_films(
   logging.info('The films are others than those of the training.')
 
 
-def _trained_on(workdir: str) -> dict:
+def trained_on(workdir: str) -> dict:
   """data.json's splits; {} where a run has none."""
   path = os.path.join(workdir, 'data.json')
   if not os.path.exists(path):
@@ -87,6 +89,21 @@ def _same(stored: Mapping | None, now: Mapping) -> bool:
     return False
   key = 'content_sha256' if stored.get('content_sha256') else 'sha256'
   return stored[key] == now[key]
+
+
+def as_trained(stored: ConfigDict, config: ConfigDict) -> ConfigDict:
+  """The config by which the training's films are loaded here.
+
+  Args:
+    stored: of the training; it may be older than some fields.
+    config: of this evaluation, for those and for where prepared films are.
+  """
+  result = default.get_config()
+  for section in ('data', 'model'):
+    result[section].update(stored[section])
+  for field in ('cache', 'workers', 'prepared_dir'):
+    result.data[field] = config.data[field]
+  return result
 
 
 def _data_fields(config: ConfigDict) -> dict:
@@ -108,9 +125,7 @@ def _load_training_films(
   workdir: str, stored: ConfigDict, trained: Mapping, config: ConfigDict
 ) -> pipeline.Split:
   """The training films, from where the training's config says."""
-  stored = stored.copy_and_resolve_references()
-  for field in ('cache', 'workers', 'prepared_dir'):
-    stored.data[field] = config.data[field]
+  stored = as_trained(stored, config)
   try:
     split = data.load(stored)['train']
   except (OSError, ValueError) as error:

@@ -59,7 +59,7 @@ def _check_apart(
 
 
 def tables(folder: pathlib.Path) -> list[pathlib.Path]:
-  """The label file, the box file and both lists.
+  """The label file, the box file, the lists; that of training may be absent.
 
   Raises:
     FileNotFoundError: one of them, or the folder, is not there.
@@ -85,12 +85,17 @@ def tables(folder: pathlib.Path) -> list[pathlib.Path]:
     nih_tables.TRAIN_LIST,
     nih_tables.TEST_LIST,
   ):
-    if not (folder / name).is_file():
-      raise FileNotFoundError(
-        f'{folder} has no {name}; it is in the download beside the films.'
-      )
-    paths.append(folder / name)
+    if (folder / name).is_file():
+      paths.append(folder / name)
+    elif name != nih_tables.TRAIN_LIST:
+      raise _lacks(folder, name)
   return paths
+
+
+def _lacks(folder: pathlib.Path, name: str) -> FileNotFoundError:
+  return FileNotFoundError(
+    f'{folder} has no {name}; it is in the download beside the films.'
+  )
 
 
 def _is_file(entry: os.DirEntry) -> bool:
@@ -186,8 +191,11 @@ def read(
       listed films is there.
   """
   with _phantoms_way_out(folder):
-    label_file, box_file, *lists = tables(folder)
-    train, test = map(nih_tables.read_list, lists)
+    label_file, box_file, *train_list, test_list = tables(folder)
+    if not train_list and options.test_fraction < 1:
+      raise _lacks(folder, nih_tables.TRAIN_LIST)
+    test = nih_tables.read_list(test_list)
+    train = nih_tables.read_list(*train_list) if train_list else []
     entries, unread_cells = nih_tables.read_entries(label_file)
     boxes, left_out = nih_tables.read_boxes(box_file)
     _check_apart(train, test, boxes.keys())

@@ -1,0 +1,197 @@
+"""A run evaluated on films of another data set, into a folder of its own.
+
+Such a folder is read as a workdir is by report, compare and study. The run's
+own folder is not written to. Its calibration and its operating points hold, so
+the logits of its validation films are copied out of its own evaluation.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from cxr import data, files, run_files, stored_rows
+from cxr.evaluation import parts, provenance
+from cxr.inference import Subject
+from cxr.stored_rows import Condition, Predictions
+from input_pipeline import pipeline
+
+_VALIDATION = Condition('validation')
+_READ_FILMS = 256  # whose pixels are held at a time
+
+
+def check_source(config: ConfigDict, workdir: str) -> None:
+  """Refuses to mix films of another layout with those of the training."""
+  trained = run_files.read_config(workdir).data.source
+  if config.data.source != trained:
+    raise ValueError(
+      f'config.data.source is {config.data.source!r}, and {workdir} was '
+      f'trained on {trained!r}; an evaluation on other films has a folder of '
+      'its own: add --output=FOLDER.'
+    )
+
+
+def check_output(output: str, workdir: str) -> None:
+  """Raises ValueError where the folder holds something else.
+
+  An evaluation of the same run there goes on, or is made anew.
+  """
+  real = os.path.realpath
+  if real(output) == real(workdir):
+    raise ValueError(
+      f'--output ({output}) is the folder of the run; give another, or none '
+      "to evaluate the run's own films."
+    )
+  if os.path.exists(output) and not os.path.isdir(output):
+    raise ValueError(f'--output ({output}) is a file; give a folder.')
+  if not os.path.exists(os.path.join(output, 'config.json')):
+    return
+  record = os.path.join(output, 'run.json')
+  run = os.path.exists(record) and files.read_json(record).get('workdir')
+  if not run or real(run) != real(workdir):
+    holds = f'the evaluation of {run}' if run else 'a run'
+    raise ValueError(
+      f'--output ({output}) holds {holds}; choose another folder, or remove it.'
+    )
+
+
+def as_tests(
+  config: ConfigDict, workdir: str, overrides: Mapping[str, Any]
+) -> ConfigDict:
+  """The config by which films without a split are test films, all of them.
+
+  Films of the training's own folder stay divided as they were.
+  """
+  stored = run_files.read_config(workdir)
+  own = all(
+    config.data[name] == stored.data.get(name) for name in ('source', 'dir')
+  )
+  if own or 'data.test_fraction' in overrides:
+    return config
+  config = config.copy_and_resolve_references()
+  config.data.test_fraction = 1.0
+  return config
+
+
+def prepare(
+  subject: Subject, workdir: str
+) -> tuple[Subject, dict[Condition, Predictions]]:
+  """The subject with films that the run has not seen, and its validation.
+
+  Returns:
+    the subject, without the films that the weights learned from or were chosen
+    by; and the run's predictions of its own validation films.
+
+  Raises:
+    FileNotFoundError, ValueError: the run was not evaluated, or with other
+      weights; or it has seen all of the films.
+  """
+  validation = _validation(subject, workdir)
+  tests = {
+    name: split
+    for name, split in subject.splits.items()
+    if name not in ('train', 'validation')
+  }
+  seen = _seen(tests['test'], subject.config, workdir)
+  count = int(seen.sum())
+  if count:
+    names = ', '.join(tests['test'].image_name[seen][:3].tolist())
+    told = f'{count:,} of the {len(seen):,} test films, such as {names}, are '
+    told += f'films that {workdir} was trained or validated on'
+    if count == len(seen):
+      raise ValueError(f'All {told[told.index("test") :]}; give other films.')
+    logging.warning('%s: they are left out.', told)
+    tests = {name: data.without(split, seen) for name, split in tests.items()}
+    left_out = dict(getattr(subject.splits, 'left_out', {}))
+    tests = pipeline.Splits(tests)
+    tests.left_out = left_out | {'seen by the run': count}
+  elif isinstance(subject.splits, pipeline.Splits):
+    left_out = subject.splits.left_out
+    tests = pipeline.Splits(tests)
+    tests.left_out = left_out
+  return (
+    subject._replace(
+      splits=tests, validated=(validation.logit, validation.label)
+    ),
+    {_VALIDATION: validation},
+  )
+
+
+def write_origin(
+  output: str, workdir: str, config: ConfigDict, described: Mapping
+) -> None:
+  """Writes what the folder needs beside results to be read as a run's.
+
+  Args:
+    output: the folder.
+    workdir: of the run.
+    config: of this evaluation.
+    described: its films, and those that the weights learned from.
+  """
+  path = lambda name: os.path.join(output, name)
+  files.write_json(path('config.json'), config.to_dict(), indent=2)
+  files.write_json(path('data.json'), described, indent=2)
+  files.write_json(path('run.json'), {'workdir': os.path.abspath(workdir)})
+
+
+def _validation(subject: Subject, workdir: str) -> Predictions:
+  path = os.path.join(workdir, 'predictions.csv')
+  way = f'evaluate it first: --mode=evaluate --workdir={workdir}.'
+  if not os.path.exists(path):
+    raise FileNotFoundError(
+      f'{workdir} was not evaluated on its own validation films, which its '
+      f'operating points come from; {way}'
+    )
+  evaluated = run_files.read(workdir, 'evaluation.json', 'batch_stats')
+  weights = parts.hash_weights(subject.variables)
+  statistics = subject.config.evaluate.batch_stats
+  if evaluated.get('weights', weights) != weights or (
+    evaluated['batch_stats'] != statistics
+  ):
+    raise ValueError(
+      f'{workdir} was evaluated with other weights or statistics of '
+      f'BatchNorm than these, and its operating points are of those; {way}'
+    )
+  findings, blocks = stored_rows.read_predictions(path)
+  if _VALIDATION not in blocks or findings != subject.findings:
+    raise ValueError(
+      f'{path} has no predictions of the validation films; {way}'
+    )
+  return blocks[_VALIDATION]
+
+
+def _seen(test: pipeline.Split, config: ConfigDict, workdir: str) -> np.ndarray:
+  """Which test films are among the run's training and validation films.
+
+  Films are equal where all their pixels are, whatever their names.
+  """
+  nothing = np.zeros(len(test.label), bool)
+  stored = run_files.read_config(workdir)
+  if stored.data.source == 'phantom' != config.data.source:
+    return nothing  # drawn films
+  as_trained = provenance.as_trained(stored, config)
+  as_trained.data.cache = 'none'
+  try:
+    splits = data.load(as_trained)
+  except (OSError, ValueError) as error:
+    logging.warning(
+      'Whether the weights learned from some of these films cannot be seen: %s',
+      error,
+    )
+    return nothing
+  logging.info('Looking for films that the weights have seen.')
+  hashes = np.array(list(_hashes(test)))
+  wanted, found = set(hashes.tolist()), set()
+  for name in ('train', 'validation'):
+    found |= wanted.intersection(_hashes(splits[name]))
+  return np.isin(hashes, list(found)) if found else nothing
+
+
+def _hashes(split: pipeline.Split):
+  for k in range(0, len(split.label), _READ_FILMS):
+    for image in np.asarray(split.image[k : k + _READ_FILMS]):
+      yield hashlib.sha256(image.tobytes()).hexdigest()
