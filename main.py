@@ -44,7 +44,7 @@ flags.DEFINE_string('images', '', 'A film or a folder, for --mode=explain.')
 flags.DEFINE_string(
   'output',
   '',
-  'Where compare, study, explain and export write, and evaluate on other films.',
+  'Where compare, study, explain, export and evaluations on other films write.',
 )
 flags.DEFINE_bool(
   'distributed',
