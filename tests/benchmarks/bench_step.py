@@ -33,6 +33,7 @@ import numpy as np
 from absl import app, flags
 
 from cxr import jax_setup
+from tests.benchmarks import bare
 
 _ARCH = flags.DEFINE_enum(
   'arch', 'resnet18', ['resnet18', 'resnet50'], 'Network.'
@@ -187,6 +188,7 @@ def _torch_step(o):
 
 def _work(pipe, o):
   """Builds a step, then does as many as it is asked for, and says how long."""
+  bare.install()
   # As the program does; PyTorch gains by the first, too.
   jax_setup.set_up_cpu(os.environ, onednn=o.mode == 'onednn')
   try:
