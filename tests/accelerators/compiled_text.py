@@ -29,6 +29,11 @@ COLLECTIVES = (
 TO_HOST = {'infeed', 'outfeed', 'send', 'recv'}
 
 
+def bytes_of(dtype: str) -> int:
+  """The bytes of one number of a type."""
+  return _BYTES.get(dtype, 4)
+
+
 class Instruction(NamedTuple):
   """One line of a program; `shapes` of its results: (type, dimensions)."""
 
@@ -40,7 +45,7 @@ class Instruction(NamedTuple):
 
   @property
   def num_bytes(self) -> int:
-    return sum(_BYTES.get(t, 4) * math.prod(d) for t, d in self.shapes)
+    return sum(bytes_of(t) * math.prod(d) for t, d in self.shapes)
 
 
 def parse(text: str) -> dict[str, dict[str, Instruction]]:
@@ -74,21 +79,21 @@ def instructions(text: str) -> list[tuple[Instruction, int, dict]]:
   def walk(name, times):
     for instruction in computations[name].values():
       found.append((instruction, times, computations[name]))
-      turns = 1
+      repeated = 1
       if instruction.kind == 'while':
-        turns = _turns(instruction, computations)
+        repeated = turns(instruction, computations)
       called = _CALLED.findall(instruction.text)
       for branches in _BRANCHES.findall(instruction.text):
         called += re.findall(r'[\w.\-]+', branches)
       for other in called:
         if other in computations:
-          walk(other, times * turns)
+          walk(other, times * repeated)
 
   walk(next(iter(computations)), 1)
   return found
 
 
-def _turns(loop: Instruction, computations: dict) -> int:
+def turns(loop: Instruction, computations: dict) -> int:
   """How often a loop turns; it counts from 0."""
   if known := _TURNS.search(loop.text):
     return int(known[1])
@@ -154,7 +159,7 @@ def products(text: str) -> list[Product]:
   """Every convolution and product of matrices."""
   found = []
   for instruction, times, block in instructions(text):
-    operations = _operations(instruction, block)
+    operations = operations_of(instruction, block)
     if operations:
       found.append(Product(instruction, times * operations))
   return found
@@ -176,11 +181,11 @@ def loops(text: str) -> list[int]:
         if any(
           'dim_labels' in i.text for i in _with_called(body, computations)
         ):
-          found.append(_turns(instruction, computations))
+          found.append(turns(instruction, computations))
   return found
 
 
-def _operations(instruction: Instruction, block: dict) -> float:
+def operations_of(instruction: Instruction, block: dict) -> float:
   shape = lambda i: block[instruction.operands[i]].shapes[0][1]
   labels = re.search(r'dim_labels=(\w+)_(\w+)->(\w+)', instruction.text)
   if instruction.kind in ('convolution', 'custom-call') and labels:

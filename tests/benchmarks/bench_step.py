@@ -223,7 +223,7 @@ def _measure(options):
     # One after the other, so that the compilers do not meet.
     answer = pipe.recv()
     if isinstance(answer, str):
-      print(f'{name} does not run here: {answer.splitlines()[-1]}')
+      print(f'{name} does not run here: {answer.strip().splitlines()[-1]}')
       continue
     print(f'  {name}: first step after {answer:.1f} s', flush=True)
     workers[name] = pipe, process

@@ -62,13 +62,12 @@ def main(argv):
   del argv
   bare.install()
   import jax
-  from tests.accelerators import kernels
 
   from cxr import data, sharding
   from cxr.training import configured_step, setup
   from input_pipeline import pipeline
   from input_pipeline.findings import FINDINGS
-  from tests.benchmarks import roofline
+  from tests.accelerators import chips, kernels
 
   config, mesh = make_config(), sharding.make_mesh(1)
   n, size = 2 * _BATCH.value, _SIZE.value
@@ -104,10 +103,10 @@ def main(argv):
   state = run(state, _ROUNDS.value)
   seconds = (time.perf_counter() - since) / _ROUNDS.value
   text = program.as_text()
-  chip = roofline.CHIPS['gpu']
+  chip = chips.CHIPS['gpu']
   cost = sum(
-    (roofline.cost(k, chip) * k.times for k in kernels.kernels(text)),
-    roofline.Cost(),
+    (chips.cost(k, chip) * k.times for k in kernels.kernels(text)),
+    chips.Cost(),
   )
   print(
     f'{_ARCH.value}, {size} px, stride {_STRIDE.value}, {_DTYPE.value}, batch '
