@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import json
 import os
+import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from ml_collections import ConfigDict
 
 from cxr import files, run_files, sharding
-from cxr.localization import overlap
+from cxr.localization import overlap, regions, scoring
 from input_pipeline import findings as findings_lib
 from input_pipeline import pipeline, prepared
 from input_pipeline.phantom import write
@@ -400,7 +401,12 @@ def train_batches(
 
 
 class BoxedFilms(NamedTuple):
-  """The films of a split that have a true box of at least one finding."""
+  """The films of a split that have a true region of at least one finding.
+
+  A region is a box or a mask. Each mask is here as boxes as well: one around
+  every 8-connected part of it, where no box of the finding was drawn on the
+  film. They are the true boxes of scores of boxes.
+  """
 
   findings: tuple[str, ...]  # the k findings that have boxes
   row: Int[np.ndarray, ' n']  # index in the split
@@ -410,25 +416,45 @@ class BoxedFilms(NamedTuple):
   # t: the most true boxes that a film has of one finding; the rest is NaN.
   truth: Float[np.ndarray, 'n k t 4']
   frame: Int[np.ndarray, 'n 5']  # as that of a split; of every film
+  # (film, finding) -> the union of the masks drawn there.
+  masks: Mapping[tuple[int, int], scoring.Mask] = types.MappingProxyType({})
 
   @property
   def boxed(self) -> Bool[np.ndarray, 'n k']:
     """Whether the film has a true box of the finding."""
     return overlap.has_box(self.truth).any(axis=-1)
 
+  def true_region(self, film: int, finding: int) -> scoring.Truth:
+    """Its mask, or its true boxes where no mask was drawn."""
+    mask = self.masks.get((film, finding))
+    return self.truth[film, finding] if mask is None else mask
+
 
 def boxed_films(
   split: pipeline.Split, rows: Int[np.ndarray, ' n'] | None = None
 ) -> BoxedFilms:
-  """The split's boxed films, in its order, with all their true boxes.
+  """The split's films with a true region, in its order, with all of these.
 
   `rows`: of other films instead, in increasing order.
   """
   if rows is None:
-    rows = np.unique(split.box_image)
+    rows = np.union1d(split.box_image, split.mask_image)
   mine = np.isin(split.box_image, rows)
   film = np.searchsorted(rows, split.box_image[mine])
-  box_finding = split.box_finding[mine]
+  box_finding, box = split.box_finding[mine], split.box[mine]
+  column = columns_of(split.boxed, split.findings)
+  masks = _masks_by_pair(split, rows)
+  if masks:
+    drawn = {*zip(film.tolist(), box_finding.tolist(), strict=True)}
+    parts = [
+      (*pair, part)
+      for pair, of_pair in masks.items()
+      if pair not in drawn
+      for part in _parts(of_pair)
+    ]
+    film = np.append(film, [i for i, _, _ in parts]).astype(int)
+    box_finding = np.append(box_finding, [k for _, k, _ in parts]).astype(int)
+    box = np.concatenate([box, *(part[None] for _, _, part in parts)])
   # Which box of its film and finding each one is, in the split's order.
   seen = collections.Counter()
   slot = np.zeros(len(film), np.int64)
@@ -439,8 +465,8 @@ def boxed_films(
     seen[pair] += 1
   most = slot.max(initial=0) + 1
   truth = np.full((len(rows), len(split.findings), most, 4), np.nan)
-  truth[film, box_finding, slot] = split.box[mine]
-  column = columns_of(split.boxed, split.findings)
+  truth[film, box_finding, slot] = box
+  place = {k: i for i, k in enumerate(column.tolist())}
   return BoxedFilms(
     tuple(split.boxed),
     rows,
@@ -451,7 +477,28 @@ def boxed_films(
     split.frame[rows]
     if len(split.frame)
     else np.tile(prepared.NIH_FRAME, (len(rows), 1)),
+    {
+      (i, place[k]): np.logical_or.reduce(of_pair)
+      for (i, k), of_pair in masks.items()
+    },
   )
+
+
+def _masks_by_pair(split, rows) -> dict[tuple[int, int], list[scoring.Mask]]:
+  """The masks of each film of `rows` and each finding, by their indices."""
+  masks = {}
+  for q in np.flatnonzero(np.isin(split.mask_image, rows)):
+    film = int(np.searchsorted(rows, split.mask_image[q]))
+    pair = film, int(split.mask_finding[q])
+    masks.setdefault(pair, []).append(split.mask[q])
+  return masks
+
+
+def _parts(masks: Sequence[scoring.Mask]) -> Float[np.ndarray, 'p 4']:
+  """The box of each connected part of each mask; equal boxes once."""
+  boxes = np.concatenate([regions.mask_to_boxes(mask) for mask in masks])
+  _, first = np.unique(boxes, axis=0, return_index=True)
+  return boxes[np.sort(first)]
 
 
 def columns_of(

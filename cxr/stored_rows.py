@@ -5,8 +5,9 @@ and logit of each finding. Where every finding is attacked alone, the logit of a
 finding is that under the attack on it, and both are unknown where the film was
 not attacked on it. boxes.csv has a row per boxed film, finding, method,
 rule and draw, and per true box where a film has several: true box, predicted
-boxes, scores. A file is written whole or not at all; one that is damaged, or
-that another version wrote, is refused when read.
+boxes, scores, and, where some finding has masks, whether the scores of the
+union are of a mask or of boxes. A file is written whole or not at all; one that
+is damaged, or that another version wrote, is refused when read.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from cxr import files
 from cxr.localization import overlap, scoring
@@ -288,6 +289,9 @@ class Boxes(NamedTuple):
   count: Int[np.ndarray, ' n']
   box: Float[np.ndarray, 'm 4']
   score: Float[np.ndarray, 'n s']  # in the order of scoring.SCORES
+  # Whether the scores of the union are of a mask: then `truth` is the box of a
+  # connected part of it, or a box that was drawn beside it.
+  masked: Bool[np.ndarray, ' n']
 
   def rows(self, index: Int[np.ndarray, ' m']) -> 'Boxes':
     """The rows at these indices, in this order."""
@@ -360,6 +364,7 @@ def no_boxes() -> Boxes:
     count=nobody,
     box=np.zeros((0, 4)),
     score=np.zeros((0, len(scoring.SCORES))),
+    masked=np.zeros(0, bool),
   )
   return from_scored(
     nothing, nobody.astype(np.str_), nobody, finding='', method='', rule=''
@@ -374,6 +379,9 @@ def concatenate_boxes(tables: Sequence[Boxes]) -> Boxes:
 
 _TEXT = ('split', 'image', 'patient', 'finding', 'method', 'rule', 'draw')
 _BOX_COLUMNS = (*_TEXT, 'truth', 'boxes', *scoring.SCORES)
+# What the scores of the union are of: 'mask', 'box', or '' without a true box.
+# It is there where a row says 'mask'.
+_KIND = 'truth_kind'
 
 
 def write_boxes(path: str, boxes: Boxes) -> None:
@@ -381,28 +389,39 @@ def write_boxes(path: str, boxes: Boxes) -> None:
 
   def write(f):
     writer = csv.writer(f, lineterminator='\n')
-    writer.writerow(_BOX_COLUMNS)
+    with_masks = boxes.masked.any()
+    writer.writerow([*_BOX_COLUMNS, *([_KIND] if with_masks else [])])
     columns = zip(
       *(getattr(boxes, name).tolist() for name in _TEXT),
       boxes.truth.tolist(),
       overlap.has_box(boxes.truth).tolist(),
       boxes.boxes_of_rows(),
       boxes.score.tolist(),
+      boxes.masked.tolist(),
       strict=True,
     )
-    for *text, truth, has_truth, predicted, scores in columns:
+    for *text, truth, has_truth, predicted, scores, masked in columns:
+      kind = ('mask' if masked else 'box') if has_truth else ''
       writer.writerow(
         [
           *[files.escape_cell(str(value)) for value in text],
           json.dumps(truth) if has_truth else '',
           json.dumps(predicted.tolist()),
           *['' if math.isnan(score) else repr(score) for score in scores],
+          *([kind] if with_masks else []),
         ]
       )
 
   files.replace_file(path, write)
   digest = {'csv_sha256': np.array(files.sha256(path))}
   files.write_arrays(_npz(path), boxes._asdict() | digest)
+
+
+def boxes_of(arrays: dict[str, np.ndarray]) -> Boxes:
+  """The table of stored arrays; older ones lack draws and masks."""
+  count = len(arrays['image'])
+  older = {'draw': np.zeros(count, np.int64), 'masked': np.zeros(count, bool)}
+  return Boxes(**older | arrays)
 
 
 def _npz(path: str) -> str:
@@ -424,8 +443,7 @@ def read_boxes(path: str) -> Boxes:
     try:
       stored = files.read_arrays(_npz(path))
       if str(stored.pop('csv_sha256')) == files.sha256(path):
-        stored.setdefault('draw', np.zeros(len(stored['image']), np.int64))
-        return Boxes(**stored)
+        return boxes_of(stored)
     except (ValueError, KeyError, TypeError):
       pass  # damaged, but the csv file has everything
   return _parse_boxes(path)
@@ -434,10 +452,16 @@ def read_boxes(path: str) -> Boxes:
 def _parse_boxes(path: str) -> Boxes:
   # An older version had one draw of everything, and no column for it.
   older = tuple(name for name in _BOX_COLUMNS if name != 'draw')
-  columns = lambda header: older if tuple(header) == older else _BOX_COLUMNS
+  choices = older, (*_BOX_COLUMNS, _KIND)
+  columns = lambda header: (
+    tuple(header) if tuple(header) in choices else _BOX_COLUMNS
+  )
   with table_reader(path, columns) as (header, reader):
     rows = list(reader)
     width = len(_TEXT)
+    masked = np.zeros(len(rows), bool)
+    if _KIND in header:
+      masked = np.array([row.pop() == 'mask' for row in rows], bool)
     if 'draw' not in header:
       rows = [[*row[: width - 1], '0', *row[width - 1 :]] for row in rows]
     text = {
@@ -455,6 +479,7 @@ def _parse_boxes(path: str) -> Boxes:
       count=np.array([len(b) for b in boxes], np.int64),
       box=np.concatenate([np.zeros((0, 4)), *boxes]),
       score=score.reshape(len(rows), len(scoring.SCORES)),
+      masked=masked,
     )
     keys = [table.draw, table.rule, table.method, table.finding]
     keys += [table.image, table.split]

@@ -88,6 +88,7 @@ def make_boxes(rows):
     rule=column(np.str_, 'rule'),
     draw=np.array([r.get('draw', 0) for r in rows], np.int64),
     truth=np.array(truth, float).reshape(-1, 4),
+    masked=np.array([r.get('masked', False) for r in rows], bool),
     count=np.array([len(b) for b in boxes], np.int64),
     box=np.concatenate([np.zeros((0, 4)), *boxes]),
     score=np.array(score, float).reshape(-1, len(scoring.SCORES)),

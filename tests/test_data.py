@@ -124,7 +124,9 @@ def test_other_films_get_the_columns_of_a_run():
   assert test.mask_finding.tolist() == [0] and len(test.mask) == 1
   films = data.boxed_films(test)
   assert films.findings == ('Mass', 'Effusion')
-  np.testing.assert_array_equal(films.boxed, [[1, 1], [0, 1]])
+  # Film 1 has a mask of Mass.
+  np.testing.assert_array_equal(films.boxed, [[1, 1], [1, 1]])
+  assert [*films.masks] == [(1, 0)]
   np.testing.assert_array_equal(films.label, [[1, 1], [0, nan]])
   # Of the same findings nothing is touched.
   same = {'test': test}

@@ -91,6 +91,20 @@ def test_chexpert(tmp_path):
   names = np.array(tested.findings)
   assert {*names[tested.mask_finding]} == {*chexpert.SEGMENTED} - {'Edema'}
   assert {*tested.mask_image.tolist()} == {1, 3, 5, 7}
+  # They are the truth of the figures, and everything says so.
+  segmented = {name: 4 for name in chexpert.SEGMENTED if name != 'Edema'}
+  localization = metrics['localization']
+  assert {n: c for n, c in localization['count'].items() if c} == segmented
+  assert localization['masks'] == segmented
+  cam = localization['methods']['cam']['wang']
+  for score in ('mask_iou', 'pointing', 'energy', 'iou@0.3', 'iobb@0.5'):
+    assert cam['Cardiomegaly'][score]['value'] is not None
+    assert cam['Cardiomegaly'][score]['images'] == 4
+    assert cam['Edema'][score]['value'] is None
+  assert 'Films whose truth is a mask' in (workdir / 'report.html').read_text()
+  with open(workdir / 'boxes.csv', newline='') as f:
+    kinds = {row['truth_kind'] for row in csv.DictReader(f)}
+  assert kinds == {'mask', ''}
 
 
 def test_vindr(tmp_path):

@@ -1,5 +1,6 @@
 """Files of rows: what is written comes back, what is damaged is refused."""
 
+import csv
 import re
 
 import numpy as np
@@ -161,6 +162,30 @@ def test_boxes_of_before_there_were_draws_are_read(tmp_path):
       (tmp_path / 'boxes.npz').unlink()
     for name, read in stored_rows.read_boxes(str(path))._asdict().items():
       np.testing.assert_array_equal(read, getattr(table, name))
+
+
+def test_the_kind_of_truth_is_a_column_where_some_is_a_mask(tmp_path):
+  path = tmp_path / 'boxes.csv'
+  rows = made_rows.hand_counted()
+  stored_rows.write_boxes(str(path), made_rows.make_boxes(rows))
+  assert 'truth_kind' not in path.read_text()
+  rows[0]['masked'] = True
+  written = made_rows.make_boxes(rows)
+  stored_rows.write_boxes(str(path), written)
+  with open(path, newline='') as f:
+    kinds = [row['truth_kind'] for row in csv.DictReader(f)]
+  assert kinds == ['mask', 'box', '', '', '', 'box']
+  (tmp_path / 'boxes.npz').unlink()
+  for a, b in zip(written, stored_rows.read_boxes(str(path)), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_arrays_of_before_there_were_masks_are_read():
+  table = made_rows.make_boxes(made_rows.hand_counted())
+  older = table._asdict()
+  del older['masked'], older['draw']
+  for a, b in zip(table, stored_rows.boxes_of(older), strict=True):
+    np.testing.assert_array_equal(a, b)
 
 
 def test_a_draw_is_a_row_of_its_own(tmp_path):

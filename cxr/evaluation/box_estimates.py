@@ -15,8 +15,9 @@ Beside Wang's AFP stands what its name suggests:
 
 A true box that was missed counts as such; 'mean' is the mean over findings.
 Every estimate has Student's interval over patients. Each true box counts once:
-where a control has several draws of it, their mean does. A score that is
-of the union of a film's true boxes counts the film once.
+where a control has several draws of it, their mean does. A score that is of the
+union of a film's true boxes, or of its mask, counts the film once. The true
+boxes of a mask are those of its connected parts.
 
 What decides is a method less its control of another patient, paired by true
 box. It stands beside the methods as one of them, under the method's name and
@@ -258,8 +259,9 @@ def estimates(rows: stored_rows.Boxes, **options) -> dict:
 
   Returns:
     {'count': {finding: true boxes}, 'methods': {method: {rule: what
-    `rule_estimates` returns}}}; and 'without_another': {finding: films}, where
-    films with a true box have no control of another patient.
+    `rule_estimates` returns}}}; 'masks': {finding: films whose scores of the
+    union are of a mask}, where there are some; and 'without_another': {finding:
+    films}, where films with a true box have no control of another patient.
   """
   methods = {}
   for method, rule, of_rule in methods_and_rules(rows):
@@ -280,5 +282,11 @@ def estimates(rows: stored_rows.Boxes, **options) -> dict:
     finding: int((boxed.finding == finding).sum())
     for finding in _ordered(first.finding)
   }
+  masked = boxed.rows(np.flatnonzero(boxed.masked))
+  masks = {
+    finding: len(set(masked.where(finding=finding).image.tolist()))
+    for finding in _ordered(masked.finding)
+  }
   result = {'count': count, 'methods': methods}
+  result |= {'masks': masks} if masks else {}
   return result | ({'without_another': without} if without else {})

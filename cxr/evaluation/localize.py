@@ -1,9 +1,9 @@
 """Weakly supervised localization: the maps of boxed films, scored.
 
-Every film with a box is mapped for every boxed finding: a film without a box
-of a finding can only earn false positives, and they count. Each method has
-controls of its own: the same network's maps of other patients, its boxes set
-down elsewhere, and the maps of the network with shuffled weights.
+Every film with a true box or mask is mapped for every finding that has some: a
+film without one of a finding can only earn false positives, and they count.
+Each method has controls of its own: the same network's maps of other patients,
+its boxes set down elsewhere, and the maps of the network with shuffled weights.
 """
 
 import functools
@@ -52,7 +52,9 @@ def localize(
   """
   films = data.boxed_films(subject.test)
   if not len(films.row):
-    logging.warning('No test film has a box: localization is left out.')
+    logging.warning(
+      'No test film has a true box or mask: localization is left out.'
+    )
     return stored_rows.no_boxes(), {}
   grids = heatmaps.grids(subject)
   # They score maps while the device makes the next ones.
@@ -73,7 +75,7 @@ def localize(
           files.write_arrays(path, boxes._asdict())
   # The rows say which films are examples, so every process needs them.
   sharding.wait_for_all('boxes')
-  tables = [stored_rows.Boxes(**files.read_arrays(path)) for path, _ in scored]
+  tables = [stored_rows.boxes_of(files.read_arrays(path)) for path, _ in scored]
   boxes = stored_rows.concatenate_boxes(tables)
   own = [
     boxes.where(method=method) for method in subject.config.evaluate.methods
@@ -92,6 +94,8 @@ def _maps_to_score(
   """
   config = subject.config
   rules = {'rules': config.evaluate.rules}
+  if films.masks:  # Older parts are of boxes alone.
+    rules['masks'] = len(films.masks)
   size = (config.data.image_size,) * 2
   shuffled = functools.cache(lambda: heatmaps.shuffled(subject))
   findings = range(len(films.findings))
@@ -203,7 +207,11 @@ def _exports(subject: Subject, parts: Parts, name: str) -> list[str]:
 def of_finding(films: data.BoxedFilms, k: int) -> map_rows.FindingFilms:
   """The films as the boxed finding k sees them: all that a worker is sent."""
   return map_rows.FindingFilms(
-    films.findings[k], films.name, films.patient, films.truth[:, k]
+    films.findings[k],
+    films.name,
+    films.patient,
+    films.truth[:, k],
+    {film: mask for (film, of), mask in films.masks.items() if of == k},
   )
 
 

@@ -4,7 +4,7 @@ A spawned worker imports this module before it can work, so that neither JAX nor
 TensorFlow is imported here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,11 +21,20 @@ class FindingFilms(NamedTuple):
   name: np.ndarray  # 'n' str
   patient: Int[np.ndarray, ' n']
   truth: Float[np.ndarray, 'n t 4']  # the finding's true boxes; NaN: none
+  masks: Mapping[int, scoring.Mask]  # its masks, by the film's index
 
   def take(self, index: Int[np.ndarray, ' m']) -> 'FindingFilms':
     """The films at these indices, in this order."""
-    finding, *columns = self
-    return FindingFilms(finding, *(column[index] for column in columns))
+    finding, *columns, masks = self
+    return FindingFilms(
+      finding,
+      *(column[index] for column in columns),
+      {
+        new: masks[old]
+        for new, old in enumerate(index.tolist())
+        if old in masks
+      },
+    )
 
 
 def score(
@@ -46,7 +55,7 @@ def score(
     draw: which draw of another patient's map these are.
   """
   by_rule = scoring.score_finding(
-    maps, films.truth, films.patient, rules=tuple(rules)
+    maps, films.truth, films.patient, masks=films.masks, rules=tuple(rules)
   )
   return stored_rows.concatenate_boxes(
     [

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 
 from cxr import data, heatmaps, inference, losses
 from cxr.attribution import gradient_alignment, sanity
-from cxr.evaluation import measure_maps, measures, named_attacks
+from cxr.evaluation import localize, measure_maps, measures, named_attacks
 from cxr.inference import (
   Subject,
   by_index,
@@ -307,10 +307,12 @@ def _scores(
   scores = {name: np.full(len(film), np.nan) for name in ('iou', 'pointing')}
   for k in np.unique(finding):
     pair = np.flatnonzero(finding == k)
+    of_pairs = localize.of_finding(films, int(k)).take(film[pair])
     scored = scoring.score_finding(
       maps[pair],
-      films.truth[film[pair], k],
-      films.patient[film[pair]],
+      of_pairs.truth,
+      of_pairs.patient,
+      masks=of_pairs.masks,
       rules=(rule,),
     )[rule]
     for name, value in scores.items():

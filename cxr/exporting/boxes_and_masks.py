@@ -13,7 +13,7 @@ from scipy import special
 
 from cxr import data, stored_rows
 from cxr.exporting import chexlocalize, coco
-from cxr.localization import overlap, regions, thresholds
+from cxr.localization import overlap, regions, scoring, thresholds
 from input_pipeline.radiograph import radiograph, views
 
 _TRUTH = 'chexlocalize-truth.json'
@@ -37,7 +37,8 @@ def write_chexlocalize(
 ) -> None:
   """Writes masks and their scores as CheXlocalize counts them.
 
-  The true masks are those of the boxes, the predicted ones the pixels of a map
+  The true masks are those that were drawn, or those of the true boxes where
+  none was; the predicted ones are the pixels of a map
   above the rule's lowest level. A film without a box of a finding has an empty
   true mask. Three scores are written: 'iou' is the IoU with that tool's
   `--true_pos_only True`, 'iou-all' with `False`, which scores films without the
@@ -64,9 +65,7 @@ def write_chexlocalize(
     )
     for i, name in enumerate(truth):
       heatmap = regions.clean(heatmaps[i])
-      true = np.zeros(size, bool)
-      for box in np.nan_to_num(films.truth[i, k]):  # no box: one of no area
-        true |= overlap.box_mask(box, size)
+      true = scoring.true_pixels(films.true_region(i, k), size)
       truth[name][finding] = true
       mask = masks[name][finding] = heatmap > min(levels[i])
       scores[:, i, k] = (

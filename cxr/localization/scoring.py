@@ -1,9 +1,11 @@
-"""What a heat map, and the boxes made of it, score against a true box.
+"""What a heat map, and the boxes made of it, score against the true regions.
 
 Contract. Heat maps and boxes are as in `regions` and `overlap`. `truth` is the
-finding's box on the film, or its boxes, one a row; rows of NaN are none. IoU
-and IoBB are of each true box; all other scores are of the union of the film's
-true boxes.
+finding's box on the film, or its boxes, one a row, where rows of NaN are none;
+or it is a mask, the pixels of the finding on the grid of the map. IoU and IoBB
+are of each true box; all other scores are of the union of the film's true
+boxes, by exact area, or of its mask, by pixels. A film with a mask has true
+boxes as well, for IoU and IoBB.
 Every score lies in [0, 1], and odd maps and boxes have a defined score; none is
 dropped:
 
@@ -12,22 +14,27 @@ dropped:
 * an all-negative map has energy 0;
 * a true box of zero area is never hit: every score is 0, and AUROC is NaN, as
   it is where the box holds every pixel;
-* on a film without a true box every score is NaN; its predicted boxes are kept,
-  since they count as false positives.
+* on a film without a true region every score is NaN; its predicted boxes are
+  kept, since they count as false positives.
 """
 
 import math
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy import ndimage
 
 from cxr.localization import overlap, regions, thresholds
 
 BOX_SCORES = ('iou', 'iobb', 'ior', 'mask_iou')
 MAP_SCORES = ('pointing', 'energy', 'map_auroc')
 SCORES = BOX_SCORES + MAP_SCORES
+
+Mask = Bool[np.ndarray, 'h w']
+Truth = Float[np.ndarray, '*t 4'] | Mask
 
 
 class Scored(NamedTuple):
@@ -43,6 +50,7 @@ class Scored(NamedTuple):
   count: Int[np.ndarray, ' n']
   box: Float[np.ndarray, 'b 4']
   score: Float[np.ndarray, 'n s']  # in the order of SCORES
+  masked: Bool[np.ndarray, ' n']  # the scores of the union are of a mask
 
   def column(self, name: str) -> Float[np.ndarray, ' n']:
     """One of SCORES of every row."""
@@ -55,16 +63,35 @@ def _boxes(truth) -> Float[np.ndarray, 't 4']:
   return truth[overlap.area(truth) > 0]
 
 
-def _inside(boxes, shape) -> Bool[np.ndarray, 'h w']:
-  """The pixels whose centres lie in some box."""
+def true_pixels(
+  truth: Truth, shape: tuple[int, int], *, tolerance: float = 0.0
+) -> Mask:
+  """The pixels of the truth: its mask, or the centres that lie in some box.
+
+  The truth is grown on every side by `tolerance`, in shares of the film's
+  sides; a mask by the nearest number of whole pixels.
+
+  Examples:
+    >>> true_pixels(np.array([[0, 0, 1, 0.5]]), (1, 4)).tolist()
+    [[True, True, False, False]]
+    >>> lesion = np.array([[True, False, False, False]])
+    >>> true_pixels(lesion, (1, 4), tolerance=0.25).tolist()
+    [[True, True, False, False]]
+  """
+  if truth.dtype == bool:
+    sides = [2 * round(tolerance * side) + 1 for side in shape]
+    return ndimage.maximum_filter(truth, sides) if tolerance else truth
   mask = np.zeros(shape, bool)
-  for box in boxes:
+  for box in _boxes(truth) + tolerance * np.array([-1, -1, 1, 1]):
     mask |= overlap.box_mask(box, shape)
   return mask
 
 
 def _sum_inside(values, truth) -> float:
-  """The sum of the values over the union of the true boxes, by exact area."""
+  """The sum of the values over the mask, or over the union of the true boxes
+  by exact area."""
+  if truth.dtype == bool:
+    return float(values[truth].sum())
   pieces = overlap.disjoint(_boxes(truth))
   return sum((overlap.sum_in_box(values, piece) for piece in pieces), 0.0)
 
@@ -73,32 +100,28 @@ def _sum_inside(values, truth) -> float:
 
 
 def pointing(
-  heatmap: Float[np.ndarray, 'h w'],
-  truth: Float[np.ndarray, '*t 4'],
-  *,
-  tolerance: float = 0.0,
+  heatmap: Float[np.ndarray, 'h w'], truth: Truth, *, tolerance: float = 0.0
 ) -> float:
-  """The pointing game (Zhang et al. 2018): is the highest pixel in a true box?
+  """The pointing game (Zhang et al. 2018): is the highest pixel in the truth?
 
   Pixels that tie for the highest count in equal shares, as if one of them were
-  chosen at random. Boxes are grown on every side by `tolerance`, in shares of
-  the film's sides.
+  chosen at random. The truth is grown by `tolerance`; see `true_pixels`.
 
   Examples:
     >>> heatmap, left = np.array([[1.0, 5, 2, 5]]), np.array([0, 0, 1, 0.5])
     >>> pointing(heatmap, left), pointing(heatmap, left, tolerance=0.5)
     (0.5, 1.0)
+    >>> pointing(heatmap, np.array([[False, True, True, False]]))
+    0.5
   """
   heatmap = regions.clean(heatmap)
-  grown = _boxes(truth) + tolerance * np.array([-1, -1, 1, 1])
   peak = heatmap == heatmap.max()
-  return float(np.mean(_inside(grown, heatmap.shape)[peak]))
+  inside = true_pixels(truth, heatmap.shape, tolerance=tolerance)
+  return float(np.mean(inside[peak]))
 
 
-def energy(
-  heatmap: Float[np.ndarray, 'h w'], truth: Float[np.ndarray, '*t 4']
-) -> float:
-  """The share of the positive values that lies in the true boxes.
+def energy(heatmap: Float[np.ndarray, 'h w'], truth: Truth) -> float:
+  """The share of the positive values that lies in the true boxes or the mask.
 
   This is the energy-based pointing game (Wang H. et al. 2020, Score-CAM); 0 for
   a map without a positive value.
@@ -115,19 +138,17 @@ def energy(
   return _sum_inside(positive, truth) / float(positive.sum())
 
 
-def map_auroc(
-  heatmap: Float[np.ndarray, 'h w'], truth: Float[np.ndarray, '*t 4']
-) -> float:
-  """The AUROC of the pixels' values for being in a true box; ties count half.
+def map_auroc(heatmap: Float[np.ndarray, 'h w'], truth: Truth) -> float:
+  """The AUROC of the pixels' values for being in the truth; ties count half.
 
-  NaN where the boxes hold no pixel or all pixels.
+  NaN where the truth holds no pixel or all pixels.
 
   Examples:
     >>> map_auroc(np.array([[3.0, 1.0, 2.0, 0.0]]), np.array([0, 0, 1, 0.5]))
     0.75
   """
   heatmap = regions.clean(heatmap)
-  inside = heatmap[_inside(_boxes(truth), heatmap.shape)]
+  inside = heatmap[true_pixels(truth, heatmap.shape)]
   positives, negatives = inside.size, heatmap.size - inside.size
   if not positives or not negatives:
     return math.nan
@@ -142,16 +163,17 @@ def map_auroc(
 
 
 def map_scores(
-  heatmap: Float[np.ndarray, 'h w'], truth: Float[np.ndarray, '*t 4']
+  heatmap: Float[np.ndarray, 'h w'], truth: Truth
 ) -> Float[np.ndarray, ' s']:
-  """MAP_SCORES, which need no level; NaN without a true box.
+  """MAP_SCORES, which need no level; NaN without a true region.
 
   Examples:
     >>> left = np.array([0, 0, 1, 0.5])
     >>> map_scores(np.array([[3.0, -9.0, 1.0, 0.0]]), left).tolist()
     [1.0, 0.75, 0.5]
   """
-  if not overlap.has_box(truth).any():
+  regions_of_truth = truth if truth.dtype == bool else overlap.has_box(truth)
+  if not regions_of_truth.any():
     return np.full(len(MAP_SCORES), np.nan)
   heatmap = regions.clean(heatmap)
   scores = (score(heatmap, truth) for score in (pointing, energy, map_auroc))
@@ -161,14 +183,16 @@ def map_scores(
 # Scores of a map cut at a level.
 
 
-def mask_scores(
-  mask: Bool[np.ndarray, 'h w'], truth: Float[np.ndarray, '*t 4']
-) -> tuple[float, float]:
-  """IoR and mask IoU of the pixels above a level, by exact area.
+def mask_scores(mask: Mask, truth: Truth) -> tuple[float, float]:
+  """IoR and mask IoU of the pixels above a level.
 
-  Intersection over region is the share of the mask that lies in the true boxes;
-  mask IoU is the intersection of mask and boxes over their union (Saporta et
-  al. 2022 count it by pixels). 0 for an empty mask.
+  Intersection over region is the share of the mask that lies in the truth; mask
+  IoU is the intersection of mask and truth over their union, which of a true
+  mask is the IoU of Saporta et al. 2022. 0 for an empty mask.
+
+  Args:
+    mask: the pixels above the level.
+    truth: true boxes, counted by exact area, or a true mask, by pixels.
 
   Returns:
     (IoR, mask IoU).
@@ -177,11 +201,17 @@ def mask_scores(
     >>> mask = np.array([[False, True, True, True]])
     >>> mask_scores(mask, np.array([0, 0.5, 1, 1])) == (2 / 3, 2 / 3)
     True
+    >>> mask_scores(mask, np.array([[True, True, False, False]]))
+    (0.3333333333333333, 0.25)
   """
   inside = _sum_inside(mask, truth)
   pixels = float(np.count_nonzero(mask))
-  true_area = float(overlap.area(overlap.disjoint(_boxes(truth))).sum())
-  union = pixels + true_area * mask.size - inside
+  if truth.dtype == bool:
+    true_size = float(np.count_nonzero(truth))
+  else:
+    true_area = overlap.area(overlap.disjoint(_boxes(truth))).sum()
+    true_size = float(true_area) * mask.size
+  union = pixels + true_size - inside
   return inside / pixels if pixels else 0.0, inside / union if union else 0.0
 
 
@@ -223,6 +253,7 @@ def box_scores(
   mask: Bool[np.ndarray, 'h w'],
   boxes: Float[np.ndarray, 'b 4'],
   truth: Float[np.ndarray, 't 4'],
+  true_mask: Mask | None = None,
 ) -> Float[np.ndarray, 't s']:
   """BOX_SCORES of a map cut into boxes, for each true box.
 
@@ -230,10 +261,12 @@ def box_scores(
     mask: the pixels above the rule's lowest level.
     boxes: predicted, of all levels of the rule.
     truth: the film's true boxes.
+    true_mask: the film's true mask, where it has one.
 
   Returns:
     IoU and IoBB of the predicted box that is best for each true box (0 where
-    there is none), IoR and mask IoU of the mask and the union of true boxes.
+    there is none), IoR and mask IoU of the mask and the true mask, or the union
+    of true boxes.
 
   Examples:
     >>> mask, truth = np.array([[False, True]]), np.array([[0, 0.5, 1, 1]])
@@ -243,7 +276,7 @@ def box_scores(
   scores = np.empty((len(truth), len(BOX_SCORES)))
   for i, overlap_of in enumerate((overlap.iou, overlap.iobb)):
     scores[:, i] = match_boxes(boxes, truth, overlap_of)[0]
-  scores[:, 2:] = mask_scores(mask, truth)
+  scores[:, 2:] = mask_scores(mask, truth if true_mask is None else true_mask)
   return scores
 
 
@@ -252,6 +285,7 @@ def score_finding(
   truth: Float[np.ndarray, 'n *t 4'],
   patient: Int[np.ndarray, ' n'],
   *,
+  masks: Mapping[int, Mask] = types.MappingProxyType({}),
   rules: Sequence[str] = ('wang',),
   seed: int = 0,
 ) -> dict[str, Scored]:
@@ -262,6 +296,9 @@ def score_finding(
     truth: its true boxes, one ('n 4') or several ('n t 4'); rows of NaN are
       none.
     patient: each film's patient; cross-fitted rules keep his films together.
+    masks: by the film's index the finding's mask, for the scores of the union
+      of a film whose true region was drawn pixel by pixel. Such a film has true
+      boxes in `truth` as well.
     rules: names in `thresholds.RULES` or `thresholds.CROSS_FITTED_RULES`.
     seed: of the folds of cross-fitted rules.
 
@@ -274,7 +311,8 @@ def score_finding(
   true_boxes = [np.reshape(boxes, (-1, 4)) for boxes in truth]
   true_boxes = [boxes[overlap.has_box(boxes)] for boxes in true_boxes]
   of_maps = [
-    map_scores(*pair) for pair in zip(heatmaps, true_boxes, strict=True)
+    map_scores(heatmap, masks.get(i, boxes))
+    for i, (heatmap, boxes) in enumerate(zip(heatmaps, true_boxes, strict=True))
   ]
   num_boxes = np.array([len(boxes) for boxes in true_boxes], np.int64)
   index = np.repeat(np.arange(len(num_boxes)), np.maximum(num_boxes, 1))
@@ -295,9 +333,11 @@ def score_finding(
     ]
     score = np.full((len(index), len(SCORES)), np.nan)
     of_boxes = [
-      box_scores(regions.clean(heatmap) > min(of_map), *boxes_and_truth)
-      for heatmap, of_map, *boxes_and_truth in zip(
-        heatmaps, levels, boxes, true_boxes, strict=True
+      box_scores(
+        regions.clean(heatmap) > min(of_map), *boxes_and_truth, masks.get(i)
+      )
+      for i, (heatmap, of_map, *boxes_and_truth) in enumerate(
+        zip(heatmaps, levels, boxes, true_boxes, strict=True)
       )
     ]
     num_box_scores = len(BOX_SCORES)
@@ -313,5 +353,6 @@ def score_finding(
       count=np.array([len(boxes[i]) for i in index], np.int64),
       box=np.concatenate([np.zeros((0, 4)), *(boxes[i] for i in index)]),
       score=score,
+      masked=np.isin(index, list(masks)),
     )
   return scored

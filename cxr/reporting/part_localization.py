@@ -51,6 +51,15 @@ def _text(scores):
   if count:
     boxes = ', '.join(f'{finding} {n}' for finding, n in count.items())
     text.append(f'True boxes: {sum(count.values()):,} ({boxes}).')
+  masks = scores.get('masks', {})
+  if masks:
+    films = ', '.join(f'{finding} {n}' for finding, n in masks.items())
+    text.append(
+      f'Films whose truth is a mask: {films}. There pointing game, energy, '
+      'AUROC of the map, IoR and IoU of the mask are held against the mask '
+      'itself; the true boxes of all other scores are those around the '
+      "mask's connected parts, unless boxes were drawn as well."
+    )
   without = scores.get('without_another', {})
   if without:
     films = '; '.join(

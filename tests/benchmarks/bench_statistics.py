@@ -153,6 +153,7 @@ def _box_rows(films):
         count=np.full(films, 3),
         box=np.sort(rng.random((3 * films, 2, 2)), axis=1).reshape(-1, 4),
         score=np.where(boxed[:, None], [0.5] * len(scoring.SCORES), np.nan),
+        masked=np.zeros(films, bool),
       )
       tables.append(
         stored_rows.from_scored(

@@ -107,6 +107,31 @@ def test_several_boxes_of_a_film_are_several_and_predictions_count_once(
     summary.summarize(made_rows.written(tmp_path, rows), **FAST)
 
 
+def test_a_mask_counts_the_film_once_and_each_of_its_parts(tmp_path):
+  mask = {'masked': True, 'energy': 0.25, 'mask_iou': 0.2}
+  rows = [
+    made_rows.row('f1', 'Mass', LEFT, [LEFT], **mask),
+    made_rows.row('f1', 'Mass', RIGHT, [LEFT], **mask),
+    made_rows.row('f2', 'Mass', LEFT, [LEFT], energy=0.75, mask_iou=0.4),
+    made_rows.row('f3', 'Mass', None, [LEFT]),
+    *(
+      made_rows.row(f, 'Nodule', truth, [])
+      for f, truth in (('f1', LEFT), ('f2', None), ('f3', None))
+    ),
+  ]
+  workdir = made_rows.written(tmp_path, rows)
+  result = summary.summarize(workdir, **FAST)['localization']
+  assert result['count'] == {'Mass': 3, 'Nodule': 1}
+  assert result['masks'] == {'Mass': 1}
+  figures = result['methods']['cam']['wang']['Mass']
+  assert figures['iou@0.5']['value'] == pytest.approx(2 / 3)
+  assert figures['energy']['value'] == 0.5
+  assert figures['mask_iou']['value'] == pytest.approx(0.3)
+  assert figures['energy']['images'] == 2
+  # f3's box alone is wrong: one of four true boxes.
+  assert figures['afp_iou@0.5']['value'] == 1 / 4
+
+
 def test_false_positives_need_a_row_for_every_film(tmp_path):
   figures = summary.summarize(
     made_rows.written(tmp_path, made_rows.hand_counted()[:-2]), **FAST

@@ -12,7 +12,7 @@ from configs import default
 from cxr import data, inference, sharding, stored_rows
 from cxr.evaluation import box_estimates, localize, map_rows
 from cxr.evaluation.parts import Parts
-from cxr.localization import controls
+from cxr.localization import controls, overlap
 from input_pipeline import pipeline
 from input_pipeline.findings import BOXED, FINDINGS
 
@@ -198,7 +198,7 @@ def test_draws_of_a_true_box_count_as_one():
   )
   films.truth[0, 0] = box(0, 0)
   films.truth[1, 1] = films.truth[2, 1] = box(0, 0)
-  nobody = data.BoxedFilms(BOXED, *(column[:0] for column in films[1:]))
+  nobody = data.BoxedFilms(BOXED, *(column[:0] for column in films[1:7]))
   donors = localize.draw_donors(films, 0, 0, nobody)
   assert (donors[0] > 0).all() and len(set(donors[0])) == localize.NUM_DRAWS
   assert (donors[1:, 0] > 0).all() and (donors[1:, 1:] == -1).all()
@@ -319,3 +319,96 @@ def test_boxed_films_are_each_other_s_donors_where_they_can_be():
   films = data.boxed_films(split)
   beside = localize.unboxed_donors(split, films)
   assert not len(beside.row)
+
+
+# Regions that were drawn pixel by pixel.
+
+
+def by_mask():
+  """The Mass of f0 and the Nodule of f1 as masks instead of boxes."""
+  split = make_split()
+  keep = split.box_image > 1
+  mask = np.zeros((3, SIZE, SIZE), bool)
+  mask[0, :SIDE, :2] = True  # half of the square that is bright
+  mask[1, 12:, 12:] = mask[1, :2, :2] = True  # another place, and some of it
+  mask[2, :SIDE, 8:12] = True
+  return split._replace(
+    box=split.box[keep],
+    box_image=split.box_image[keep],
+    box_finding=split.box_finding[keep],
+    mask=mask,
+    mask_image=np.array([0, 0, 1]),
+    mask_finding=np.array([MASS, MASS, NODULE]),
+  )
+
+
+def test_a_film_has_its_mask_and_the_boxes_of_its_parts():
+  split = by_mask()
+  films = data.boxed_films(split)
+  assert films.row.tolist() == [0, 1, 2, 3]
+  assert sorted(films.masks) == [(0, MASS), (1, NODULE)]
+  np.testing.assert_array_equal(
+    films.true_region(0, MASS), split.mask[0] | split.mask[1]
+  )
+  corner = np.array([0, 0, 2, 2]) / SIZE
+  left = np.array([0, 0, SIDE, 2]) / SIZE
+  # In the order of masks, and in a mask from top to bottom.
+  np.testing.assert_array_equal(
+    films.truth[0, MASS], [left, corner, box(12, 12)]
+  )
+  np.testing.assert_array_equal(films.truth[1, NODULE, 0], box(0, 8))
+  np.testing.assert_array_equal(films.true_region(3, NODULE)[0], box(0, 0))
+  # Boxes that were drawn beside a mask are the true boxes.
+  both = split._replace(
+    box=np.array([box(4, 4)]),
+    box_image=np.array([0]),
+    box_finding=np.array([MASS]),
+  )
+  films = data.boxed_films(both)
+  np.testing.assert_array_equal(films.truth[0, MASS, 0], box(4, 4))
+  assert films.boxed.sum() == 2
+  assert films.true_region(0, MASS).dtype == bool
+
+
+def test_masks_are_the_truth_of_every_map(tmp_path):
+  config = default.get_config('smoke')
+  config.data.image_size = SIZE
+  config.evaluate.batch_size = 4
+  config.evaluate.methods = (METHOD,)
+  config.evaluate.smooth = 0.0
+  config.evaluate.rules = ('fixed', 'tuned')
+  subject = inference.Subject(
+    config, Bright(), {}, sharding.make_mesh(1), {'test': by_mask()}
+  )
+  found, _ = localize.localize(subject, Parts(str(tmp_path), subject))
+  truth = found.masked[overlap.has_box(found.truth)]
+  assert truth.any() and not truth.all()
+  result = box_estimates.estimates(found, num_resamples=20)
+  assert result['masks'] == {'Mass': 1, 'Nodule': 1}
+  own = result['methods'][METHOD]['fixed']
+  # f0 has 32 bright pixels, 8 of them in a mask of 8 + 16.
+  assert own['Mass']['energy']['value'] == pytest.approx(8 / 32)
+  assert own['Mass']['pointing']['value'] == pytest.approx(8 / 32)
+  assert own['Mass']['ior']['value'] == pytest.approx(8 / 32)
+  assert own['Mass']['mask_iou']['value'] == pytest.approx(8 / 48)
+  # The bright square overlaps the left half by half, the corner by a quarter.
+  assert own['Mass']['iou@0.4']['value'] == pytest.approx(1 / 3)
+  assert own['Mass']['mean_iou']['value'] == pytest.approx(0.75 / 3)
+  # f1 is found in its mask, f2 in its box, f3 not.
+  assert own['Nodule']['mask_iou']['value'] == pytest.approx(2 / 3)
+  # Another patient's map is held against the same mask: f1's lies outside.
+  another = result['methods'][f'{METHOD}_another_patient']['fixed']
+  assert another['Mass']['energy']['value'] == 0
+  # Of the films with another patient, f1's mask and f3's box: f0 and f1 or f2.
+  assert another['Nodule']['energy']['value'] is not None
+
+
+def test_masks_alone_have_figures(tmp_path):
+  split = by_mask()._replace(
+    box=np.zeros((0, 4)),
+    box_image=np.zeros(0, int),
+    box_finding=np.zeros(0, int),
+  )
+  films = data.boxed_films(split)
+  assert films.name.tolist() == ['f0.png', 'f1.png']
+  assert films.boxed[:, [MASS, NODULE]].tolist() == [[1, 0], [0, 1]]

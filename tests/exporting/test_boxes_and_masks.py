@@ -20,7 +20,8 @@ N = 6
 
 @pytest.fixture(scope='module')
 def films():
-  """Boxes on the pixel grid; film 0 has none of Mass, no film has a Nodule."""
+  """Boxes on the pixel grid; film 0 has none of Mass, no film has a Nodule, and
+  film 3 has a mask of the first finding."""
   rng = np.random.default_rng(0)
   corner = rng.integers(0, 8, (N, len(BOXED), 2))
   side = rng.integers(2, 8, (N, len(BOXED), 2))
@@ -38,6 +39,7 @@ def films():
     label,
     truth,
     np.tile([1024, 1024, 0, 0, 0], (N, 1)),
+    {(3, 0): rng.random((SIZE, SIZE)) < 0.2},
   )
 
 
@@ -170,6 +172,7 @@ def test_boxes_return_to_the_pixels_of_the_film(shape, turn, tmp_path):
       count=np.array([2]),
       box=np.array([box, whole]),
       score=np.zeros((1, len(scoring.SCORES))),
+      masked=np.array([False]),
     ),
     films.name,
     films.patient,

@@ -190,3 +190,87 @@ def test_one_true_box_is_the_union_of_itself():
     assert scoring.energy(heatmap, box) == overlap.sum_in_box(
       np.maximum(heatmap, 0) / heatmap.max(), box
     ) / np.sum(np.maximum(heatmap, 0) / heatmap.max())
+
+
+# A truth that was drawn pixel by pixel.
+
+
+def test_a_mask_is_counted_by_pixels():
+  # An L of three pixels, and a pixel apart.
+  lesion = np.zeros((4, 4), bool)
+  lesion[0, 0] = lesion[1, 0] = lesion[1, 1] = lesion[3, 3] = True
+  heatmap = np.array(
+    [[3.0, 4, 0, 0], [1, 2, 0, 0], [0, 0, -5, 0], [0, 0, 0, 0]]
+  )
+  # The highest pixel lies in the box around the L, but not in the L.
+  assert scoring.pointing(heatmap, lesion) == 0
+  assert scoring.pointing(heatmap, np.array([0, 0, 0.5, 0.5])) == 1
+  assert scoring.pointing(heatmap, lesion, tolerance=0.25) == 1
+  assert scoring.energy(heatmap, lesion) == (3 + 1 + 2) / 10
+  # Above 0: 4 pixels, 3 of them in the lesion; the union has 5.
+  assert scoring.mask_scores(heatmap > 0, lesion) == (3 / 4, 3 / 5)
+  assert scoring.mask_scores(np.zeros((4, 4), bool), lesion) == (0, 0)
+  # Of 4 * 12 pairs of pixels in and out 3 lose to the peak; the one of value 0
+  # ties with ten, and beats one.
+  assert scoring.map_auroc(heatmap, lesion) == (3 * 11 + 10 / 2 + 1) / 48
+  nothing = np.zeros((4, 4), bool)
+  assert np.isnan(scoring.map_scores(heatmap, nothing)).all()
+
+
+def test_a_mask_scores_as_scikit_learn_and_chexlocalize_count():
+  from sklearn import metrics
+
+  from cxr.exporting import chexlocalize
+
+  rng = np.random.default_rng(0)
+  for _ in range(5):
+    heatmap, lesion = rng.normal(size=(9, 7)), rng.random((9, 7)) < 0.3
+    mask = heatmap > 0.5
+    assert scoring.map_auroc(heatmap, lesion) == pytest.approx(
+      metrics.roc_auc_score(lesion.ravel(), heatmap.ravel())
+    )
+    expected = metrics.jaccard_score(lesion.ravel(), mask.ravel())
+    assert scoring.mask_scores(mask, lesion)[1] == pytest.approx(expected)
+    assert chexlocalize.iou(lesion, mask) == pytest.approx(expected)
+    hit = chexlocalize.hit(lesion, heatmap)
+    assert scoring.pointing(heatmap, lesion) == hit
+
+
+def test_a_mask_that_fills_a_box_scores_as_the_box():
+  rng = np.random.default_rng(0)
+  for _ in range(5):
+    heatmap = rng.normal(size=(8, 8))
+    lesion = overlap.box_mask(BOX, (8, 8))
+    np.testing.assert_allclose(
+      scoring.map_scores(heatmap, lesion), scoring.map_scores(heatmap, BOX)
+    )
+    np.testing.assert_allclose(
+      scoring.mask_scores(heatmap > 0, lesion),
+      scoring.mask_scores(heatmap > 0, BOX),
+    )
+    for tolerance in (0, 1 / 8, 1 / 4):
+      np.testing.assert_array_equal(
+        scoring.true_pixels(lesion, (8, 8), tolerance=tolerance),
+        scoring.true_pixels(BOX, (8, 8), tolerance=tolerance),
+      )
+
+
+def test_a_film_with_a_mask_has_scores_of_both():
+  heatmap = np.zeros((4, 4))
+  heatmap[:2, :2] = heatmap[3, 0] = 1.0
+  lesion = np.zeros((4, 4), bool)
+  lesion[0, :2] = lesion[1, 0] = lesion[0:, 3] = True  # 3 and 4 pixels
+  line = [0.0, 0.75, 1, 1]
+  truth = np.array([[CORNER, line], [CORNER, [np.nan] * 4]])
+  scored = scoring.score_finding(
+    [heatmap] * 2, truth, np.arange(2), masks={0: lesion}
+  )['wang']
+  assert scored.index.tolist() == [0, 0, 1]
+  assert scored.masked.tolist() == [True, True, False]
+  # Each part's box once, against the predicted boxes.
+  assert scored.column('iou').tolist() == [1, 0, 1]
+  # The five highest pixels, of which 3 lie in the mask and 4 in the box.
+  assert scored.column('pointing').tolist() == [3 / 5, 3 / 5, 4 / 5]
+  assert scored.column('energy').tolist() == [3 / 5, 3 / 5, 4 / 5]
+  assert scored.column('ior').tolist() == [3 / 5, 3 / 5, 4 / 5]
+  assert scored.column('mask_iou').tolist() == [3 / 9, 3 / 9, 4 / 5]
