@@ -1,4 +1,5 @@
-r"""What moves the figures: the map's cells, and the loss's weights.
+r"""What moves the figures: the map's cells, and the loss's weights. The warp of
+augmentation has a script of its own, tests/benchmarks/bench_warp.py.
 
 Question: how much of the localization is the resolution of the map, and how
           much the weighting of rare findings? One seed each; epsilon is the
