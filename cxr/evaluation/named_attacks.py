@@ -38,11 +38,21 @@ def make(subject: Subject, name: str, **options) -> Callable:
     **of_name,
     **options,
   }
+  from_host = platforms.of(subject.mesh).host_loops
+  return _make(model, loss_fn, batched.Options(**options), from_host)
+
+
+# Kept, so that whoever asks for the same attack has the same programs: else
+# each part of an evaluation would trace them anew.
+@functools.lru_cache(maxsize=8)
+def _make(
+  model, loss_fn: Callable, options: batched.Options, from_host: bool
+) -> Callable:
   return batched.make_compiled_attack(
     lambda variables, image: model.apply(variables, image)[0],
     loss_fn,
-    batched.Options(**options),
-    from_host=platforms.of(subject.mesh).host_loops,
+    options,
+    from_host=from_host,
   )
 
 
