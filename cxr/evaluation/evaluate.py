@@ -71,9 +71,9 @@ def evaluate(config: ConfigDict, workdir: str, output: str = '') -> None:
     synonyms.read(config.data.synonyms),
   )
   subject = Subject(config, model, variables, mesh, splits)
-  validation = {}
+  validation, seen = {}, ()
   if output:
-    subject, validation = other_films.prepare(subject, workdir)
+    subject, validation, seen = other_films.prepare(subject, workdir)
     splits = subject.splits
   else:
     provenance.check_films(workdir, config, splits)
@@ -106,7 +106,7 @@ def evaluate(config: ConfigDict, workdir: str, output: str = '') -> None:
       **provenance.record(run, config, parts.weights, splits),
     }
     if output:
-      other_films.write_origin(output, run, config, details['data'])
+      other_films.write_origin(output, run, seen, config, details['data'])
     files.write_json(path('evaluation.json'), details, indent=2)
     summarize(config, workdir)
     _export(subject, parts, boxes, logits)

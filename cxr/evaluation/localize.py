@@ -28,6 +28,7 @@ from input_pipeline import pipeline, workers
 CONTROLS = ('random', 'centre', 'mean_box')
 # Maps of other patients that a true box is held against.
 NUM_DRAWS = 3
+_NAMED_FILMS = 5  # in a line of the log
 # Films without any box that are mapped, where boxed films cannot be donors.
 MOST_UNBOXED_DONORS = 64
 # There are as many tasks a method as findings with boxes.
@@ -274,10 +275,12 @@ def _say_without_donor(films: data.BoxedFilms, donors) -> None:
     if lonely.any():
       logging.warning(
         '%d films with a box of %s have no control of another patient: no '
-        'mapped test film of another patient is labelled as without it. %s',
+        'mapped test film of another patient is labelled as without it '
+        '(boxes.csv has these films without it: %s%s).',
         lonely.sum(),
         films.findings[k],
-        ', '.join(films.name[lonely].tolist()),
+        ', '.join(films.name[lonely][:_NAMED_FILMS].tolist()),
+        ', …' if lonely.sum() > _NAMED_FILMS else '',
       )
 
 

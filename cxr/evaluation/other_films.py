@@ -7,8 +7,8 @@ the logits of its validation films are copied out of its own evaluation.
 
 import hashlib
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
@@ -21,6 +21,7 @@ from cxr.stored_rows import Condition, Predictions
 from input_pipeline import pipeline
 
 _VALIDATION = Condition('validation')
+_RECORD = 'run.json'  # of which run, and what was left out
 _READ_FILMS = 256  # whose pixels are held at a time
 
 
@@ -50,7 +51,7 @@ def check_output(output: str, workdir: str) -> None:
     raise ValueError(f'--output ({output}) is a file; give a folder.')
   if not os.path.exists(os.path.join(output, 'config.json')):
     return
-  record = os.path.join(output, 'run.json')
+  record = os.path.join(output, _RECORD)
   run = os.path.exists(record) and files.read_json(record).get('workdir')
   if not run or real(run) != real(workdir):
     holds = f'the evaluation of {run}' if run else 'a run'
@@ -77,14 +78,16 @@ def as_tests(
   return config
 
 
-def prepare(
-  subject: Subject, workdir: str
-) -> tuple[Subject, dict[Condition, Predictions]]:
-  """The subject with films that the run has not seen, and its validation.
+class Prepared(NamedTuple):
+  """What an evaluation on other films begins with."""
 
-  Returns:
-    the subject, without the films that the weights learned from or were chosen
-    by; and the run's predictions of its own validation films.
+  subject: Subject  # with the films that the run has not seen
+  validation: dict[Condition, Predictions]  # of the run's own films
+  seen: tuple[str, ...]  # the films that were left out for it
+
+
+def prepare(subject: Subject, workdir: str) -> Prepared:
+  """Takes out the films that the weights learned from or were chosen by.
 
   Raises:
     FileNotFoundError, ValueError: the run was not evaluated, or with other
@@ -96,7 +99,8 @@ def prepare(
     for name, split in subject.splits.items()
     if name not in ('train', 'validation')
   }
-  seen = _seen(tests['test'], subject.config, workdir)
+  everything = tests['test']
+  seen = _seen(everything, subject.config, workdir)
   count = int(seen.sum())
   if count:
     names = ', '.join(tests['test'].image_name[seen][:3].tolist())
@@ -104,7 +108,7 @@ def prepare(
     told += f'films that {workdir} was trained or validated on'
     if count == len(seen):
       raise ValueError(f'All {told[told.index("test") :]}; give other films.')
-    logging.warning('%s: they are left out.', told)
+    logging.warning('%s: they are left out, and listed in %s.', told, _RECORD)
     tests = {name: data.without(split, seen) for name, split in tests.items()}
     left_out = dict(getattr(subject.splits, 'left_out', {}))
     tests = pipeline.Splits(tests)
@@ -113,29 +117,36 @@ def prepare(
     left_out = subject.splits.left_out
     tests = pipeline.Splits(tests)
     tests.left_out = left_out
-  return (
+  return Prepared(
     subject._replace(
       splits=tests, validated=(validation.logit, validation.label)
     ),
     {_VALIDATION: validation},
+    tuple(sorted(everything.image_name[seen].tolist())),
   )
 
 
 def write_origin(
-  output: str, workdir: str, config: ConfigDict, described: Mapping
+  output: str,
+  workdir: str,
+  seen: Sequence[str],
+  config: ConfigDict,
+  described: Mapping,
 ) -> None:
   """Writes what the folder needs beside results to be read as a run's.
 
   Args:
     output: the folder.
     workdir: of the run.
+    seen: the films that were left out since the run has seen them.
     config: of this evaluation.
     described: its films, and those that the weights learned from.
   """
   path = lambda name: os.path.join(output, name)
   files.write_json(path('config.json'), config.to_dict(), indent=2)
   files.write_json(path('data.json'), described, indent=2)
-  files.write_json(path('run.json'), {'workdir': os.path.abspath(workdir)})
+  record = {'workdir': os.path.abspath(workdir), 'seen': list(seen)}
+  files.write_json(path(_RECORD), record, indent=2)
 
 
 def _validation(subject: Subject, workdir: str) -> Predictions:

@@ -138,6 +138,7 @@ def test_all_films_are_tests_but_those_that_it_has_seen(evaluated):
   }
   assert sorted(clean['test']) == [f'images/1_{i:02d}.png' for i in range(24)]
   assert all(name.startswith('images/0_') for name in clean['validation'])
+  assert read_json(results / 'run.json')['seen'] == ['images/known.png']
   described = read_json(results / 'data.json')
   assert described['left_out'] == {'seen by the run': 1}
   assert described['splits']['test']['images'] == 24
