@@ -193,4 +193,7 @@ def read(workdir: str, common: Common | None) -> run_tables.Tables:
     },
     boxes.rows(np.flatnonzero(kept)),
     measured,
+    tables.readings.of_findings(findings, column)
+    if tables.readings
+    else tables.readings,
   )

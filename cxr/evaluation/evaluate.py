@@ -1,9 +1,10 @@
 """--mode=evaluate: a trained model -> its stored rows, estimates and page.
 
 The work of the devices is kept part by part (parts.py). The parts are joined in
-three tables, predictions.csv, boxes.csv and measures.csv. All estimates are
-computed from the tables, and written to metrics.json and calibration.json; the
-model card and the report show them. --mode=report starts at the tables.
+the tables predictions.csv, boxes.csv and measures.csv; readers.csv holds what
+readers said of the test films. All estimates are computed from the tables, and
+written to metrics.json and calibration.json; the model card and the report show
+them. --mode=report starts at the tables.
 """
 
 import importlib.metadata
@@ -33,6 +34,8 @@ from cxr.evaluation import (
   measures,
   other_films,
   provenance,
+  reader_estimates,
+  readings,
   run_tables,
   summary,
 )
@@ -96,13 +99,15 @@ def evaluate(config: ConfigDict, workdir: str, output: str = '') -> None:
     )
     stored_rows.write_boxes(path('boxes.csv'), boxes)
     measures.write(path('measures.csv'), measured)
+    read = readings.of_split(subject.test)
+    readings.write(path('readers.csv'), read)
     details = {
       'step': step,
       'batch_stats': config.evaluate.batch_stats,
       'audits': audits,
       'attack_checks': checks,
       'map_size': {name: grid[:2] for name, grid in grids.items()},
-      'rows': run_tables.row_counts(blocks, boxes, measured),
+      'rows': run_tables.row_counts(blocks, boxes, measured, read),
       **provenance.record(run, config, parts.weights, splits),
     }
     if output:
@@ -172,6 +177,7 @@ def summarize(config: ConfigDict, workdir: str) -> None:
     **estimates,
     'attack_checks': flags,
   }
+  reader_estimates.warn(estimates['readers'])
   for warning in part_robustness.check_warnings(metrics):
     logging.warning('%s', warning)
   files.write_json(os.path.join(workdir, 'metrics.json'), metrics, indent=2)

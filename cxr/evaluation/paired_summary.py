@@ -16,11 +16,13 @@ from cxr.evaluation import (
   common_findings,
   measures,
   ranking_estimates,
+  reader_estimates,
+  run_tables,
   runs,
   summary,
 )
 from cxr.reporting import wording
-from cxr.statistics import bootstrap, ratios
+from cxr.statistics import bootstrap, rankings, ratios
 
 
 def compare(
@@ -47,8 +49,9 @@ def compare(
   Returns:
     {'runs': names, 'classification': {split: {'auroc' | 'average_precision':
     {'mean' | finding: entry}}}, 'robustness': the same by attack and epsilon,
-    'localization': {method: {rule: {score: {'mean' | finding: entry}}}}} with
-    what all runs have.
+    'localization': {method: {rule: {score: {'mean' | finding: entry}}}},
+    'readers': {'auroc': {'mean' | finding: entry}} against the readers'
+    majority} with what all runs have.
 
   Raises:
     FileNotFoundError: a run that was not evaluated.
@@ -99,6 +102,38 @@ def compare(
       workdirs, [run.boxes for run in tables], **options
     ),
     'measures': measures.compare([run.measures for run in tables], **options),
+    'readers': _compare_with_readers(workdirs, tables, **options),
+  }
+
+
+def _compare_with_readers(
+  workdirs: Sequence[str], tables: Sequence[run_tables.Tables], **options
+) -> dict:
+  """{'auroc': {'mean' | finding: entry}} against the readers' majority.
+
+  {} where a run has no readers.
+  """
+  condition = stored_rows.Condition(summary.MAIN_SPLIT)
+  if not all(run.readings and condition in run.predictions for run in tables):
+    return {}
+  read = tables[0].readings
+  for workdir, run in zip(workdirs, tables, strict=True):
+    if not read.same_as(run.readings):
+      raise ValueError(
+        f'{workdirs[0]} and {workdir} have other readers, or other votes of '
+        'theirs; evaluate them again on one data folder.'
+      )
+  first, *others = (run.predictions[condition] for run in tables)
+  blocks = [
+    reader_estimates.against_majority(
+      summary.aligned(first, block, 'Two runs'), read
+    )
+    for block in (first, *others)
+  ]
+  return {
+    'auroc': ranking_estimates.compare(
+      blocks, tables[0].findings, rankings.make_auroc, **options
+    )
   }
 
 

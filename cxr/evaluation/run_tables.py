@@ -1,4 +1,4 @@
-"""The three tables of an evaluated run, read together and checked.
+"""The tables of an evaluated run, read together and checked.
 
 An evaluation writes the number of rows of each table to evaluation.json, so
 that a table which was cut, or to which rows were added, is found out. Tables of
@@ -10,29 +10,32 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from cxr import files, stored_rows
-from cxr.evaluation import measures
+from cxr.evaluation import measures, readings
 from cxr.reporting import wording
 
 
 class Tables(NamedTuple):
-  """What predictions.csv, boxes.csv and measures.csv of a run hold."""
+  """What predictions.csv, boxes.csv, measures.csv and readers.csv hold."""
 
   findings: tuple[str, ...]
   predictions: dict[stored_rows.Condition, stored_rows.Predictions]
   boxes: stored_rows.Boxes
   measures: list[measures.Measure]
+  readings: readings.Readings
 
 
 def row_counts(
   predictions: Mapping[stored_rows.Condition, stored_rows.Predictions],
   boxes: stored_rows.Boxes,
   measured: list[measures.Measure],
+  read: readings.Readings,
 ) -> dict[str, int]:
   """Table -> its number of rows."""
   return {
     'predictions.csv': sum(len(block.image) for block in predictions.values()),
     'boxes.csv': len(boxes.image),
     'measures.csv': sum(m.value.size for m in measured),
+    'readers.csv': readings.count_rows(read),
   }
 
 
@@ -47,16 +50,19 @@ def read(workdir: str) -> Tables:
   findings, predictions = stored_rows.read_predictions(path('predictions.csv'))
   boxes = stored_rows.read_boxes(path('boxes.csv'))
   measured = measures.read(path('measures.csv'))
+  of_readers = readings.read(path('readers.csv'))
+  if of_readers and of_readers.findings != findings:
+    _refuse(path('readers.csv'), 'it has other findings than predictions.csv')
   expected = _json(path('evaluation.json')).get('rows')
   if expected:
-    counts = row_counts(predictions, boxes, measured)
+    counts = row_counts(predictions, boxes, measured, of_readers)
     for name, count in counts.items():
       if name in expected and count != expected[name]:
         _refuse(path(name), f'it has {count:,} rows of {expected[name]:,}')
   else:
     _check_films(path, predictions)
     _check_boxes(path, boxes)
-  return Tables(findings, predictions, boxes, measured)
+  return Tables(findings, predictions, boxes, measured, of_readers)
 
 
 def _check_films(path, predictions) -> None:

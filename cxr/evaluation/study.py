@@ -19,17 +19,18 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
-from cxr import files, run_files
+from cxr import files, run_files, stored_rows
 from cxr.evaluation import (
   box_estimates,
   common_findings,
   measures,
   ranking_estimates,
+  reader_estimates,
   runs,
   summary,
 )
 from cxr.reporting import part_study, plots
-from cxr.statistics import bootstrap, intervals, ratios
+from cxr.statistics import bootstrap, intervals, rankings, ratios
 
 
 class Result(NamedTuple):
@@ -215,9 +216,10 @@ def sample(
   """Every estimate of the run, by what it is.
 
   The keys are ('classification', ranking, split, attack, epsilon),
-  ('localization', score, method, rule) and ('measures', measure, method,
-  condition). `options`: num_resamples and seed of the bootstrap; equal ones
-  draw equal patients. `common`: of `common_findings.find`.
+  ('localization', score, method, rule), ('measures', measure, method,
+  condition) and ('readers', 'auroc', 'majority', split). `options`:
+  num_resamples and seed of the bootstrap; equal ones draw equal patients.
+  `common`: of `common_findings.find`.
   """
   result = {}
   tables = common_findings.read(workdir, common)
@@ -233,6 +235,16 @@ def sample(
         counts,
         ranking_estimates.SCALE,
       )
+  test = tables.predictions.get(stored_rows.Condition(summary.MAIN_SPLIT))
+  if tables.readings and test is not None:
+    block = reader_estimates.against_majority(test, tables.readings)
+    result['readers', 'auroc', 'majority', summary.MAIN_SPLIT] = Result(
+      ('mean', *tables.findings),
+      _hash_of_rows(block.image, block.patient, block.label),
+      ranking_estimates.sample(block, rankings.make_auroc, **options),
+      ranking_estimates.counts_of(block, tables.findings),
+      ranking_estimates.SCALE,
+    )
   boxes = tables.boxes.where(split=summary.MAIN_SPLIT)
   for method, rule, rows in box_estimates.methods_and_rules(boxes):
     of_rows = box_estimates.ratios_of(rows)

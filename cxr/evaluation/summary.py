@@ -17,6 +17,7 @@ from cxr.evaluation import (
   box_estimates,
   measures,
   ranking_estimates,
+  reader_estimates,
   run_tables,
 )
 from cxr.reporting import wording
@@ -281,14 +282,15 @@ def summarize(
     the shortcut (or the lesions) minus AUROC with them; 'calibration':
     {'fitted': {'split', 'images', 'patients', 'findings': what
     calibration.to_json gives}} and `calibration_estimates` of the clean test
-    films; 'localization': what `box_estimates.estimates` returns.
+    films; 'localization': what `box_estimates.estimates` returns; 'readers':
+    what `reader_estimates.estimates` returns of the clean test films.
 
   Raises:
     FileNotFoundError: the run was not evaluated.
     ValueError: a damaged file.
   """
   options = {'num_resamples': num_resamples, 'seed': seed}
-  findings, blocks, boxes, measured = run_tables.read(workdir)
+  findings, blocks, boxes, measured, read = run_tables.read(workdir)
   classification, robustness = {}, []
   for condition, block in blocks.items():
     makers = ranking_estimates.rankings_of(condition)
@@ -351,6 +353,9 @@ def summarize(
       boxes.where(split=MAIN_SPLIT), **options
     ),
     'measures': measures.estimates(measured, **options),
+    'readers': {}
+    if test is None
+    else reader_estimates.estimates(test, read, **options),
   }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from cxr.localization import thresholds
-from cxr.reporting import wording
+from cxr.reporting import part_readers, wording
 
 
 class Tile(NamedTuple):
@@ -125,6 +125,7 @@ def answer(metrics: Mapping) -> list[str]:
   sentences = [
     _less_another(localization),
     _classified(metrics),
+    part_readers.sentence(metrics.get('readers') or {}),
     _attacked(metrics),
     _localized(localization),
     _lesion_share(metrics.get('measures', {})),
@@ -311,6 +312,15 @@ def tiles(metrics: Mapping) -> list[Tile]:
       name = wording.mean_of('AUROC', scores['auroc'])
       label = f'{wording.capital(name)} on {wording.films(split)}'
       result.append(tile(label, scores['auroc']['mean']))
+  read = metrics.get('readers') or {}
+  if read:
+    name = wording.mean_of('AUROC', read['auroc'])
+    label = f'{wording.capital(name)} against {part_readers.name(read)}'
+    votes = wording.value_of(read['label']['votes']['mean'])
+    lines = []
+    if votes is not None:
+      lines = [f"the readers' votes on the label {wording.number(votes)}"]
+    result.append(tile(label, read['auroc']['mean'], *lines))
   for entry in attacked(metrics.get('robustness', ())):
     if 'mean' in entry.get('auroc', {}):
       name = wording.mean_of('AUROC', entry['auroc'])

@@ -68,6 +68,9 @@ def _results(comparison) -> dict[str, Mapping]:
       classification, split, 'auroc', 'mean'
     ),
   }
+  entries["mean AUROC against the readers' majority"] = _leaf(
+    comparison, 'readers', 'auroc', 'mean'
+  )
   for attack in main_result.attacked(comparison.get('robustness', ())):
     label = f'mean AUROC under {main_result.condition(attack)}'
     # A comma closes what stands within the sentence.
@@ -177,6 +180,9 @@ def headline(comparison: Mapping) -> tables.Table | None:
   for split, scores in main_result.shown_splits(classification).items():
     label = f'mean AUROC on {wording.films(split)}'
     entries[label] = _leaf(scores, 'auroc', 'mean')
+  entries["mean AUROC against the readers' majority"] = _leaf(
+    comparison, 'readers', 'auroc', 'mean'
+  )
   for label, entry in _results(comparison).items():
     if label.startswith('mean AUROC under'):
       entries[label.removesuffix(',')] = entry
@@ -274,6 +280,17 @@ def classification(comparison: Mapping) -> tables.Section | None:
   table = _paired(comparison, 'classification-scores', caption, rows)
   groups = [tables.group([table], {'split': 'test'})]
   return tables.Section('classification', 'Classification', groups)
+
+
+def readers(comparison: Mapping) -> tables.Section | None:
+  """AUROC against the majority of the readers."""
+  aurocs = comparison.get('readers', {}).get('auroc', {})
+  rows = [({'finding': finding}, entry) for finding, entry in aurocs.items()]
+  if not rows:
+    return None
+  caption = "AUROC against the readers' majority, run beside run"
+  table = _paired(comparison, 'readers-scores', caption, rows)
+  return tables.Section('readers', 'Readers', [table])
 
 
 def robustness(comparison: Mapping, metrics: Mapping) -> tables.Section | None:

@@ -47,6 +47,8 @@ def name(key: Sequence[str]) -> str:
       base = attack.removesuffix(wording.ALONE)
       texts += [wording.aim(attack), f'{base}, epsilon {epsilon}/255']
     return ', '.join(text for text in texts if text)
+  if part == 'readers':
+    return f"{_RANKINGS[what]}, against the readers' majority"
   method, condition = where
   if what == 'effect':
     return f'logits lost without the {condition}'
@@ -99,7 +101,7 @@ def markdown(study: Mapping) -> str:
   named = lambda part: [
     (name(e['key']), e) for e in means if _section(e['key']) == part
   ]
-  for part in ('classification', 'localization', 'measures'):
+  for part in ('classification', 'readers', 'localization', 'measures'):
     lines += _tables(part.capitalize(), names, named(part))
   title = "Localization of the networks' controls"
   lines += _tables(title, names, named('of networks'))
@@ -197,6 +199,8 @@ def _table(title, names, rows, text):
 
 def _by_finding(key):
   """Whether a result is shown for every finding."""
+  if key[0] == 'readers':
+    return True
   return key == ['classification', 'auroc', 'test', 'clean', '0'] or (
     _section(key) == 'localization'
     and key[1] in _MAIN_SCORES

@@ -251,6 +251,71 @@ def _group(axes, x, estimate):
 
 
 @_look
+def roc_panels(panels: Sequence[Mapping], *, columns: int = 4) -> figure.Figure:
+  """A ROC curve in each panel, and the readers' points with their intervals.
+
+  Args:
+    panels: {'title', 'rates' and 'sensitivities': of the curve, 'points':
+      {reader: (estimate of the sensitivity, of the specificity)}}.
+    columns: panels side by side.
+  """
+  columns = min(columns, len(panels))
+  rows = math.ceil(len(panels) / columns)
+  readers = list(dict.fromkeys(r for p in panels for r in p['points']))
+  legend_columns = min(columns, 3)
+  legend = 0.3 + 0.2 * math.ceil((1 + len(readers)) / legend_columns)
+  side, below = 1.7, 0.5
+  width, height = 2.2 * columns + 0.3, (side + 0.5) * rows + legend + below
+  fig = _figure(width, height)
+  grid = fig.add_gridspec(
+    rows,
+    columns,
+    left=0.55 / width,
+    right=1 - 0.15 / width,
+    bottom=below / height,
+    top=1 - (legend + 0.1) / height,
+    wspace=0.32,
+    hspace=0.3,
+  )
+  handles = {}
+  for i, panel in enumerate(panels):
+    axes = fig.add_subplot(grid[divmod(i, columns)])
+    axes.set_title(textwrap.fill(panel['title'], 30), loc='left')
+    axes.plot([0, 1], [0, 1], color=INK, ls=':', linewidth=0.8)
+    (handles['network'],) = axes.plot(
+      [0, *panel['rates']],
+      [0, *panel['sensitivities']],
+      color=INK,
+      ls='-',
+      linewidth=1.4,
+    )
+    for name, point in panel['points'].items():
+      handles[name] = _reader_point(axes, readers.index(name), *point)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=(0, 0.5, 1))
+    axes.set_yticks((0, 0.5, 1))
+    axes.tick_params(labelsize=7)
+  fig.supxlabel('1 − specificity', size=9, y=0.08 / height)
+  fig.supylabel('sensitivity', size=9, x=0.1 / width)
+  shown = ['network', *readers]
+  _legend(fig, [handles[name] for name in shown], shown, legend_columns)
+  return fig
+
+
+def _reader_point(axes, number, sensitivity, specificity):
+  """A marker of its own for each reader, in the middle of its intervals."""
+  color = PALETTE[number % len(PALETTE)]
+  marker = 'osD^vP'[number // len(PALETTE) % 6]
+  y, y_low, y_high = _numbers(sensitivity)
+  x, x_high, x_low = (1 - value for value in _numbers(specificity))
+  line = {'color': color, 'ls': '-', 'linewidth': 0.8, 'alpha': 0.6}
+  axes.plot([x, x], [y_low, y_high], **line)
+  axes.plot([x_low, x_high], [y, y], **line)
+  style = {'color': color, 'marker': marker, 'markersize': 4.5}
+  (point,) = axes.plot([x], [y], ls='', **style)
+  return point
+
+
+@_look
 def gallery_figure(
   cases: Sequence[Mapping],
   *,

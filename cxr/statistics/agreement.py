@@ -68,24 +68,25 @@ def majority_of_others(
 
 
 def make_cohen_kappa(
-  first: Float[np.ndarray, 'n k'],
-  second: Float[np.ndarray, 'n k'],
+  rater: Float[np.ndarray, 'n k'],
+  reference: Float[np.ndarray, 'n k'],
   patient: Int[np.ndarray, ' n'],
   num_patients: int,
 ) -> bootstrap.Statistic:
-  """Makes Cohen's kappa of two raters, for each finding.
+  """Makes Cohen's kappa of a rater and a reference, for each finding.
 
   `patient` is each film's patient as a number 0 … num_patients - 1. A film that
-  one of the two does not know counts for neither.
+  one of the two does not know counts for neither. NaN where the reference is of
+  one kind alone: Cohen's kappa would be 0, whatever the rater says.
 
   Examples:
-    >>> first, second = np.array([[1.0], [1], [0], [0]]), np.eye(4)[:, :1]
-    >>> statistic = make_cohen_kappa(first, second, np.arange(4), 4)
+    >>> rater, reference = np.array([[1.0], [1], [0], [0]]), np.eye(4)[:, :1]
+    >>> statistic = make_cohen_kappa(rater, reference, np.arange(4), 4)
     >>> statistic(np.ones((4, 1))).tolist()
     [[0.5]]
   """
-  known = ~np.isnan(first) & ~np.isnan(second)
-  a, b = np.where(known, first, 0.0), np.where(known, second, 0.0)
+  known = ~np.isnan(rater) & ~np.isnan(reference)
+  a, b = np.where(known, rater, 0.0), np.where(known, reference, 0.0)
   sums = bootstrap.make_sums(
     np.stack([known.astype(np.float64), a, b, a * b], axis=1),
     patient,
@@ -93,11 +94,16 @@ def make_cohen_kappa(
   )
 
   def statistic(weight):
-    films, of_first, of_second, of_both = np.moveaxis(sums(weight), 1, 0)
-    agreeing = films - of_first - of_second + 2 * of_both
-    # Times the films: whole numbers, so that nothing rounds to almost 0.
-    by_chance = of_first * of_second + (films - of_first) * (films - of_second)
-    return bootstrap.divide(films * agreeing - by_chance, films**2 - by_chance)
+    # Films that are 1 of the rater, of the reference and of both. All stays
+    # whole numbers, so that nothing rounds to almost 0.
+    films, rated, referred, both = np.moveaxis(sums(weight), 1, 0)
+    agreeing = films - rated - referred + 2 * both
+    by_chance = rated * referred + (films - rated) * (films - referred)
+    has_both = (referred > 0) & (referred < films)
+    return bootstrap.divide(
+      films * agreeing - by_chance,
+      np.where(has_both, films**2 - by_chance, 0.0),
+    )
 
   return statistic
 
