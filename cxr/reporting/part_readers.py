@@ -11,15 +11,15 @@ import numpy as np
 from cxr.reporting import plots, tables, wording
 
 _MAJORITY = (
-  'Against the majority: of all readers of a film for the network, of the other '
-  'readers for a reader. A film on which as many say one thing as the other is '
-  'left out.'
+  'Against the majority: of all readers of a film for the network, of the '
+  'other readers for a reader. A film on which as many say one thing as the '
+  'other is left out.'
 )
 _LABELS = (
-  'Label: that of the data set (mined from a report, in many). The AUROC of the '
-  "readers' votes on it, the share of readers who see the finding, is what the "
-  "network's on the same films is to be read against; the difference is the "
-  "votes' less the network's."
+  'Label: that of the data set (in many, mined from a report). The AUROC '
+  "of the readers' votes on it, the share of readers who see the finding, is "
+  "what the network's on the same films is to be read against; the difference "
+  "is the votes' less the network's."
 )
 _KAPPA = (
   "Kappa is agreement beyond chance, 1 at most and 0 by chance: Fleiss' of all "
@@ -138,8 +138,8 @@ def _figure(estimated) -> plots.Drawing | None:
   """The ROC curve of each finding, and the readers' points."""
   panels = [
     {
-      'title': f'{finding} (AUROC '
-      f'{wording.number(wording.value_of(estimated["auroc"][finding]))})',
+      'title': f'{finding}\nAUROC '
+      + wording.number(wording.value_of(estimated['auroc'][finding])),
       'rates': np.linspace(0, 1, len(sensitivities)),
       'sensitivities': sensitivities,
       'points': {
@@ -154,7 +154,7 @@ def _figure(estimated) -> plots.Drawing | None:
   if not panels:
     return None
   alt = '; '.join(
-    f'{panel["title"]}: '
+    f'{" ".join(panel["title"].split())}: '
     + ', '.join(
       f'{reader} {wording.number(wording.value_of(sensitivity), 2)} at '
       f'{wording.number(1 - wording.value_of(specificity), 2)}'

@@ -265,7 +265,7 @@ def roc_panels(panels: Sequence[Mapping], *, columns: int = 4) -> figure.Figure:
   legend_columns = min(columns, 3)
   legend = 0.3 + 0.2 * math.ceil((1 + len(readers)) / legend_columns)
   side, below = 1.7, 0.5
-  width, height = 2.2 * columns + 0.3, (side + 0.5) * rows + legend + below
+  width, height = 2.2 * columns + 0.3, (side + 0.6) * rows + legend + below
   fig = _figure(width, height)
   grid = fig.add_gridspec(
     rows,
@@ -273,14 +273,14 @@ def roc_panels(panels: Sequence[Mapping], *, columns: int = 4) -> figure.Figure:
     left=0.55 / width,
     right=1 - 0.15 / width,
     bottom=below / height,
-    top=1 - (legend + 0.1) / height,
+    top=1 - (legend + 0.15) / height,
     wspace=0.32,
-    hspace=0.3,
+    hspace=0.36,
   )
   handles = {}
   for i, panel in enumerate(panels):
     axes = fig.add_subplot(grid[divmod(i, columns)])
-    axes.set_title(textwrap.fill(panel['title'], 30), loc='left')
+    axes.set_title(panel['title'], loc='left')
     axes.plot([0, 1], [0, 1], color=INK, ls=':', linewidth=0.8)
     (handles['network'],) = axes.plot(
       [0, *panel['rates']],

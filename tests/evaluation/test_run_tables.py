@@ -1,12 +1,14 @@
 """Stored tables that were cut or grew are found out, whoever wrote them."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
 
 from cxr import stored_rows
-from cxr.evaluation import measures, run_tables
+from cxr.evaluation import measures, readings, run_tables
+from input_pipeline.findings import FINDINGS
 from tests import made_rows
 
 CONDITION = stored_rows.Condition
@@ -32,10 +34,14 @@ def written(tmp_path, *, recorded):
     )
   ]  # fmt: skip
   measures.write(f'{workdir}/measures.csv', measured)
+  votes = np.zeros((2, 60, 14), np.float32)
+  read = readings.Readings(FINDINGS, ('Ann', 'Bo'), block.image, votes)
+  readings.write(f'{workdir}/readers.csv', read)
   boxes = made_rows.make_boxes(rows)
-  counts = run_tables.row_counts(blocks, boxes, measured)
+  counts = run_tables.row_counts(blocks, boxes, measured, read)
   assert counts == {
-    'predictions.csv': 180, 'boxes.csv': 12, 'measures.csv': 120
+    'predictions.csv': 180, 'boxes.csv': 12, 'measures.csv': 120,
+    'readers.csv': 120,
   }  # fmt: skip
   details = {'rows': counts} if recorded else {}
   data = {'splits': {'test': {'images': 60}}}
@@ -51,6 +57,21 @@ def test_whole_tables_are_read(tmp_path, recorded):
   assert len(tables.predictions) == 3
   assert len(tables.boxes.image) == 12
   assert tables.measures[0].value.shape == (60, 2)
+  assert tables.readings.votes.shape == (2, 60, 14)
+
+
+def test_readings_that_are_missing_are_missed(tmp_path):
+  workdir = pathlib.Path(written(tmp_path, recorded=True))
+  (workdir / 'readers.csv').unlink()
+  with pytest.raises(ValueError, match='0 rows of 120'):
+    run_tables.read(str(workdir))
+
+
+def test_readings_of_other_findings_are_refused(tmp_path):
+  path = pathlib.Path(written(tmp_path, recorded=True)) / 'readers.csv'
+  path.write_text(path.read_text().replace('Mass', 'Tumour'))
+  with pytest.raises(ValueError, match='other findings'):
+    run_tables.read(str(path.parent))
 
 
 @pytest.mark.parametrize('recorded', [True, False])
