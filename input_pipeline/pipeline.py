@@ -415,26 +415,34 @@ def _gather(
     raise faults[0] from None
 
 
+def _count(split: Split, finding: Int[np.ndarray, ' m']) -> dict[str, int]:
+  """How often each finding's index stands in `finding`."""
+  counts = np.bincount(finding, minlength=len(split.findings))
+  return dict(zip(split.findings, counts.tolist(), strict=True))
+
+
 def summary(splits: Mapping[str, Split]) -> dict[str, Any]:
   """Describes the splits in plain values, to be stored beside the results.
 
   Returns:
     for each split the number of images, of patients, and for each finding of
-    positives and of boxes; the SHA-256 of the sorted image names, one a line;
-    the SHA-256 of all that was prepared; and how much was left out, by reason.
+    positives, of boxes and, where there are some, of masks; the SHA-256 of the
+    sorted image names, one a line; the SHA-256 of all that was prepared; and
+    how much was left out, by reason.
   """
   described = {}
   for name, split in splits.items():
     positives = np.nansum(split.label, axis=0).astype(int)
-    boxes = np.bincount(split.box_finding, minlength=len(split.findings))
     names = '\n'.join(sorted(split.image_name.tolist()))
     described[name] = {
       'images': len(split.label),
       'patients': len(np.unique(split.patient)),
       'positives': dict(zip(split.findings, positives.tolist(), strict=True)),
-      'boxes': dict(zip(split.findings, boxes.tolist(), strict=True)),
+      'boxes': _count(split, split.box_finding),
       'sha256': hashlib.sha256(names.encode()).hexdigest(),
       'content_sha256': split.content,
     }
+    if len(split.mask):
+      described[name]['masks'] = _count(split, split.mask_finding)
   left_out = splits.left_out if isinstance(splits, Splits) else {}
   return {'splits': described, 'left_out': dict(left_out)}

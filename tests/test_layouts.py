@@ -96,12 +96,16 @@ def test_chexpert(tmp_path):
   localization = metrics['localization']
   assert {n: c for n, c in localization['count'].items() if c} == segmented
   assert localization['masks'] == segmented
+  masks = metrics['data']['splits']['test']['masks']
+  assert {n: c for n, c in masks.items() if c} == segmented
   cam = localization['methods']['cam']['wang']
   for score in ('mask_iou', 'pointing', 'energy', 'iou@0.3', 'iobb@0.5'):
     assert cam['Cardiomegaly'][score]['value'] is not None
     assert cam['Cardiomegaly'][score]['images'] == 4
     assert cam['Edema'][score]['value'] is None
-  assert 'Films whose truth is a mask' in (workdir / 'report.html').read_text()
+  page = (workdir / 'report.html').read_text()
+  assert 'Films whose truth is a mask' in page and 'masks, test' in page
+  assert 'boxes or masks exist for' in (workdir / 'MODEL_CARD.md').read_text()
   with open(workdir / 'boxes.csv', newline='') as f:
     kinds = {row['truth_kind'] for row in csv.DictReader(f)}
   assert kinds == {'mask', ''}

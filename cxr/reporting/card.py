@@ -98,13 +98,15 @@ def _context(config, data, metrics) -> dict:
 
 
 def _findings(data) -> str:
-  """The findings, and which of them have boxes; '' of an older run."""
+  """The findings, and which have boxes or masks; '' of an older run."""
   if 'findings' not in data:
     return ''
   names = 'findings are' if len(data['findings']) > 1 else 'finding is'
-  boxes = f'boxes exist for {wording.listed(data["boxed"] or ["none"])}'
+  splits = data.get('splits', {}).values()
+  kind = 'boxes or masks' if any('masks' in s for s in splits) else 'boxes'
+  boxes = f'{kind} exist for {wording.listed(data["boxed"] or ["none"])}'
   if data['boxed'] == data['findings']:
-    boxes = 'boxes exist for each'
+    boxes = f'{kind} exist for each'
   return tables.one_line(
     f'The {names} {wording.listed(data["findings"])}; {boxes}.'
   )

@@ -78,14 +78,17 @@ def data(stored: Mapping) -> tables.Section | None:
   findings = dict.fromkeys(
     f for of_split in positives.values() for f in of_split
   )
+  masks = counts.get('test', {}).get('masks', {})
   positive = tables.table(
     'positives',
-    'Positive films and true boxes of each finding',
+    f'Positive films and true boxes{" and masks" if masks else ""} of each '
+    'finding',
     [
       {
         'finding': finding,
         **{wording.spelled(s): positives[s].get(finding) for s in counts},
         'boxes, test': _boxes(counts.get('test', {})).get(finding),
+        **({'masks, test': masks.get(finding)} if masks else {}),
       }
       for finding in findings
     ],
