@@ -111,7 +111,8 @@ def evaluate(config: ConfigDict, workdir: str, output: str = '') -> None:
       **provenance.record(run, config, parts.weights, splits),
     }
     if output:
-      other_films.write_origin(output, run, seen, config, details['data'])
+      details['films'] = other_films.named(config)
+      other_films.write_origin(output, run, seen, details['data'])
     files.write_json(path('evaluation.json'), details, indent=2)
     summarize(config, workdir)
     _export(subject, parts, boxes, logits)
@@ -168,6 +169,7 @@ def summarize(config: ConfigDict, workdir: str) -> None:
       'weights': details.get('weights'),
       'version': details.get('version'),
       'config': details.get('config'),
+      'films': details.get('films'),  # where they are of another data set
       'num_resamples': config.evaluate.num_resamples,
       'resampling_seed': config.seed,
     },
@@ -191,7 +193,8 @@ def summarize(config: ConfigDict, workdir: str) -> None:
       },
       indent=2,
     )
-  card.write(workdir)
+  if not details.get('films'):  # the run has its card
+    card.write(workdir)
   pages.write(workdir)
 
 

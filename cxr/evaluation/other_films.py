@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from cxr import data, files, run_files, stored_rows
 from cxr.evaluation import parts, provenance
 from cxr.inference import Subject
+from cxr.reporting import wording
 from cxr.stored_rows import Condition, Predictions
 from input_pipeline import pipeline
 
@@ -126,11 +127,25 @@ def prepare(subject: Subject, workdir: str) -> Prepared:
   )
 
 
+def named(config: ConfigDict) -> str:
+  """The films of this evaluation as a page names them.
+
+  Examples:
+    >>> from configs import default
+    >>> config = default.get_config()
+    >>> config.data.source, config.data.dir = 'rsna', '/data/pneumonia/'
+    >>> named(config)
+    'RSNA Pneumonia 2018 (pneumonia)'
+  """
+  source = wording.SOURCES.get(config.data.source, config.data.source)
+  folder = os.path.basename(os.path.normpath(config.data.dir))
+  return f'{source} ({folder})' if config.data.dir else source
+
+
 def write_origin(
   output: str,
   workdir: str,
   seen: Sequence[str],
-  config: ConfigDict,
   described: Mapping,
 ) -> None:
   """Writes what the folder needs beside results to be read as a run's.
@@ -139,11 +154,11 @@ def write_origin(
     output: the folder.
     workdir: of the run.
     seen: the films that were left out since the run has seen them.
-    config: of this evaluation.
     described: its films, and those that the weights learned from.
   """
   path = lambda name: os.path.join(output, name)
-  files.write_json(path('config.json'), config.to_dict(), indent=2)
+  trained = run_files.read_config(workdir).to_dict()
+  files.write_json(path('config.json'), trained, indent=2)
   files.write_json(path('data.json'), described, indent=2)
   record = {'workdir': os.path.abspath(workdir), 'seen': list(seen)}
   files.write_json(path(_RECORD), record, indent=2)

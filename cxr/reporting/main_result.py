@@ -116,6 +116,9 @@ def run(config: Mapping, metrics: Mapping, data: Mapping) -> list[str]:
     text += (
       f'; its results are those of the checkpoint of step {metrics["step"]}'
     )
+  films = (metrics.get('evaluation') or {}).get('films')
+  if films:
+    text += f' on other films than those of its data set: {films}'
   return [f'{text}.']
 
 

@@ -46,10 +46,12 @@ def write(workdir: str | os.PathLike) -> str:
   rule = main_result.main_rule(localization.get('methods', {}))
   caveat = _caveat(metrics, data)
   records = files.read_json_lines(os.path.join(workdir, 'train.jsonl'))
+  name = config.get('name') or os.path.basename(os.path.normpath(workdir))
+  films = (metrics.get('evaluation') or {}).get('films')
   first, *others = main_result.answer(metrics)
   return _write(
     os.path.join(workdir, 'report.html'),
-    title=config.get('name') or os.path.basename(os.path.normpath(workdir)),
+    title=f'{name} on {films}' if films else name,
     kicker='Chest x-ray classification, robustness and localization',
     answer=[first, *main_result.run(config, metrics, data), *others],
     tiles=main_result.tiles(metrics),

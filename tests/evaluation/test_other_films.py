@@ -142,7 +142,8 @@ def test_all_films_are_tests_but_those_that_it_has_seen(evaluated):
   described = read_json(results / 'data.json')
   assert described['left_out'] == {'seen by the run': 1}
   assert described['splits']['test']['images'] == 24
-  assert read_json(results / 'config.json')['data']['test_fraction'] == 1
+  evaluation = read_json(results / 'evaluation.json')
+  assert evaluation['config']['data']['test_fraction'] == 1
 
 
 def test_findings_are_those_that_both_know(evaluated, made):
@@ -166,6 +167,8 @@ def test_operating_points_are_the_run_s(evaluated, made):
 def test_other_modes_take_the_folder_as_a_workdir(evaluated, made):
   results, _, _ = evaluated
   page = (results / 'report.html').read_text()
+  assert 'smoke_baseline on films of a table (away)' in page
+  assert not (results / 'MODEL_CARD.md').exists()  # the run has its card
   modes.run('report', modes.Request(workdir=str(results)))
   assert (results / 'report.html').read_text() == page
   # Nothing but the films: a run and the run itself, seen as two.
