@@ -19,6 +19,8 @@ class Forms(NamedTuple):
       (models/cpu_convolution.py).
     own_max_pool: shifted maxima in the place of XLA's window reduction
       (models/pooling.py).
+    warp_by_products: augmentation multiplies matrices in the place of gathers
+      (training/augment.py).
     unrolled: short loops around convolutions are written out.
     host_loops: longer ones are driven from the host, one program a turn.
     in_host_memory: what a program needs is the host's own memory, so the
@@ -29,6 +31,7 @@ class Forms(NamedTuple):
 
   own_convolution: bool = False
   own_max_pool: bool = False
+  warp_by_products: bool = False
   unrolled: bool = False
   host_loops: bool = False
   in_host_memory: bool = False
@@ -49,7 +52,8 @@ FORMS = {
   # XLA's gradient of a window's maximum is an atomic scatter: slow, and the
   # order of its sums, so their last bits, differ from run to run.
   'gpu': Forms(own_max_pool=True),
-  'tpu': ANY,
+  # It gathers pixel by pixel.
+  'tpu': Forms(warp_by_products=True),
 }
 _NAMES = {'cuda': 'gpu', 'rocm': 'gpu'}
 

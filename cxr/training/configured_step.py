@@ -69,15 +69,20 @@ def make_weigh(config: ConfigDict, label: np.ndarray) -> Callable:
 def make_step(setup: Setup) -> Callable:
   """(state, key, batch) -> (state, metrics), by config.attack.objective."""
   config, attack = setup.config, setup.config.attack
-  ranges = config.augment.to_dict()
+  ranges, forms = config.augment.to_dict(), platforms.of(setup.mesh)
+  augmentation = None
+  if any(ranges.values()):
+    augmentation = augment.make_augment(
+      **ranges, by_products=forms.warp_by_products
+    )
   common = {
-    'augment': augment.make_augment(**ranges) if any(ranges.values()) else None,
+    'augment': augmentation,
     'epsilon': attack.epsilon / 255,
     'warmup_steps': setup.plan.to_steps(attack.warmup_epochs),
     'ema': config.train.ema,
     'weigh': make_weigh(config, setup.films.label),
     'accumulate': config.train.accumulate,
-    'unroll': platforms.of(setup.mesh).unrolled,
+    'unroll': forms.unrolled,
   }
   if attack.objective == 'free':
     return train_step.make_free_step(
