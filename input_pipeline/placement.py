@@ -129,7 +129,8 @@ def _read_mask(path: str, square: Square) -> Bool[np.ndarray, 'h w']:
   # Pillow raises nearly anything on a damaged file.
   except Exception as e:
     raise MaskError(
-      f'the mask {path} cannot be read as a PNG ({type(e).__name__}).'
+      f'the mask {path} cannot be read as a PNG ({type(e).__name__}); write '
+      'it anew, or remove it.'
     ) from e
 
 

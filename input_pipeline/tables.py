@@ -165,6 +165,7 @@ def read_rows(
       skipinitialspace=separator != '\t',
       strict=True,
     )
+    start = 0  # the line behind which the row begins
     try:
       for row in reader:
         cells = [clean(cell) for cell in row]
@@ -172,8 +173,13 @@ def read_rows(
         # editor counts them.
         if any(cells) and not (excel and reader.line_num == 1):
           yield reader.line_num, cells
+        start = reader.line_num
     except csv.Error as e:
-      raise ValueError(f'{path}, line {reader.line_num}: {e}.') from e
+      raise ValueError(
+        f'{path}, line {start + 1}: the quotation marks of the row that begins '
+        f'here do not fit ({e}); a cell in quotes ends with one, and a quote '
+        'in it is written twice.'
+      ) from e
 
   def first_score(separator):
     try:
@@ -228,13 +234,16 @@ def read_table(
         f'that docs/data.md lists, and is {",".join(header)[:120]!r}.'
       )
     if len(at) > 1 and plain(header[at[0]]) == plain(header[at[1]]):
-      raise ValueError(f'{path} has the column {header[at[0]]!r} twice.')
+      raise ValueError(
+        f'{path} has the column {header[at[0]]!r} twice; rename or remove one.'
+      )
   place = {column: at[0] for column, at in found.items() if at}
   for line, row in rows:
     if len(row) <= max(place.values()) or any(row[len(header) :]):
       raise ValueError(
         f'{path}, line {line}: {len(row)} fields do not fit the header, which '
-        f'has {len(header)}.'
+        f'has {len(header)}; give the row as many, and put quotes around a '
+        'field that holds the separator.'
       )
     yield line, {c: row[place[c]] if c in place else '' for c in columns}
 

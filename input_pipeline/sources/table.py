@@ -11,11 +11,12 @@ Every column of films.csv that is not named above is a finding, unless
 config.data.findings names them. docs/data.md shows an example.
 """
 
-import contextlib
 import functools
 import math
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
+
+from absl import logging
 
 from input_pipeline import findings as findings_lib
 from input_pipeline import synonyms
@@ -45,6 +46,7 @@ _COLUMNS = {
   'age': ('age', 'Patient Age', 'age in years', 'age years'),
   'sex': ('sex', 'gender', 'Patient Sex', 'Patient Gender'),
 }
+_UNKNOWN_COLUMN = 'column of readers that is no finding here'
 _READER = ('reader', 'Reader ID', 'radiologist', 'rad ID', 'annotator')
 _SPLITS = {
   **dict.fromkeys(('train', 'training'), 'train'),
@@ -89,7 +91,9 @@ def read(folder: pathlib.Path, options: Options = Options()) -> FilmTable:
   names = _finding_columns(path, options.findings, known)
   films, left_out, lateral = _read_films(folder, path, names)
   index = film_names.Names([film.image for film in films], path.name)
-  readers, labels = _read_readers(folder / READERS, index, names, known)
+  readers, labels, passed_by = _read_readers(
+    folder / READERS, index, names, known
+  )
   regions = table_regions.read(folder, index, names, known)
   unread = (tuple([math.nan] * len(names)),) * len(readers)
   for i in labels.keys() | regions.boxes.keys() | regions.masks.keys():
@@ -109,7 +113,7 @@ def read(folder: pathlib.Path, options: Options = Options()) -> FilmTable:
     films=films,
     boxed=tuple(name for k, name in enumerate(names) if k in located),
     readers=tuple(readers),
-    left_out=[*left_out, *regions.left_out],
+    left_out=[*left_out, *regions.left_out, *passed_by],
   )
 
 
@@ -134,15 +138,50 @@ def _finding_columns(
     for name in header
     if text_tables.plain(name) not in taken and not _is_index(name)
   )
-  if wanted:
-    chosen = {findings_lib.index_of(name, columns, known) for name in wanted}
-    return tuple(name for k, name in enumerate(columns) if k in chosen)
   if not columns:
     raise ValueError(
       f'{path} has no column of a finding; beside {", ".join(_COLUMNS)} every '
       'column is one, with 1, 0, empty or -1 in its cells.'
     )
+  if wanted:
+    for name in wanted:
+      if text_tables.plain(name) in taken:
+        raise ValueError(
+          f'{path}: {name!r} cannot be a finding (config.data.findings), as a '
+          'column of this name tells something else of a film; give the '
+          'finding another name.'
+        )
+      findings_lib.index_of(name, columns, known)
+    columns = tuple(
+      column
+      for column in columns
+      if any(findings_lib.same(column, name, known) for name in wanted)
+    )
+  try:
+    findings_lib.match(columns, (), known)
+  except ValueError as e:
+    raise ValueError(
+      f'{path}: the columns {str(e).partition(";")[0]}; rename or remove one.'
+    ) from None
+  _tell_of_second_names(path, header)
   return columns
+
+
+def _tell_of_second_names(path: pathlib.Path, header: Sequence[str]) -> None:
+  """Says which columns are passed by, as another tells the same."""
+  for field, aliases in _COLUMNS.items():
+    plains = list(dict.fromkeys(map(text_tables.plain, aliases)))
+    columns = [name for name in header if text_tables.plain(name) in plains]
+    columns.sort(key=lambda name: plains.index(text_tables.plain(name)))
+    if len(columns) > 1:
+      logging.warning(
+        '%s: the column %r is read as the %s of a film, and %s passed by; if '
+        'that is a finding, give it another name.',
+        path,
+        columns[0],
+        field,
+        ', '.join(map(repr, columns[1:])),
+      )
 
 
 def _is_index(name: str) -> bool:
@@ -224,7 +263,8 @@ def _film(
   split = _SPLITS.get(text_tables.plain(row['split']))
   if split is None:
     raise ValueError(
-      f'the split {row["split"][:80]!r} is none of train, validation, test.'
+      f'the split {row["split"][:80]!r} is none of train, validation, test; '
+      'write one of these, or remove the column to have patients divided.'
     )
   image = film_names.clean(row['image'], folder)
   file = files.find(image)
@@ -281,17 +321,33 @@ def _read_readers(
   index: film_names.Names,
   names: Sequence[str],
   known: Mapping[str, str],
-) -> tuple[list[str], dict[int, dict[str, tuple[float, ...]]]]:
-  """The readers by name, and of each film read the labels by reader."""
-  readers, labels = {}, {}
+) -> tuple[list[str], dict[int, dict[str, tuple[float, ...]]], list[LeftOut]]:
+  """The readers' labels.
+
+  Returns:
+    the readers by name; of each film read the labels by reader; and the
+    columns that are none of the findings `names`.
+  """
+  readers, labels, passed_by = {}, {}, []
   if not path.is_file():
-    return [], {}
+    return [], {}, []
   column_of = {}
   aliases = (*film_names.COLUMN, *_READER)
+  taken = {text_tables.plain(alias) for alias in aliases}
   for column in text_tables.header(path, aliases):
-    with contextlib.suppress(ValueError):
-      k = findings_lib.index_of(column, names, known)
-      column_of.setdefault(names[k], column)
+    if text_tables.plain(column) in taken or _is_index(column):
+      continue
+    try:
+      name = names[findings_lib.index_of(column, names, known)]
+    except ValueError:
+      passed_by.append(LeftOut(path.name, _UNKNOWN_COLUMN, column[:80]))
+      continue
+    if name in column_of:
+      raise ValueError(
+        f'{path}: the columns {column_of[name]!r} and {column!r} mean the same '
+        'finding; rename or remove one.'
+      )
+    column_of[name] = column
   if not column_of:
     raise ValueError(
       f'{path} has no column of a finding that films.csv has '
@@ -318,4 +374,4 @@ def _read_readers(
     except ValueError as e:
       raise ValueError(f'{where}: {e}') from None
     readers.setdefault(reader)
-  return list(readers), labels
+  return list(readers), labels, passed_by

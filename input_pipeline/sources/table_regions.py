@@ -28,6 +28,7 @@ from input_pipeline.sources.film_table import Box, LeftOut, Mask
 
 BOXES = 'boxes.csv'
 MASKS, MASK_TABLE, MASK_RUNS = 'masks', 'masks.csv', 'masks.json'
+_OTHER_PICTURES = ('.jpg', '.jpeg', '.bmp', '.gif', '.tif', '.tiff', '.dcm')
 _FINDING = ('finding', 'Finding Label', 'label', 'class', 'class name')
 
 
@@ -94,10 +95,10 @@ def _read_boxes(context: _Context, regions: Regions) -> None:
     'image': film_names.COLUMN,
     'finding': _FINDING,
     # NIH's header has 'Bbox [x,y,w,h]' cut at its own commas.
-    'x': ('Bbox [x', 'x'),
+    'x': ('x', 'Bbox [x'),
     'y': ('y',),
     'w': ('w', 'width'),
-    'h': ('h]', 'h', 'height'),
+    'h': ('h', 'h]', 'height'),
     'film_width': ('film width',),
     'film_height': ('film height',),
   }
@@ -236,9 +237,16 @@ def _folder_masks(context):
     folders[:] = sorted(name for name in folders if name[0] != '.')
     for file in sorted(files):
       stem, ending = os.path.splitext(file)
-      if ending.lower() != '.png' or file[0] == '.':
+      if file[0] == '.':
         continue
       path = os.path.join(place, file)
+      if ending.lower() in _OTHER_PICTURES:
+        raise ValueError(
+          f'{path}: a mask must be a PNG, as other formats may change its '
+          'border; convert it, or remove it.'
+        )
+      if ending.lower() != '.png':
+        continue
       where = os.path.relpath(place, root).replace(os.sep, '/')
       image, finding = where, stem
       if context.index.get(image) is None and (

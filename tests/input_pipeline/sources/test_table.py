@@ -110,7 +110,7 @@ WRONG = {
   ),
   'unknown split': (
     {'films': ['image,patient,split,Shadow', 'a.png,Ann,exam,1']},
-    r"line 2: the split 'exam' is none of train, validation, test",
+    r"line 2: the split 'exam' is none of train, validation, test; write",
   ),
   'half a split': (
     {
@@ -140,7 +140,24 @@ WRONG = {
   ),
   'a finding twice': (
     {'films': ['image,patient,Shadow,shadow', 'a.png,Ann,1,1']},
-    r"has the column 'Shadow' twice",
+    "films.csv: the columns 'Shadow' and 'shadow' mean the same finding; "
+    'rename or remove one',
+  ),
+  'a finding under two names': (
+    {'films': ['image,patient,Effusion,Pleural Effusion', 'a.png,Ann,1,0']},
+    "the columns 'Effusion' and 'Pleural Effusion' mean the same finding",
+  ),
+  'quotes that do not end': (
+    {'films': ['image,patient,Shadow', 'a.png,"Ann,1', 'e.png,Ed,1']},
+    'films.csv, line 2: the quotation marks of the row that begins here do not',
+  ),
+  'boxes by their corners': (
+    {'boxes': ['image,finding,xmin,ymin,xmax,ymax', 'a.png,Shadow,1,1,5,5']},
+    "boxes.csv has no column 'x'",
+  ),
+  'a finding of readers under two names': (
+    {'readers': ['image,reader,Effusion,Pleural_Effusion', 'a.png,R1,1,0']},
+    "readers.csv: the columns 'Effusion' and 'Pleural_Effusion' mean the same",
   ),
   'empty': ({'films': ['image,patient,Shadow']}, 'has no row below its header'),
   'nothing at all': ({'films': b''}, 'films.csv is empty; it needs a header'),
@@ -222,6 +239,32 @@ def test_wrong_input_is_one_sentence(tmp_path, name):
   with pytest.raises(ValueError, match=message) as error:
     made.divide(tmp_path)
   assert '\n' not in str(error.value) and str(tmp_path) in str(error.value)
+
+
+def test_a_mask_that_is_no_png_is_one_sentence(tmp_path):
+  made.folder(tmp_path)
+  (tmp_path / 'masks/a').mkdir(parents=True)
+  (tmp_path / 'masks/a/Shadow.jpg').write_bytes(b'')
+  with pytest.raises(ValueError, match=r'masks/a/Shadow.jpg: a mask must be a'):
+    made.divide(tmp_path)
+
+
+def test_a_finding_named_as_another_column(tmp_path, monkeypatch):
+  said = []
+  monkeypatch.setattr(logging, 'warning', lambda *a: said.append(a[0] % a[1:]))
+  films = ['image,patient,Shadow,film,Reader', 'a.png,Ann,1,1,0']
+  readers = ['image,reader,Shadow,Hernia', 'a.png,R1,1,0']
+  made.folder(tmp_path, films=films, readers=readers)
+  table = made.read(tmp_path)
+  assert table.findings == ('Shadow', 'Reader')
+  (text,) = said
+  assert "'image' is read as the image of a film, and 'film'" in text
+  assert reasons(table) == [
+    ('readers.csv', 'column of readers that is no finding here')
+  ]
+  message = "films.csv: 'film' cannot be a finding"
+  with pytest.raises(ValueError, match=message):
+    made.divide(tmp_path, findings=('Shadow', 'film'))
 
 
 def test_an_image_that_could_be_two_is_one_sentence(tmp_path):
