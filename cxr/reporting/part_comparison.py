@@ -68,7 +68,7 @@ def _results(comparison) -> dict[str, Mapping]:
       classification, split, 'auroc', 'mean'
     ),
   }
-  entries["mean AUROC against the readers' majority"] = _leaf(
+  entries["mean AUROC by the readers' majority"] = _leaf(
     comparison, 'readers', 'auroc', 'mean'
   )
   for attack in main_result.attacked(comparison.get('robustness', ())):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from cxr.reporting import main_result, wording
+from cxr.reporting import main_result, part_readers, wording
 
 # Of config.evaluate.methods, the first so many: a line stays a line.
 MOST_METHODS = 2
@@ -16,7 +16,7 @@ def lines(metrics: Mapping) -> list[str]:
   """
   localization = metrics.get('localization', {})
   found = (
-    _classified(metrics),
+    _classified(metrics) + _read(metrics.get('readers') or {}),
     _localized(localization),
     _rests_on(metrics.get('measures', {}), localization),
   )
@@ -38,6 +38,19 @@ def _classified(metrics):
   for entry in main_result.attacked(metrics.get('robustness', ()))[:1]:
     under = wording.with_interval(entry['auroc'].get('mean'))
     text += f', {under} under {main_result.condition(entry)}'
+  return text
+
+
+def _read(readers):
+  auroc = readers.get('auroc', {}).get('mean')
+  if wording.value_of(auroc) is None:
+    return ''
+  votes = wording.value_of(readers['label']['votes']['mean'])
+  text = (
+    f'; {wording.with_interval(auroc)} against {part_readers.name(readers)}'
+  )
+  if votes is not None:
+    text += f', whose votes reach {wording.number(votes)} on the labels'
   return text
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from cxr.statistics import bootstrap, intervals, rankings, ratios
+from cxr.statistics import agreement, bootstrap, intervals, rankings, ratios
 
 NUM_RESAMPLES = 1000
 COLUMNS = 50  # repetitions that share their resamples
@@ -97,12 +97,43 @@ def boxes_per_box(wrong=2.0, boxed=0.4) -> Population:
   return Population('false boxes a true box', 'log', draw, truth)
 
 
+def kappa(share, correlation) -> Population:
+  """Two raters who call a share of the films; noises with a correlation."""
+  limit = stats.norm.ppf(share)
+
+  def draw(rng, patient, effects):
+    common = _noise(rng, patient, effects.shape[1])
+    for effect in effects:
+      own = _noise(rng, patient, effects.shape[1])
+      other = correlation * common + (1 - correlation**2) ** 0.5 * own
+      yield agreement.make_cohen_kappa(
+        (common < limit + effect).astype(float),
+        (other < limit).astype(float),
+        patient,
+        patient.max() + 1,
+      )
+
+  def truth(effect):
+    both = stats.multivariate_normal(
+      cov=[[1, correlation], [correlation, 1]]
+    ).cdf([limit + effect, limit])
+    rated = stats.norm.cdf(limit + effect)
+    agreeing = 1 - rated - share + 2 * both
+    by_chance = rated * share + (1 - rated) * (1 - share)
+    return (agreeing - by_chance) / (1 - by_chance)
+
+  name = f'kappa {truth(0.0):.2f}, {share:.0%} called'
+  return Population(name, 'fisher', draw, truth)
+
+
 POPULATIONS = (
   auroc(1.0, 0.3),
   auroc(2.0, 0.1),
   accuracy(0.3),
   accuracy(0.08),
   boxes_per_box(),
+  kappa(0.3, 0.75),
+  kappa(0.1, 0.5),
 )
 
 

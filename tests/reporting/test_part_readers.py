@@ -7,7 +7,13 @@ import pytest
 
 from cxr.evaluation import reader_estimates
 from cxr.evaluation.readings import Readings
-from cxr.reporting import part_comparison, part_readers, part_study, plots
+from cxr.reporting import (
+  part_comparison,
+  part_readers,
+  part_study,
+  plots,
+  terminal,
+)
 from input_pipeline.findings import FINDINGS
 from tests import made_rows, made_workdir
 
@@ -74,6 +80,14 @@ def test_points_lie_where_the_estimates_say(estimated):
   assert [1 - point[1]['value'], point[0]['value']] in drawn
 
 
+def test_the_terminal_says_it(estimated):
+  auroc = {'test': {'auroc': {'mean': made_workdir.estimate(0.8)}}}
+  (line,) = terminal.lines({'classification': auroc, 'readers': estimated})
+  votes = estimated['label']['votes']['mean']['value']
+  assert 'against the majority of 3 readers, whose votes reach' in line
+  assert line.endswith(f'reach {votes:.3f} on the labels.')
+
+
 def test_a_run_without_readers_has_no_section():
   assert part_readers.readers({'readers': {}}) is None
   assert part_readers.readers({}) is None
@@ -89,7 +103,7 @@ def test_runs_stand_beside_each_other():
   (table,) = part_comparison.readers(comparison).groups
   assert table.rows[0].cells['difference'].text == '+0.100'
   answer = ' '.join(part_comparison.answer(comparison))
-  assert "AUROC against the readers' majority is 0.700 against 0.600" in answer
+  assert "AUROC by the readers' majority is 0.700 against 0.600" in answer
   assert part_comparison.readers({'runs': ['a', 'b']}) is None
 
 
