@@ -1,5 +1,7 @@
 """The command line: its flags, its errors in one sentence, its log and ends."""
 
+import ast
+import contextlib
 import difflib
 import errno
 import io
@@ -23,19 +25,27 @@ from cxr import files, run_files
 
 class TupleParser(tuple_parser.TupleParser):
   """Reads several values of one field: 0.5,1 and cam,gradient as they are, and
-  Python's ('cam','gradient')."""
+  Python's ('cam','gradient'), in which a value may hold a comma."""
 
   def parse(self, arguments) -> tuple:
     if isinstance(arguments, tuple):  # the config's own
       return arguments
     if isinstance(arguments, str):
       arguments = [arguments]
-    words = [
-      word.strip(' \t\'"')
-      for text in arguments
-      for word in text.strip().strip('()[]').split(',')
-    ]
-    return tuple(map(_value, filter(None, words)))
+    return tuple(value for text in arguments for value in _values(text))
+
+
+def _values(text: str) -> list[int | float | str]:
+  if "'" in text or '"' in text:
+    with contextlib.suppress(ValueError, SyntaxError):
+      values = ast.literal_eval(text.strip())
+      values = values if isinstance(values, tuple | list) else [values]
+      if all(isinstance(value, int | float | str) for value in values):
+        return [_value(v) if isinstance(v, str) else v for v in values]
+  words = [
+    word.strip(' \t\'"') for word in text.strip().strip('()[]').split(',')
+  ]
+  return [_value(word) for word in words if word]
 
 
 def _value(word: str) -> int | float | str:

@@ -90,7 +90,10 @@ def load(
   )
   _check_names(next(iter(splits.values())).findings)
   ways = {
-    'train': 'lower config.data.validation_fraction',
+    'train': 'lower config.data.validation_fraction'
+    if source in ('nih', 'phantom')
+    else 'lower config.data.validation_fraction, or config.data.test_fraction '
+    'where the tables name no split',
     'validation': 'raise config.data.validation_fraction',
     'test': 'see test_list.txt'
     if source in ('nih', 'phantom')

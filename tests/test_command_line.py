@@ -77,6 +77,9 @@ def test_of_the_libraries_only_what_went_wrong_and_once(
     ("('cam',)", ('cam',)),
     ('(cam,gradient)', ('cam', 'gradient')),
     ('"cam" , "gradient"', ('cam', 'gradient')),
+    ("('Shadow, left', 'Mass')", ('Shadow, left', 'Mass')),
+    ("('0.5', '1')", (0.5, 1)),
+    ("Crohn's,Mass", ("Crohn's", 'Mass')),
     ('8/255,4/255', ('8/255', '4/255')),
   ],
 )

@@ -333,7 +333,9 @@ def _read_readers(
     return [], {}, []
   column_of = {}
   aliases = (*film_names.COLUMN, *_READER)
-  taken = {text_tables.plain(alias) for alias in aliases}
+  # A patient, a view or an age may be repeated here.
+  others = [alias for names in _COLUMNS.values() for alias in names]
+  taken = {text_tables.plain(alias) for alias in (*aliases, *others)}
   for column in text_tables.header(path, aliases):
     if text_tables.plain(column) in taken or _is_index(column):
       continue

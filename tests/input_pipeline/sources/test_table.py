@@ -253,7 +253,7 @@ def test_a_finding_named_as_another_column(tmp_path, monkeypatch):
   said = []
   monkeypatch.setattr(logging, 'warning', lambda *a: said.append(a[0] % a[1:]))
   films = ['image,patient,Shadow,film,Reader', 'a.png,Ann,1,1,0']
-  readers = ['image,reader,Shadow,Hernia', 'a.png,R1,1,0']
+  readers = ['image,Patient ID,reader,Shadow,Hernia', 'a.png,Ann,R1,1,0']
   made.folder(tmp_path, films=films, readers=readers)
   table = made.read(tmp_path)
   assert table.findings == ('Shadow', 'Reader')
