@@ -184,6 +184,7 @@ def test_paths_of_a_request_are_expanded(monkeypatch):
     ('/home/somebody/b', '/c'),
     '/home/somebody/d',
     '/home/somebody/e',
+    '',
   )
 
 
