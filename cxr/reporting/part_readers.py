@@ -71,7 +71,8 @@ def readers(metrics: Mapping) -> tables.Section | None:
     'readers',
     'Readers',
     [
-      _findings(estimated),
+      _aurocs(estimated),
+      _kappas(estimated),
       tables.group([_points(estimated)], {'finding': 'mean', 'reader': ''}),
     ],
     text=_text(estimated),
@@ -89,30 +90,41 @@ def _text(estimated) -> list[str]:
   return [t for t in text if t]
 
 
-def _findings(estimated):
-  label, kappa = estimated['label'], estimated['kappa']
+def _aurocs(estimated):
+  label = estimated['label']
   rows = [
     {
       'finding': finding,
       'positive films (majority)': estimated['positives'].get(finding),
-      'AUROC against the majority': auroc,
-      'AUROC on the label, network': label['network'][finding],
-      'AUROC on the label, votes': label['votes'][finding],
+      'network, against the majority': auroc,
+      'network, on the label': label['network'][finding],
+      'votes, on the label': label['votes'][finding],
       'difference': tables.estimate_cell(
         label['difference'][finding], sign=True
       ),
       'p': tables.p_cell(label['difference'][finding]['p']),
-      'kappa of the readers': kappa['readers'][finding],
-      'kappa of one and the others': kappa['one_and_others'][finding],
-      'kappa of label and majority': kappa['label'][finding],
     }
     for finding, auroc in estimated['auroc'].items()
   ]
   films = wording.count(estimated['films'], 'film')
-  caption = f'The network, the labels and the readers of {films}'
-  return tables.table(
-    'readers-findings', caption, rows, _MAJORITY, _LABELS, _KAPPA
-  )
+  caption = f"AUROC of the network and of the readers' votes, {films}"
+  return tables.table('readers-auroc', caption, rows, _MAJORITY, _LABELS)
+
+
+def _kappas(estimated):
+  kappa = estimated['kappa']
+  rows = [
+    {
+      'finding': finding,
+      'all readers': of_all,
+      'one reader and the others': kappa['one_and_others'][finding],
+      'label and majority': kappa['label'][finding],
+      **tables.counts(of_all),
+    }
+    for finding, of_all in kappa['readers'].items()
+  ]
+  caption = 'Agreement beyond chance: kappa'
+  return tables.table('readers-kappa', caption, rows, _KAPPA)
 
 
 def _points(estimated):

@@ -41,11 +41,14 @@ def test_the_section_says_what_an_auroc_is_to_be_read_against(estimated):
   ):
     assert f'{estimate["value"]:.3f}' in first
   assert second.endswith('negative films: Hernia.')
-  findings, group = section.groups
+  findings, kappas, group = section.groups
   rows = {row.cells['finding'].text: row.cells for row in findings.rows}
   assert list(rows) == ['mean', *FINDINGS]
-  assert rows['Hernia']['AUROC against the majority'].text == '–'
-  assert 'needs both' in rows['Hernia']['AUROC against the majority'].why
+  assert rows['Hernia']['network, against the majority'].text == '–'
+  assert 'needs both' in rows['Hernia']['network, against the majority'].why
+  assert kappas.rows[0].cells['label and majority'].text == (
+    f'{estimated["kappa"]["label"]["mean"]["value"]:.3f}'
+  )
   (points,) = group.tables
   assert len(points.rows) == 3 * 15
   # One row a reader is shown at first.
