@@ -78,7 +78,7 @@ class Parts:
       yield
     if jax.process_index() == 0:
       cost = {'seconds': time.monotonic() - since, **usage.gibibytes()}
-      record = {f'evaluate/{name}/{key}': value for key, value in cost.items()}
+      record = {f'evaluate/{name}/{k}': round(v, 3) for k, v in cost.items()}
       with open(self._log, 'a') as f:
         f.write(json.dumps({'step': self._step, **record}) + '\n')
 

@@ -9,7 +9,7 @@ from flax import linen as nn
 from jax import numpy as jnp
 
 from configs import default
-from cxr import heatmaps, inference, sharding
+from cxr import files, heatmaps, inference, sharding
 from cxr.evaluation import attack_flags, classify, film_measures, localize
 from cxr.evaluation.measures import Measure
 from cxr.evaluation.parts import Parts, hash_weights
@@ -226,6 +226,20 @@ def test_a_part_that_is_missing_is_made_alone(computed, tmp_path, caplog):
   expected = ['attacked', 'boxes of random', 'measure of gradient']
   assert computed(subject) == expected
   assert sum('made anew' in m for m in caplog.messages) >= 3
+
+
+def test_what_a_part_took_is_a_line_of_the_training_s_log(tmp_path):
+  path = tmp_path / 'train.jsonl'
+  path.write_text('{"step": 9, "train/loss": 0.5}\n')
+  parts = Parts(str(tmp_path), make_subject(), step=7)
+  assert parts.timed('checks')(lambda: 'computed')() == 'computed'
+  _, record = files.read_json_lines(str(path))
+  assert record.keys() >= {
+    'step',
+    'evaluate/checks/seconds',
+    'evaluate/checks/host_gib',
+  }
+  assert record['step'] == 7 and record['evaluate/checks/seconds'] >= 0
 
 
 def test_the_hash_of_weights_sees_values_names_shapes_and_types():
