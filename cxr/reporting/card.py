@@ -17,21 +17,22 @@ NAME = 'MODEL_CARD.md'
 
 
 def write(workdir: str) -> str:
-  """MODEL_CARD.md from config.json, data.json and metrics.json; its path.
+  """MODEL_CARD.md from config.json and metrics.json; its path.
 
   Raises:
     FileNotFoundError: the run was not evaluated.
   """
-  config, data, metrics = (
-    run_files.read(workdir, name)
-    for name in ('config.json', 'data.json', 'metrics.json')
+  config, metrics = (
+    run_files.read(workdir, name) for name in ('config.json', 'metrics.json')
   )
+  # An older evaluation kept its record in the training's data.json.
+  data = metrics.get('data') or run_files.read(workdir, 'data.json')
   return rendering.write(
     os.path.join(workdir, NAME),
     'model_card.md',
     **_context(
       part_origin.evaluated(config, metrics),
-      metrics.get('data') or data,
+      data,
       metrics,
     ),
   )

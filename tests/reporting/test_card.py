@@ -96,3 +96,13 @@ def test_other_films_are_said_to_be_so(tmp_path):
   assert '<i>' not in text
   assert 'phantom' not in text.partition('## Training')[0]
   assert 'of the training patients (split seed 0)' in text
+
+
+def test_a_run_without_the_record_of_its_training_has_a_card(tmp_path):
+  """Its evaluation has its own record of the films."""
+  text, _ = written(tmp_path / 'a')
+  data = json.loads((tmp_path / 'a' / 'data.json').read_text())
+  without, _ = written(tmp_path / 'b', data=data)
+  (tmp_path / 'b' / 'data.json').unlink()
+  with open(card.write(str(tmp_path / 'b'))) as f:
+    assert f.read() == without == text
