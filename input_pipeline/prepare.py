@@ -326,8 +326,11 @@ def _write(
     _warn_of_doubts(sum(chunks.values(), []))
   if not any(made.films.values()):
     shutil.rmtree(out.parent)
+    first = left_out[len(films.left_out)]
     raise ValueError(
-      f'None of the films can be used ({film_table.counts(left_out)}).'
+      f'None of the {total} films can be used ({film_table.counts(left_out)}), '
+      f'such as {first.name} ({first.detail}); give other films, or a smaller '
+      'config.data.image_size where they are small.'
     )
   prepared.write_left_out(out, left_out)
   content = {name: hashed.hexdigest() for name, hashed in made.content.items()}

@@ -56,7 +56,9 @@ def test_bad_films_are_left_out_and_listed(tmp_path):
 
 def test_no_decodable_film_stops(tmp_path):
   layout(tmp_path / 'nih', size=16)
-  with pytest.raises(ValueError, match='24 smaller than image_size'):
+  with pytest.raises(
+    ValueError, match='24 smaller than image_size., such as .*; give'
+  ):
     prepare(tmp_path / 'nih', tmp_path / 'p')
   assert not list((tmp_path / 'p').rglob('*.npz'))
 
