@@ -84,6 +84,7 @@ def _trained(request: Request) -> Iterator[str]:
   _warn(config)
   _check_memory()
   workdir = request.workdir or os.path.join('runs', config.name)
+  other_films.check_run(workdir)
   with _locked(workdir):
     train.train(config, workdir, span=span)
     yield workdir
@@ -91,6 +92,7 @@ def _trained(request: Request) -> Iterator[str]:
 
 def _evaluate(request: Request) -> None:
   config, workdir = _stored(request)
+  other_films.check_run(workdir)
   if request.output:
     config = other_films.as_tests(config, workdir, request.overrides)
     other_films.check_output(request.output, workdir)
@@ -126,6 +128,7 @@ def _study(request: Request) -> None:
 
 def _explain(request: Request) -> None:
   config, workdir = _stored(request)
+  other_films.check_run(workdir)
   if not request.images:
     raise ValueError('--mode=explain needs --images=FILE or --images=FOLDER.')
   explain.explain(config, workdir, request.images, request.output)
@@ -133,6 +136,7 @@ def _explain(request: Request) -> None:
 
 def _export(request: Request) -> None:
   config, workdir = _stored(request)
+  other_films.check_run(workdir)
   export.export(config, workdir, request.output)
 
 

@@ -26,6 +26,20 @@ _RECORD = 'run.json'  # of which run, and what was left out
 _READ_FILMS = 256  # whose pixels are held at a time
 
 
+def check_run(workdir: str) -> None:
+  """Raises ValueError where the folder is an evaluation on other films.
+
+  It has results and no weights, which `report`, `compare` and `study` need not.
+  """
+  record = os.path.join(workdir, _RECORD)
+  if os.path.exists(record):
+    run = files.read_json(record).get('workdir')
+    raise ValueError(
+      f'{workdir} holds an evaluation on other films and no weights; those are '
+      f'in the run: --workdir={run}.'
+    )
+
+
 def check_source(config: ConfigDict, workdir: str) -> None:
   """Refuses to mix films of another layout with those of the training."""
   trained = run_files.read_config(workdir).data.source

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from configs import baseline
-from cxr import data, modes, run_files
+from cxr import data, files, modes, run_files
 from cxr.evaluation import other_films
 from input_pipeline import catalogue, pipeline
 from input_pipeline.sources.film_table import Options
@@ -199,6 +199,18 @@ def test_what_cannot_be_is_one_sentence(made, tmp_path):
   draw(tmp_path / 'seen', ('Mass', 'Edema'), films=4, seed=0)
   with pytest.raises(ValueError, match='^All test films'):
     evaluate(made, tmp_path / 'o', dir=str(tmp_path / 'seen'))
+
+
+@pytest.mark.parametrize('mode', ['fit', 'evaluate', 'explain', 'export'])
+def test_results_without_weights_are_no_run(tmp_path, mode):
+  config = baseline.get_config('smoke')
+  files.write_json(str(tmp_path / 'config.json'), config.to_dict())
+  files.write_json(str(tmp_path / 'run.json'), {'workdir': '/runs/robust'})
+  request = modes.Request(
+    config=config, workdir=str(tmp_path), images=str(tmp_path)
+  )
+  with pytest.raises(ValueError, match='no weights.*--workdir=/runs/robust'):
+    modes.run(mode, request)
 
 
 def test_the_run_was_evaluated_before(made, tmp_path):
