@@ -442,33 +442,19 @@ def boxed_films(
   """
   if rows is None:
     rows = np.union1d(split.box_image, split.mask_image)
-  mine = np.isin(split.box_image, rows)
-  film = np.searchsorted(rows, split.box_image[mine])
-  box_finding, box = split.box_finding[mine], split.box[mine]
-  column = columns_of(split.boxed, split.findings)
+  true_boxes = collections.defaultdict(list)  # by film and finding
+  for m in np.flatnonzero(np.isin(split.box_image, rows)):
+    film = int(np.searchsorted(rows, split.box_image[m]))
+    true_boxes[film, int(split.box_finding[m])].append(split.box[m])
   masks = _masks_by_pair(split, rows)
-  if masks:
-    drawn = {*zip(film.tolist(), box_finding.tolist(), strict=True)}
-    parts = [
-      (*pair, part)
-      for pair, of_pair in masks.items()
-      if pair not in drawn
-      for part in _parts(of_pair)
-    ]
-    film = np.append(film, [i for i, _, _ in parts]).astype(int)
-    box_finding = np.append(box_finding, [k for _, k, _ in parts]).astype(int)
-    box = np.concatenate([box, *(part[None] for _, _, part in parts)])
-  # Which box of its film and finding each one is, in the split's order.
-  seen = collections.Counter()
-  slot = np.zeros(len(film), np.int64)
-  for i, pair in enumerate(
-    zip(film.tolist(), box_finding.tolist(), strict=True)
-  ):
-    slot[i] = seen[pair]
-    seen[pair] += 1
-  most = slot.max(initial=0) + 1
+  for pair, of_pair in masks.items():
+    if pair not in true_boxes:
+      true_boxes[pair] = list(regions.masks_to_boxes(of_pair))
+  most = max([1, *map(len, true_boxes.values())])
   truth = np.full((len(rows), len(split.findings), most, 4), np.nan)
-  truth[film, box_finding, slot] = box
+  for (film, finding), boxes in true_boxes.items():
+    truth[film, finding, : len(boxes)] = boxes
+  column = columns_of(split.boxed, split.findings)
   place = {k: i for i, k in enumerate(column.tolist())}
   return BoxedFilms(
     tuple(split.boxed),
@@ -495,13 +481,6 @@ def _masks_by_pair(split, rows) -> dict[tuple[int, int], list[scoring.Mask]]:
     pair = film, int(split.mask_finding[q])
     masks.setdefault(pair, []).append(split.mask[q])
   return masks
-
-
-def _parts(masks: Sequence[scoring.Mask]) -> Float[np.ndarray, 'p 4']:
-  """The box of each connected part of each mask; equal boxes once."""
-  boxes = np.concatenate([regions.mask_to_boxes(mask) for mask in masks])
-  _, first = np.unique(boxes, axis=0, return_index=True)
-  return boxes[np.sort(first)]
 
 
 def columns_of(

@@ -79,6 +79,21 @@ def mask_to_boxes(mask: Bool[np.ndarray, 'h w']) -> Float[np.ndarray, 'b 4']:
   return np.array(boxes, np.float64).reshape(-1, 4)
 
 
+def masks_to_boxes(
+  masks: Sequence[Bool[np.ndarray, 'h w']],
+) -> Float[np.ndarray, 'b 4']:
+  """The boxes of every mask, one mask after the other; equal boxes once.
+
+  Examples:
+    >>> left = np.array([[True, False]])
+    >>> masks_to_boxes([left, ~left, left]).tolist()
+    [[0.0, 0.0, 1.0, 0.5], [0.0, 0.5, 1.0, 1.0]]
+  """
+  boxes = np.concatenate([mask_to_boxes(mask) for mask in masks])
+  _, first = np.unique(boxes, axis=0, return_index=True)
+  return boxes[np.sort(first)]
+
+
 def levels_to_boxes(
   heatmap: Float[np.ndarray, 'h w'], levels: Sequence[float]
 ) -> Float[np.ndarray, 'b 4']:
