@@ -98,8 +98,10 @@ def answer(comparison: Mapping) -> list[str]:
       text = f'the {name} is {_against(entry, i)}, a difference of '
       text += f'{_changed(difference)}.'
       if not k and label.startswith('accuracy'):
-        text = f'{_verdict(difference, other, first)}: {text}'
-      sentences.append(wording.capital(text) if k else text)
+        # A run's name stays as it is.
+        sentences.append(f'{_verdict(difference, other, first)}: {text}')
+      else:
+        sentences.append(wording.capital(text))
       if label.startswith('accuracy') and not label.endswith(','):
         sentences[-1] += _random(comparison)
     paragraphs.append(' '.join(sentences))

@@ -90,7 +90,7 @@ def test_every_finding_attacked_alone_is_compared_first():
   comparison = {'runs': ['a', 'b'], 'robustness': [joint, alone]}
   (text,) = part_comparison.answer(comparison)
   first = (
-    'the mean AUROC under pgd at epsilon 2/255, every finding attacked alone, '
+    'The mean AUROC under pgd at epsilon 2/255, every finding attacked alone, '
     'is 0.750 against 0.125, a difference of +0.625 (+0.585 to +0.665; p = '
     '0.250).'
   )
