@@ -133,6 +133,12 @@ def _finding_columns(
       f'{path} is empty; it needs a header (image, patient, and a column for '
       'each finding) and a row for each film.'
     )
+  for name in header:
+    if name and not text_tables.plain(name):
+      raise ValueError(
+        f'{path}: the column {name!r} has neither a letter nor a digit, which '
+        'names are told apart by; rename it.'
+      )
   columns = tuple(
     findings_lib.tidy(name)
     for name in header
@@ -192,7 +198,7 @@ def _is_index(name: str) -> bool:
     (True, True, False)
   """
   plain = text_tables.plain(name)
-  return plain in ('', 'index') or plain.startswith('unnamed')
+  return not name or plain == 'index' or plain.startswith('unnamed')
 
 
 def _read_films(

@@ -147,6 +147,10 @@ WRONG = {
     {'films': ['image,patient,Effusion,Pleural Effusion', 'a.png,Ann,1,0']},
     "the columns 'Effusion' and 'Pleural Effusion' mean the same finding",
   ),
+  'a name without a letter': (
+    {'films': ['image,patient,Shadow,*', 'a.png,Ann,1,0']},
+    r"films.csv: the column '\*' has neither a letter nor a digit",
+  ),
   'quotes that do not end': (
     {'films': ['image,patient,Shadow', 'a.png,"Ann,1', 'e.png,Ed,1']},
     'films.csv, line 2: the quotation marks of the row that begins here do not',
