@@ -40,7 +40,7 @@ def made_step(platform, num_devices, objective='adversarial', **fields):
     **{
       'attack.objective': objective,
       # Written out on a CPU.
-      'attack.num_steps': 2 if platform == 'cpu' else STEPS,
+      'attack.num_steps': 1 if platform == 'cpu' else STEPS,
       'train.batch_size': BATCH,
     }
     | OBJECTIVES[objective]
@@ -119,15 +119,9 @@ def test_work_is_shared_out(platform, num_devices):
   assert share == pytest.approx(alone / num_devices, rel=0.02)
 
 
-@pytest.mark.parametrize(
-  'objective, accumulate', [('trades', 1), ('free', 1), ('adversarial', 2)]
-)
-def test_work_of_every_objective_is_shared_out(objective, accumulate):
+def test_work_of_trades_is_shared_out():
   alone, share = (
-    compiled_text.operations(
-      made_step('cpu', n, objective, train__accumulate=accumulate)[2]
-    )
-    for n in (1, 4)
+    compiled_text.operations(made_step('cpu', n, 'trades')[2]) for n in (1, 4)
   )
   assert share == pytest.approx(alone / 4, rel=0.02)
 
