@@ -78,6 +78,7 @@ def evaluate(config: ConfigDict, workdir: str, output: str = '') -> None:
   if output:
     subject, validation, seen = other_films.prepare(subject, workdir)
     splits = subject.splits
+    other_films.tell_of_replaced(output, subject.test)
   else:
     provenance.check_films(workdir, config, splits)
   run, workdir = workdir, output or workdir

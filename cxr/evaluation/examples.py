@@ -3,6 +3,8 @@
 Written as examples.npz, which the pages draw their gallery from.
 """
 
+import pathlib
+
 import jax
 import numpy as np
 from jaxtyping import Float
@@ -31,6 +33,9 @@ def write_examples(
   config, test = subject.config, subject.test
   films = data.boxed_films(test)
   if not len(films.row):
+    # Those of an earlier evaluation are of other films.
+    if jax.process_index() == 0:
+      pathlib.Path(path).unlink(missing_ok=True)
     return
   chosen = choose_examples(films, _main_ious(subject, films, boxes))
   film, finding = np.array([c[:2] for c in chosen], np.int64).T

@@ -75,6 +75,21 @@ def check_output(output: str, workdir: str) -> None:
     )
 
 
+def tell_of_replaced(output: str, test: pipeline.Split) -> None:
+  """Says that the folder's results of other films are replaced."""
+  path = os.path.join(output, 'data.json')
+  if not os.path.exists(path):
+    return
+  old = run_files.read(output, 'data.json', 'splits')['splits'].get('test', {})
+  if old.get('content_sha256', test.content) != test.content:
+    logging.warning(
+      '%s holds an evaluation of %s other films, which is replaced; to keep '
+      'it, stop and choose another --output.',
+      output,
+      old.get('images', 'some'),
+    )
+
+
 def as_tests(
   config: ConfigDict, workdir: str, overrides: Mapping[str, Any]
 ) -> ConfigDict:

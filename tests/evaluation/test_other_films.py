@@ -8,11 +8,21 @@ import pathlib
 
 import numpy as np
 import pytest
+from absl import logging
+from flax import linen as nn
 from PIL import Image
 
 from configs import baseline
-from cxr import data, files, modes, run_files
-from cxr.evaluation import other_films
+from cxr import (
+  data,
+  files,
+  inference,
+  modes,
+  run_files,
+  sharding,
+  stored_rows,
+)
+from cxr.evaluation import examples, other_films
 from input_pipeline import catalogue, pipeline
 from input_pipeline.sources.film_table import Options
 from tests.input_pipeline import made_folder
@@ -261,6 +271,56 @@ def test_regions_and_readers_follow_the_films():
   assert kept.mask_image.tolist() == [1] and not kept.mask.any()
   assert kept.reader.ravel().tolist() == [0, 2, 3]
   assert kept.content != split.content
+
+
+def unboxed_films():
+  return pipeline.Split(
+    name='test',
+    image=np.zeros((1, 2, 2, 1), np.uint8),
+    label=np.zeros((1, 1), np.float32),
+    image_name=np.array(['a']),
+    patient=np.arange(1),
+    view=np.array(['PA']),
+    age=np.zeros(1, np.float32),
+    sex=np.array(['']),
+    box=np.zeros((0, 4)),
+    box_image=np.zeros(0, int),
+    box_finding=np.zeros(0, int),
+    findings=('Mass',),
+    boxed=(),
+    content='new',
+  )
+
+
+def test_examples_of_earlier_films_are_not_kept(tmp_path):
+  (tmp_path / 'examples.npz').write_bytes(b'of other films')
+  config = baseline.get_config('smoke')
+  splits = {'test': unboxed_films()}
+  subject = inference.Subject(
+    config, nn.Dense(1), {}, sharding.make_mesh(), splits
+  )
+  examples.write_examples(
+    str(tmp_path / 'examples.npz'),
+    subject,
+    stored_rows.no_boxes(),
+    np.zeros((1, 1)),
+  )
+  assert not (tmp_path / 'examples.npz').exists()
+
+
+def test_results_that_are_replaced_are_told_of(tmp_path, monkeypatch):
+  lines = []
+  monkeypatch.setattr(logging, 'warning', lambda s, *a: lines.append(s % a))
+  output, test = str(tmp_path), unboxed_films()
+  other_films.tell_of_replaced(output, test)
+  described = {'splits': {'test': {'images': 7, 'content_sha256': 'new'}}}
+  files.write_json(str(tmp_path / 'data.json'), described)
+  other_films.tell_of_replaced(output, test)
+  assert not lines
+  described['splits']['test']['content_sha256'] = 'old'
+  files.write_json(str(tmp_path / 'data.json'), described)
+  other_films.tell_of_replaced(output, test)
+  assert 'an evaluation of 7 other films, which is replaced' in lines[0]
 
 
 def test_nih_s_training_list_need_not_be_there(tmp_path):
