@@ -199,7 +199,13 @@ def results(folder: pathlib.Path) -> dict[str, object]:
   _, _, variables, step = inference.load_model(str(folder))
   return (
     names
-    | {name: (folder / name).read_bytes() for name in _RESULTS}
+    # metrics.json names the films' folder, which may lie in the trial's own.
+    | {
+      name: (folder / name)
+      .read_bytes()
+      .replace(f'{folder.parent}/'.encode(), b'')
+      for name in _RESULTS
+    }
     | {
       f'{step}{jax.tree_util.keystr(path)}': np.asarray(leaf).tobytes()
       for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
