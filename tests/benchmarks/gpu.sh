@@ -2,7 +2,7 @@
 # What a GPU says of this program, in some minutes, on a bare machine: JAX,
 # Flax, Optax and PyTorch, no TensorFlow, no data set.
 #
-#   python -m tests.benchmarks.gpu_films --data_dir=NIH --output=build/films.npz
+#   python -m tests.benchmarks.gpu_films --data_dir=NIH --films=build/films.npz
 #   bash tests/benchmarks/gpu.sh build/films.npz
 #   bash tests/benchmarks/gpu.sh build/films.npz --try     # on a CPU, small
 #

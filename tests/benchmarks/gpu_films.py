@@ -1,7 +1,7 @@
 """Real films as one file, for a machine without the data set and its readers.
 
   python -m tests.benchmarks.gpu_films --data_dir=../shared/nih \
-    --output=build/films.npz
+    --films=build/films.npz
 
 writes the training and validation films of config ':nih_small' (8-bit, 128
 pixels) with labels and patients. Test films are left out.
@@ -13,7 +13,7 @@ import numpy as np
 from absl import app, flags
 
 _DATA = flags.DEFINE_string('data_dir', '../shared/nih', "In NIH's layout.")
-_OUTPUT = flags.DEFINE_string('output', 'build/films.npz', 'The file.')
+_OUTPUT = flags.DEFINE_string('films', 'build/films.npz', 'The file.')
 _FILMS = flags.DEFINE_integer(
   'num_films', 0, 'Training films, evenly spread; 0: all (92 MB).'
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import default
-from cxr import data, modes
+from cxr import data, modes, sharding
 from cxr.training import configured_step
 from input_pipeline import memory
 from input_pipeline.phantom import write as phantom_write
@@ -110,6 +110,7 @@ def test_a_cache_and_a_step_are_refused(monkeypatch, tmp_path):
   config = default.get_config('smoke')
   config.data.dir = str(tmp_path / 'phantom')
   config.data.prepared_dir = str(tmp_path / 'prepared')
+  config.data.cache = 'memory'
   phantom_write.write_phantom(
     tmp_path / 'phantom', num_films=60, image_size=64, workers=1, progress=False
   )
@@ -121,4 +122,4 @@ def test_a_cache_and_a_step_are_refused(monkeypatch, tmp_path):
   data.load(config)
   program = jax.jit(lambda x: jnp.sort(x) @ x).lower(jnp.ones(10**6)).compile()
   with pytest.raises(ValueError, match='^A training step .*batch_size'):
-    configured_step._check_memory(program)
+    configured_step._check_memory(program, sharding.make_mesh())

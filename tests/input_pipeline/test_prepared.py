@@ -81,7 +81,7 @@ def test_a_damaged_set_is_made_anew(whole, copy, options, warnings, name, how):
   damage(out / name, how)
   splits = pipeline.load(**options, prepared_dir=folder)
   check_equal(splits, whole[1])
-  anew = [line for line in warnings if 'anew' in line]
+  anew = [line for line in warnings if 'is damaged' in line]
   # One wrong letter in a text may go unseen.
   if not (how == 'flipped' and name.endswith(('.json', '.csv'))):
     # Without films.npz it is not yet a set.
@@ -89,7 +89,7 @@ def test_a_damaged_set_is_made_anew(whole, copy, options, warnings, name, how):
   for line in anew:
     assert str(out) in line and '\n' not in line and 'Traceback' not in line
   assert pipeline.load(**options, prepared_dir=folder).keys() == splits.keys()
-  assert sum('anew' in line for line in warnings) == len(anew)
+  assert sum('is damaged' in line for line in warnings) == len(anew)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_left_out_saved_by_a_spreadsheet(
   splits = pipeline.load(**options, prepared_dir=folder)
   assert splits.left_out == whole[1].left_out
   assert splits.left_out == {'absent': 1}
-  assert not any('anew' in line for line in warnings)
+  assert not any('is damaged' in line for line in warnings)
 
 
 def test_a_set_of_a_version_that_understood_less(copy, options, whole):
