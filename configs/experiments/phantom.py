@@ -16,8 +16,8 @@ Command:  for seed in 0 1 2 3 4; do
             --output=runs/study/phantom
           python main.py --mode=compare --workdirs=\
           runs/study/phantom_baseline_0,runs/study/phantom_robust_2_0
-Cost:     5 minutes of processor time for a baseline and 7 for a robust run, half
-          of it evaluation; 2.1 GB.
+Cost:     5 minutes of processor time for a baseline and 7 for a robust run,
+          half of it evaluation; 2.1 GB.
 Result:   docs/results_phantom.md. Three seeds of the baseline and of epsilon 2,
           own less another patient's at T(IoU) .3: gradient map .069 and .261
           (+.191, +.126 to +.257), CAM .222 and .257 (+.036, -.032 to +.103);
