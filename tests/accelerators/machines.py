@@ -35,7 +35,16 @@ _PACKAGES = {'tpu': 'libtpu', 'gpu': 'jax_plugins.xla_cuda13'}
 
 
 def missing(platform: str) -> str:
-  """Why no program can be made for a platform here; '' where one can."""
+  """Why no program is made for a platform here; '' where one is.
+
+  Those for CPU devices take minutes of compiling, which the usual suite has
+  not: they are made where programs for accelerators are, or if asked for.
+  """
+  if platform == 'cpu':
+    asked = 'CPU_PROGRAMS' in os.environ
+    if asked or not all(map(missing, _PACKAGES)):
+      return ''
+    return 'it takes minutes; ask for it with CPU_PROGRAMS=1 (docs/scale.md)'
   package = _PACKAGES.get(platform)
   try:
     there = package is None or importlib.util.find_spec(package) is not None
