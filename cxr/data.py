@@ -19,8 +19,9 @@ from ml_collections import ConfigDict
 from cxr import files, run_files, sharding
 from cxr.localization import overlap, regions, scoring
 from input_pipeline import findings as findings_lib
-from input_pipeline import pipeline, prepared
+from input_pipeline import pipeline, prepared, records
 from input_pipeline.phantom import write
+from input_pipeline.sources import film_table
 
 
 def folder(config: ConfigDict) -> str:
@@ -59,11 +60,8 @@ def folder(config: ConfigDict) -> str:
   return path
 
 
-SPLITS = ('train', 'validation', 'test')
-
-
 def load(
-  config: ConfigDict, needed: Sequence[str] = SPLITS
+  config: ConfigDict, needed: Sequence[str] = film_table.SPLITS
 ) -> Mapping[str, pipeline.Split]:
   """Loads every split of the films; they are decoded and stored at first use.
 
@@ -122,7 +120,7 @@ def without(
   box, mask = new_of[split.box_image] >= 0, new_of[split.mask_image] >= 0
   by_film = {
     field: getattr(split, field)[kept]
-    for field in ('image', 'label', 'image_name', 'patient', 'view', 'age')
+    for field in ('label', 'image_name', 'patient', 'view', 'age')
   }
   by_film |= {
     field: getattr(split, field)[kept]
@@ -130,8 +128,10 @@ def without(
     if len(getattr(split, field))
   }
   text = f'{split.content} {kept.tolist()}'
+  on_disk = isinstance(split.image, records.Films)
   return split._replace(
     **by_film,
+    image=split.image.take(kept) if on_disk else split.image[kept],
     content=hashlib.sha256(text.encode()).hexdigest(),
     reader=split.reader[:, kept] if split.reader_names else split.reader,
     box=split.box[box],

@@ -11,6 +11,7 @@ since TFRecord cannot be read by index, which any order of films needs that
 does not depend on the cache.
 """
 
+import copy
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -164,7 +165,8 @@ class Films:
     source = self._read(lambda: builder.as_data_source(split=split))
     self._records = source.data_source
     shape = builder.info.features['image'].shape
-    self.shape = (self._read(lambda: len(self._records)), *shape)
+    self._row = np.arange(self._read(lambda: len(self._records)))
+    self.shape = (len(self._row), *shape)
     self.dtype = np.dtype(np.uint8)
 
   def _read(self, function: Callable[[], Any]) -> Any:
@@ -182,7 +184,7 @@ class Films:
   def __getitem__(
     self, index: int | slice | Sequence[int] | Int[np.ndarray, '...']
   ) -> UInt8[np.ndarray, '*b h w 1']:
-    rows = np.arange(len(self))[index]
+    rows = self._row[index]
     images = np.empty((rows.size, *self.shape[1:]), self.dtype)
     # array_record refuses to read nothing.
     keys = rows.ravel().tolist()
@@ -194,6 +196,13 @@ class Films:
 
     self._read(read)
     return images.reshape(*rows.shape, *self.shape[1:])
+
+  def take(self, index: Int[np.ndarray, ' n']) -> 'Films':
+    """Some of the films, which stay on disk."""
+    taken = copy.copy(self)
+    taken._row = self._row[index]
+    taken.shape = (len(taken._row), *self.shape[1:])
+    return taken
 
   def __array__(self, dtype=None, copy=None) -> UInt8[np.ndarray, 'n h w 1']:
     images = np.empty(self.shape, self.dtype)

@@ -45,6 +45,7 @@ from cxr.inference import Subject
 from cxr.localization import thresholds
 from cxr.reporting import card, pages, part_robustness
 from input_pipeline import synonyms
+from input_pipeline.sources import film_table
 
 # What config.evaluate.export may ask for; exporting/boxes_and_masks.py.
 EXPORTS = ('coco', 'chexlocalize')
@@ -69,16 +70,18 @@ def evaluate(config: ConfigDict, workdir: str, output: str = '') -> None:
   )
   variables = sharding.replicate(mesh, variables)
   splits = data.with_findings(
-    data.load(config, ('test',) if output else data.SPLITS),
+    data.load(config, ('test',) if output else film_table.SPLITS),
     run_files.read_findings(workdir),
     synonyms.read(config.data.synonyms),
   )
   subject = Subject(config, model, variables, mesh, splits)
-  validation, seen = {}, ()
+  validation = {}
   if output:
     subject, validation, seen = other_films.prepare(subject, workdir)
     splits = subject.splits
     other_films.tell_of_replaced(output, subject.test)
+    if jax.process_index() == 0:
+      other_films.claim(output, workdir, seen)
   else:
     provenance.check_films(workdir, config, splits)
   run, workdir = workdir, output or workdir
@@ -113,7 +116,7 @@ def evaluate(config: ConfigDict, workdir: str, output: str = '') -> None:
     }
     if output:
       details['films'] = other_films.named(config)
-      other_films.write_origin(output, run, seen, details['data'])
+      other_films.write_origin(output, run, details['data'])
     files.write_json(path('evaluation.json'), details, indent=2)
     summarize(config, workdir)
     _export(subject, parts, boxes, logits)

@@ -186,8 +186,8 @@ def _place(result: dict, m: Measure) -> dict:
   return result.setdefault(m.measure, {}).setdefault(m.method, {})
 
 
-def _named(found: dict) -> dict:
-  return {name: value for name, value in found.items() if name}
+def _named(estimates: dict) -> dict:
+  return {name: value for name, value in estimates.items() if name}
 
 
 def ratios_of(m: Measure) -> ratios.Ratios:

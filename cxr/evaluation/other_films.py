@@ -5,7 +5,6 @@ own folder is not written to. Its calibration and its operating points hold, so
 the logits of its validation films are copied out of its own evaluation.
 """
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -23,7 +22,6 @@ from input_pipeline import pipeline
 
 _VALIDATION = Condition('validation')
 _RECORD = 'run.json'  # of which run, and what was left out
-_READ_FILMS = 256  # whose pixels are held at a time
 
 
 def check_run(workdir: str) -> None:
@@ -64,12 +62,15 @@ def check_output(output: str, workdir: str) -> None:
     )
   if os.path.exists(output) and not os.path.isdir(output):
     raise ValueError(f'--output ({output}) is a file; give a folder.')
-  if not os.path.exists(os.path.join(output, 'config.json')):
+  # An evaluation that was killed at its very start has left its lock alone.
+  if not os.path.exists(output) or not {*os.listdir(output)} - {'lock'}:
     return
   record = os.path.join(output, _RECORD)
   run = os.path.exists(record) and files.read_json(record).get('workdir')
   if not run or real(run) != real(workdir):
-    holds = f'the evaluation of {run}' if run else 'a run'
+    is_run = os.path.exists(os.path.join(output, 'config.json'))
+    holds = f'the evaluation of {run}' if run else 'other files'
+    holds = 'a run' if is_run and not run else holds
     raise ValueError(
       f'--output ({output}) holds {holds}; choose another folder, or remove it.'
     )
@@ -97,10 +98,10 @@ def as_tests(
 
   Films of the training's own folder stay divided as they were.
   """
-  stored = run_files.read_config(workdir)
-  own = all(
-    config.data[name] == stored.data.get(name) for name in ('source', 'dir')
-  )
+  stored = run_files.read_config(workdir).data
+  own = config.data.source == stored.source and os.path.realpath(
+    config.data.dir
+  ) == os.path.realpath(files.find(stored.dir))
   if own or 'data.test_fraction' in overrides:
     return config
   config = config.copy_and_resolve_references()
@@ -131,22 +132,21 @@ def prepare(subject: Subject, workdir: str) -> Prepared:
   }
   everything = tests['test']
   seen = _seen(everything, subject.config, workdir)
-  count = int(seen.sum())
-  if count:
-    names = ', '.join(tests['test'].image_name[seen][:3].tolist())
-    told = f'{count:,} of the {len(seen):,} test films, such as {names}, are '
-    told += f'films that {workdir} was trained or validated on'
-    if count == len(seen):
-      raise ValueError(f'All {told[told.index("test") :]}; give other films.')
-    logging.warning('%s: they are left out, and listed in %s.', told, _RECORD)
+  left_out = dict(getattr(subject.splits, 'left_out', {}))
+  if seen.any():
+    names = ', '.join(everything.image_name[seen][:3].tolist())
+    sentence = f'test films, such as {names}, are films that {workdir} was '
+    sentence += 'trained or validated on'
+    if seen.all():
+      raise ValueError(f'All {sentence}; give other films.')
+    logging.warning(
+      f'{seen.sum():,} of the {len(seen):,} {sentence}: they are left out, and '
+      f'listed in {_RECORD}.'
+    )
     tests = {name: data.without(split, seen) for name, split in tests.items()}
-    left_out = dict(getattr(subject.splits, 'left_out', {}))
-    tests = pipeline.Splits(tests)
-    tests.left_out = left_out | {'seen by the run': count}
-  elif isinstance(subject.splits, pipeline.Splits):
-    left_out = subject.splits.left_out
-    tests = pipeline.Splits(tests)
-    tests.left_out = left_out
+    left_out['seen by the run'] = int(seen.sum())
+  tests = pipeline.Splits(tests)
+  tests.left_out = left_out
   return Prepared(
     subject._replace(
       splits=tests, validated=(validation.logit, validation.label)
@@ -171,26 +171,24 @@ def named(config: ConfigDict) -> str:
   return f'{source} ({folder})' if config.data.dir else source
 
 
-def write_origin(
-  output: str,
-  workdir: str,
-  seen: Sequence[str],
-  described: Mapping,
-) -> None:
+def claim(output: str, workdir: str, seen: Sequence[str]) -> None:
+  """Writes whose evaluation the folder holds, and which films it leaves out."""
+  record = {'workdir': os.path.abspath(workdir), 'seen': list(seen)}
+  files.write_json(os.path.join(output, _RECORD), record, indent=2)
+
+
+def write_origin(output: str, workdir: str, described: Mapping) -> None:
   """Writes what the folder needs beside results to be read as a run's.
 
   Args:
     output: the folder.
     workdir: of the run.
-    seen: the films that were left out since the run has seen them.
     described: its films, and those that the weights learned from.
   """
   path = lambda name: os.path.join(output, name)
   trained = run_files.read_config(workdir).to_dict()
   files.write_json(path('config.json'), trained, indent=2)
   files.write_json(path('data.json'), described, indent=2)
-  record = {'workdir': os.path.abspath(workdir), 'seen': list(seen)}
-  files.write_json(path(_RECORD), record, indent=2)
 
 
 def _validation(subject: Subject, workdir: str) -> Predictions:
@@ -220,10 +218,7 @@ def _validation(subject: Subject, workdir: str) -> Predictions:
 
 
 def _seen(test: pipeline.Split, config: ConfigDict, workdir: str) -> np.ndarray:
-  """Which test films are among the run's training and validation films.
-
-  Films are equal where all their pixels are, whatever their names.
-  """
+  """Which test films are among the run's training and validation films."""
   nothing = np.zeros(len(test.label), bool)
   stored = run_files.read_config(workdir)
   if stored.data.source == 'phantom' != config.data.source:
@@ -239,14 +234,6 @@ def _seen(test: pipeline.Split, config: ConfigDict, workdir: str) -> np.ndarray:
     )
     return nothing
   logging.info('Looking for films that the weights have seen.')
-  hashes = np.array(list(_hashes(test)))
-  wanted, found = set(hashes.tolist()), set()
-  for name in ('train', 'validation'):
-    found |= wanted.intersection(_hashes(splits[name]))
-  return np.isin(hashes, list(found)) if found else nothing
-
-
-def _hashes(split: pipeline.Split):
-  for k in range(0, len(split.label), _READ_FILMS):
-    for image in np.asarray(split.image[k : k + _READ_FILMS]):
-      yield hashlib.sha256(image.tobytes()).hexdigest()
+  return provenance.shared_films(
+    splits['train'], test
+  ) | provenance.shared_films(splits['validation'], test)

@@ -5,19 +5,20 @@ alone writes it. An evaluation may be of other films: it keeps its own record,
 and makes sure that it does not measure on films of the training.
 """
 
+import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from absl import logging
+from jaxtyping import Bool
 from ml_collections import ConfigDict
 
-from configs import default
 from cxr import data, run_files
 from cxr.evaluation import parts
 from input_pipeline import pipeline
 
-_COMPARED_FILMS = 32  # of equal name, by their pixels
+_READ_FILMS = 256  # whose pixels are held at a time
 
 
 def record(
@@ -66,7 +67,7 @@ def check_films(
   for name, split in splits.items():
     if name == 'train':
       continue
-    count = _shared_films(learned, split)
+    count = int(shared_films(learned, split).sum())
     if count:
       raise ValueError(
         f'{count:,} of the {len(split.label):,} {name} films are films that '
@@ -95,12 +96,10 @@ def as_trained(stored: ConfigDict, config: ConfigDict) -> ConfigDict:
   """The config by which the training's films are loaded here.
 
   Args:
-    stored: of the training; it may be older than some fields.
-    config: of this evaluation, for those and for where prepared films are.
+    stored: of the training.
+    config: of this evaluation, which says where prepared films are.
   """
-  result = default.get_config()
-  for section in ('data', 'model'):
-    result[section].update(stored[section])
+  result = stored.copy_and_resolve_references()
   for field in ('cache', 'workers', 'prepared_dir'):
     result.data[field] = config.data[field]
   return result
@@ -142,20 +141,20 @@ def _load_training_films(
   )
 
 
-def _shared_films(learned: pipeline.Split, split: pipeline.Split) -> int:
-  """How many films of `split` are films of `learned`, by name and pixels.
+def shared_films(
+  learned: pipeline.Split, split: pipeline.Split
+) -> Bool[np.ndarray, ' n']:
+  """Which of the n films of `split` are films of `learned`.
 
-  Other hospitals' films may have the same names, so some of the films with one
-  name are compared.
+  Films are equal where all their pixels are, whatever their names: other
+  hospitals' films may have the same names.
   """
-  _, mine, other = np.intersect1d(
-    learned.image_name, split.image_name, return_indices=True
-  )
-  if not len(mine):
-    return 0
-  some = np.linspace(0, len(mine) - 1, min(len(mine), _COMPARED_FILMS))
-  equal = [
-    np.array_equal(learned.image[mine[i]], split.image[other[i]])
-    for i in np.unique(some.astype(int))
-  ]
-  return len(mine) if any(equal) else 0
+  mine = np.array(list(_hashes_of_pixels(split)))
+  both = set(mine.tolist()).intersection(_hashes_of_pixels(learned))
+  return np.isin(mine, list(both))
+
+
+def _hashes_of_pixels(split: pipeline.Split) -> Iterator[str]:
+  for k in range(0, len(split.label), _READ_FILMS):
+    for image in np.asarray(split.image[k : k + _READ_FILMS]):
+      yield hashlib.sha256(image.tobytes()).hexdigest()

@@ -169,10 +169,10 @@ def aim(attack: str) -> str:
   return 'all findings attacked at once'
 
 
-def not_alone(of: str = '') -> str:
-  """What is said where no attack was on every finding alone; `of`: of what."""
+def not_alone(runs: str = '') -> str:
+  """The sentence where no run, or none of `runs`, was attacked so."""
   return (
-    f'AUROC with every finding attacked alone was not measured{of}; '
+    f'AUROC with every finding attacked alone was not measured{runs}; '
     '--mode=evaluate measures it, on config.evaluate.finding_attack_films '
     'films of each finding.'
   )

@@ -286,10 +286,10 @@ def read(
 
 
 def _label(
-  there: set[str], names: frozenset[str], chosen: tuple[str, ...]
+  labelled: set[str], names: frozenset[str], chosen: tuple[str, ...]
 ) -> tuple[float, ...]:
   otherwise = math.nan if _UNCHANGED in names else 0.0
-  return tuple(1.0 if name in there else otherwise for name in chosen)
+  return tuple(1.0 if name in labelled else otherwise for name in chosen)
 
 
 def _frequent(

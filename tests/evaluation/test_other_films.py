@@ -23,7 +23,7 @@ from cxr import (
   stored_rows,
 )
 from cxr.evaluation import examples, other_films
-from input_pipeline import catalogue, pipeline
+from input_pipeline import catalogue, pipeline, records
 from input_pipeline.sources.film_table import Options
 from tests.input_pipeline import made_folder
 
@@ -199,6 +199,8 @@ def test_what_cannot_be_is_one_sentence(made, tmp_path):
   with pytest.raises(ValueError, match='holds a run'):
     other_films.check_output(run, str(tmp_path))
   (tmp_path / 'file').write_text('')
+  with pytest.raises(ValueError, match='holds other files'):
+    other_films.check_output(str(tmp_path), run)
   with pytest.raises(ValueError, match='is a file'):
     other_films.check_output(str(tmp_path / 'file'), run)
   with pytest.raises(ValueError, match=r"trained on 'table'.*--output"):
@@ -321,6 +323,18 @@ def test_results_that_are_replaced_are_told_of(tmp_path, monkeypatch):
   files.write_json(str(tmp_path / 'data.json'), described)
   other_films.tell_of_replaced(output, test)
   assert 'an evaluation of 7 other films, which is replaced' in lines[0]
+
+
+def test_films_on_disk_stay_there(made):
+  config = run_files.read_config(str(made / 'run'))
+  config.data.cache = 'none'
+  split = data.load(config)['test']
+  left_out = np.arange(len(split.label)) % 3 == 1
+  kept = data.without(split, left_out)
+  assert isinstance(kept.image, records.Films)
+  pixels = np.asarray(split.image)[~left_out]
+  np.testing.assert_array_equal(np.asarray(kept.image), pixels)
+  np.testing.assert_array_equal(kept.image[[2, 0]], pixels[[2, 0]])
 
 
 def test_nih_s_training_list_need_not_be_there(tmp_path):
