@@ -95,10 +95,10 @@ def _aurocs(estimated):
   rows = [
     {
       'finding': finding,
-      'positive films (majority)': estimated['positives'].get(finding),
-      'network, against the majority': auroc,
-      'network, on the label': label['network'][finding],
-      'votes, on the label': label['votes'][finding],
+      'positive films': estimated['positives'].get(finding),
+      'network, majority': auroc,
+      'network, label': label['network'][finding],
+      'votes, label': label['votes'][finding],
       'difference': tables.estimate_cell(
         label['difference'][finding], sign=True
       ),
