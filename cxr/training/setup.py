@@ -12,7 +12,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from cxr import platforms, sharding, train_state
-from cxr.models import architectures, torch_weights
+from cxr.models import architectures, origins, torch_weights
 from input_pipeline import pipeline
 
 
@@ -137,7 +137,7 @@ def initial_state(setup: Setup, key: jax.Array) -> train_state.TrainState:
   if not config.model.init_from:
     return state
   variables, report = torch_weights.init_from(
-    config.model.init_from,
+    origins.find(config.model.init_from).path,
     train_state.variables(state),
     config.model,
     findings=setup.films.findings,
