@@ -173,3 +173,16 @@ def test_rejects():
     augment.make_augment(rotation=-1.0)
   with pytest.raises(ValueError, match='scale .1.0'):
     augment.make_augment(scale=1.0)
+
+
+def test_no_pixel_is_taken_for_its_neighbour():
+  """Whatever else a program computes; it may round positions in two ways."""
+  key = jax.random.split(jax.random.key(1), 32)
+  image = np.random.default_rng(0).random((32, 128, 128, 1), np.float32)
+  motion = {'rotation': 5.0, 'translation': 0.04, 'scale': 0.05}
+  alone = augment.make_augment(**motion)
+  with_tone = augment.make_augment(**motion, contrast=1e-9)
+  expected = jax.jit(jax.vmap(alone))(key, image)
+  one_by_one = jax.jit(lambda *args: jax.lax.map(lambda a: alone(*a), args))
+  for program in (one_by_one, jax.jit(jax.vmap(with_tone))):
+    np.testing.assert_allclose(program(key, image), expected, atol=1e-6)
