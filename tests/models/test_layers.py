@@ -93,7 +93,8 @@ def test_convolve(size, h, w, c, d, stride, dilation):
   how = {'size': size, 'stride': stride, 'dilation': dilation}
   of_kernel = {
     name: functools.partial(getattr(cpu_convolution, name), **how)
-    for name in ('_by_patches', '_by_taps')
+    for name in ('_by_pixels', '_by_taps')
+    if name == '_by_taps' or c == 1
   }
   if stride == 1:
     of_kernel['_by_pairs'] = lambda x, g: cpu_convolution._by_pairs(
@@ -110,24 +111,26 @@ def test_convolve(size, h, w, c, d, stride, dilation):
 
 
 @pytest.mark.parametrize(
-  'form, film',
+  'form, c, film',
   [
     (
       lambda *args: cpu_convolution._by_pairs(*args[:2], 3, 1, *args[2:]),
+      3,
       4 * 5 * 3 * 7 * 4,
     ),
     (
-      lambda *args: cpu_convolution._by_patches(*args[:2], 3, 1, 1, *args[2:]),
-      4 * 5 * 9 * 3 * 4,
+      lambda *args: cpu_convolution._by_pixels(*args[:2], 3, 1, 1, *args[2:]),
+      1,
+      4 * 5 * 9 * 4,
     ),
   ],
 )
 @pytest.mark.parametrize('films, chunks', [(0, 6), (2, 3), (5, 2)])
-def test_filter_gradient_in_chunks(monkeypatch, form, film, films, chunks):
+def test_filter_gradient_in_chunks(monkeypatch, form, c, film, films, chunks):
   """As many films at a time as fit the cache and divide the batch; or one."""
   rng = np.random.default_rng(0)
   x, gradient = (
-    rng.normal(size=(6, 4, 5, c)).astype(np.float32) for c in (3, 4)
+    rng.normal(size=(6, 4, 5, d)).astype(np.float32) for d in (c, 4)
   )
   trace = lambda *one_device: jax.jit(
     lambda x, g: form(x, g, *one_device)
