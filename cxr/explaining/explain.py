@@ -37,7 +37,7 @@ from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from cxr import files, inference, platforms, run_files, sharding
-from cxr.explaining import interpret, overlays
+from cxr.explaining import interpret, origin, overlays
 from cxr.exporting import coco
 from cxr.reporting import pages
 from cxr.statistics import calibration
@@ -107,6 +107,11 @@ def explain(
     skipped['hidden'],
     skipped['other'],
   )
+  training = origin.describe(workdir, paths)
+  for sentence in training.sentences:
+    logging.info('%s', sentence)
+  for warning in training.warnings:
+    logging.warning('%s', warning)
   forms = platforms.of(sharding.make_mesh(1))
   config, model, variables, step = inference.load_model(workdir, config, forms)
   stored = run_files.read_calibration(
@@ -127,7 +132,8 @@ def explain(
     os.path.join(output_dir, 'explain.html'),
     explained.cases,
     operating_points=stored,
-    left_out=_left_out(explained, skipped),
+    network=training.sentences,
+    warnings=[*training.warnings, *_left_out(explained, skipped)],
   )
   if not explained.read:
     raise ValueError(

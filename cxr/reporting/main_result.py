@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from cxr.localization import thresholds
-from cxr.reporting import part_readers, wording
+from cxr.reporting import part_origin, part_readers, wording
 
 
 class Tile(NamedTuple):
@@ -98,20 +98,9 @@ def condition(entry: Mapping) -> str:
 
 def run(config: Mapping, metrics: Mapping, data: Mapping) -> list[str]:
   """A sentence that says what the run is; [] without a config."""
-  model, attack = config.get('model', {}), config.get('attack', {})
-  if 'arch' not in model:
+  if 'arch' not in config.get('model', {}):
     return []
-  # The results may be of other films.
-  name = config.get('data', {}).get('source') or data.get('name', '')
-  films = wording.SOURCES.get(name, name)
-  text = f'This run is a {model["arch"]} trained on {films}'
-  if attack.get('objective') == 'clean':
-    text += ' without an attack'
-  else:
-    text += (
-      f' against an attack ({attack.get("objective")}, {attack.get("norm")}, '
-      f'epsilon {attack.get("epsilon"):g}/255)'
-    )
+  text = f'This run is {part_origin.network(config, data)}'
   if 'step' in metrics:
     text += (
       f'; its results are those of the checkpoint of step {metrics["step"]}'

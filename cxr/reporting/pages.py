@@ -143,7 +143,8 @@ def write_explain(
   title: str = 'Films explained',
   level: int = gallery.LEVEL,
   operating_points: Mapping | None = None,
-  left_out: Sequence[str] = (),
+  network: Sequence[str] = (),
+  warnings: Sequence[str] = (),
 ) -> str:
   """Writes the page of a user's own films and returns its path.
 
@@ -156,7 +157,8 @@ def write_explain(
     title: of the page.
     level: of 255, where the slider of the boxes stands at first.
     operating_points: what calibration.json holds.
-    left_out: a sentence each, such as on files that could not be read.
+    network: sentences on the network and on what it was trained on.
+    warnings: a sentence each, such as on files that could not be read.
   """
   film = 'name', 'image', 'warnings'
   flat = [
@@ -178,8 +180,8 @@ def write_explain(
     os.fspath(path),
     title=title,
     kicker='The output of a network, not a diagnosis',
-    answer=[answer],
-    warnings=left_out,
+    answer=[answer, *network],
+    warnings=warnings,
     sections=[
       _films(flat, level=level, choose_film=True),
       _probabilities(cases, operating_points),

@@ -11,6 +11,25 @@ from cxr import run_files
 from cxr.reporting import plots, tables, wording
 
 
+def network(config: Mapping, data: Mapping) -> str:
+  """'a resnet18 trained on phantom films without an attack'.
+
+  Args:
+    config: what config.json holds, of the training.
+    data: what data.json holds; it names the films where the config does not.
+  """
+  attack = config.get('attack', {})
+  name = config.get('data', {}).get('source') or data.get('name', '')
+  films = wording.SOURCES.get(name, name)
+  text = f'a {config["model"]["arch"]} trained on {films}'
+  if attack.get('objective') == 'clean':
+    return f'{text} without an attack'
+  return (
+    f'{text} against an attack ({attack.get("objective")}, '
+    f'{attack.get("norm")}, epsilon {attack.get("epsilon"):g}/255)'
+  )
+
+
 def training(records: Sequence[Mapping]) -> tables.Section | None:
   """Curves of the losses, of AUROC and of the speed in train.jsonl."""
   figures = []

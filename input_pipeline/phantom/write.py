@@ -20,6 +20,15 @@ from input_pipeline.findings import BOXED, FINDINGS
 from input_pipeline.phantom import draw, plan
 from input_pipeline.phantom.shapes import Box
 
+# What a phantom was drawn with, in its folder beside those of its films.
+RECORD = 'phantom.json'
+
+
+def is_drawn(film: str) -> bool:
+  """Whether the film at this path stands in a folder of a phantom."""
+  folder = pathlib.Path(film).resolve().parent
+  return any((place / RECORD).is_file() for place in (folder, folder.parent))
+
 
 class _Task(NamedTuple):
   dir: pathlib.Path
@@ -113,7 +122,7 @@ def _move(partial: pathlib.Path, dir: pathlib.Path) -> None:
     os.rename(partial, dir)
   except OSError:
     # Two runs that start together both write it: the first one's will do.
-    ours, theirs = partial / 'phantom.json', dir / 'phantom.json'
+    ours, theirs = partial / RECORD, dir / RECORD
     if not theirs.exists() or theirs.read_text() != ours.read_text():
       raise ValueError(
         f'{dir} was made by something else meanwhile; choose another folder.'
@@ -209,5 +218,5 @@ def write_phantom(
     parameters['shortcut_cycles_per_film'] = {
       f: draw.FREQUENCY[f] for f in FINDINGS
     }
-    (partial / 'phantom.json').write_text(json.dumps(parameters, indent=2))
+    (partial / RECORD).write_text(json.dumps(parameters, indent=2))
     _move(partial, dir)

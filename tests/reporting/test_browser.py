@@ -92,7 +92,7 @@ def paths(tmp_path_factory):
       folder / 'explain.html',
       cases,
       operating_points=made_workdir.calibration(),
-      left_out=['broken.png: not read'],
+      warnings=['broken.png: not read'],
     ),
     'cases': cases,
   }

@@ -393,7 +393,7 @@ def test_hostile_names_are_text(tmp_path):
     tmp_path / 'e.html',
     [_case(rng, HOSTILE, warnings=[HOSTILE])],
     title=HOSTILE,
-    left_out=[HOSTILE],
+    warnings=[HOSTILE],
   )
   page = _Page(path)
   assert '<script>alert' not in page.source

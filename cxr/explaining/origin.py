@@ -1,0 +1,72 @@
+"""Which films a network learned from, and whether the user's are of that kind.
+
+A network of drawn films knows nothing of patients, and one of real films
+nothing of drawings. A film is a drawn one where the phantom's own record stands
+beside its folder; every other film is taken for a real one.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from cxr import files
+from cxr.reporting import part_origin, wording
+from input_pipeline.phantom import write
+
+
+class Origin(NamedTuple):
+  """What is said of a network beside what it says of films."""
+
+  sentences: list[str]  # what it is, and what it was trained on
+  warnings: list[str]  # why it is no network for these films
+
+
+def describe(workdir: str, paths: Sequence[str]) -> Origin:
+  """What the workdir's config.json and data.json say of the training.
+
+  Args:
+    workdir: of the run; a file that is absent says nothing.
+    paths: of the films that are explained.
+  """
+  config, data = (_json(workdir, name) for name in ('config.json', 'data.json'))
+  if 'arch' not in config.get('model', {}):
+    return Origin([], [])
+  text = f'The network is {part_origin.network(config, data)}'
+  train = part_origin.splits(data).get('train')
+  if train:
+    text += (
+      f', on {wording.count(train["images"], "film")} of '
+      f'{wording.count(train.get("patients"), "patient")}'
+    )
+  size = config['data'].get('image_size')
+  text += f' at {size} × {size} pixels.' if size else '.'
+  source = config['data'].get('source') or data.get('name')
+  return Origin([text], _warnings(source, paths))
+
+
+def _warnings(source: str, paths: Sequence[str]) -> list[str]:
+  drawn = sum(map(write.is_drawn, paths))
+  real = len(paths) - drawn
+  of_all = f'of the {wording.count(len(paths), "film")}'
+  if source == 'phantom' and real:
+    are = 'is a real film' if real == 1 else 'are real films'
+    return [
+      f'The network learned from drawn films alone, and {real:,} {of_all} '
+      f'{are}: what it says of a patient means nothing. Real films need a run '
+      'that was trained on real films. (Drawn are those beside whose folder '
+      'the phantom.json of their drawing stands.)'
+    ]
+  if source != 'phantom' and drawn:
+    are = 'is a drawn one' if drawn == 1 else 'are drawn ones'
+    films = wording.SOURCES.get(source, source)
+    return [
+      f'The network learned from real films ({films}), and {drawn:,} {of_all} '
+      f'{are} of the phantom: what it says of these means nothing. They need a '
+      'run that was trained on the phantom.'
+    ]
+  return []
+
+
+def _json(workdir, name):
+  path = os.path.join(workdir, name)
+  return files.read_json(path) if os.path.exists(path) else {}
