@@ -13,24 +13,18 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import numpy as np
 from absl import logging
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 
 from cxr import data, files, heatmaps, sharding, stored_rows
 from cxr.attribution import by_name
-from cxr.evaluation import map_rows
+from cxr.evaluation import map_controls, map_rows
 from cxr.evaluation.parts import Parts, is_whole
 from cxr.exporting import boxes_and_masks
 from cxr.inference import Subject
-from cxr.localization import controls, overlap, scoring, thresholds
+from cxr.localization import thresholds
 from cxr.reporting import wording
-from input_pipeline import pipeline, workers
+from input_pipeline import workers
 
-CONTROLS = ('random', 'centre', 'mean_box')
-# Maps of other patients that a true box is held against.
-NUM_DRAWS = 3
-_NAMED_FILMS = 5  # in a line of the log
-# Films without any box that are mapped, where boxed films cannot be donors.
-MOST_UNBOXED_DONORS = 64
 # There are as many tasks a method as findings with boxes.
 MOST_WORKERS = 8
 
@@ -81,7 +75,10 @@ def localize(
   own = [
     boxes.where(method=method) for method in subject.config.evaluate.methods
   ]
-  moved = [set_down(rows, films.findings, subject.config.seed) for rows in own]
+  moved = [
+    map_controls.set_down(rows, films.findings, subject.config.seed)
+    for rows in own
+  ]
   return stored_rows.concatenate_boxes([boxes, *moved]), grids
 
 
@@ -100,10 +97,12 @@ def _maps_to_score(
   size = (config.data.image_size,) * 2
   shuffled = functools.cache(lambda: heatmaps.shuffled(subject))
   findings = range(len(films.findings))
-  beside = unboxed_donors(subject.test, films)
-  donors = [draw_donors(films, k, config.seed, beside) for k in findings]
-  _say_without_donor(films, donors)
-  draws = {'draws': NUM_DRAWS}
+  beside = map_controls.unboxed_donors(subject.test, films)
+  donors = [
+    map_controls.draw_donors(films, k, config.seed, beside) for k in findings
+  ]
+  map_controls.say_without_donor(films, donors)
+  draws = {'draws': map_controls.NUM_DRAWS}
   if len(beside.row):
     draws['unboxed'] = len(beside.row)
 
@@ -111,10 +110,10 @@ def _maps_to_score(
     return lambda k: (
       make_boxes,
       maps_of(k),
-      of_finding(films, k),
+      map_controls.of_finding(films, k),
       name,
       config.evaluate.rules,
-      *(of_finding[k] for of_finding in more),
+      *(by_finding[k] for by_finding in more),
     )
 
   for method in config.evaluate.methods:
@@ -145,11 +144,16 @@ def _maps_to_score(
       maps = _compute(shuffled(), parts, films, method, name)
       yield path, job(map_rows.score, name, _by_finding(maps))
   grid = grids[config.evaluate.methods[0]]
-  for name in CONTROLS:
+  for name in map_controls.CONTROLS:
     settings = rules | {'seed': config.seed, 'grid': grid, 'size': size}
     path = parts.path(f'boxes-{name}.npz', settings, trained=False)
     maps_of = functools.partial(
-      control_maps, name, films, grid=grid, size=size, seed=config.seed
+      map_controls.control_maps,
+      name,
+      films,
+      grid=grid,
+      size=size,
+      seed=config.seed,
     )
     yield path, None if is_whole(path) else job(map_rows.score, name, maps_of)
 
@@ -203,142 +207,3 @@ def _exports(subject: Subject, parts: Parts, name: str) -> list[str]:
     names += boxes_and_masks.chexlocalize_files(name)
   folder = export_folder(subject, parts) if names else ''
   return [os.path.join(folder, file) for file in names]
-
-
-def of_finding(films: data.BoxedFilms, k: int) -> map_rows.FindingFilms:
-  """The films as the boxed finding k sees them: all that a worker is sent."""
-  return map_rows.FindingFilms(
-    films.findings[k],
-    films.name,
-    films.patient,
-    films.truth[:, k],
-    {film: mask for (film, of), mask in films.masks.items() if of == k},
-  )
-
-
-# Controls.
-
-
-def unboxed_donors(
-  split: pipeline.Split, films: data.BoxedFilms
-) -> data.BoxedFilms:
-  """Films without any box, for findings that every boxed film may have.
-
-  Of a data set whose boxes are of one finding, no boxed film is known to be
-  without it. Then films without a box that are labelled as without the finding
-  give the maps of other patients: at most MOST_UNBOXED_DONORS, evenly spread.
-  """
-  lacking = ~_without(films).any(axis=0)
-  column = data.columns_of(films.findings, split.findings)[lacking]
-  unboxed = np.ones(len(split.label), bool)
-  unboxed[films.row] = False
-  wanted = unboxed & (split.label[:, column] == 0).any(axis=1)
-  rows = np.flatnonzero(wanted)
-  count = min(MOST_UNBOXED_DONORS, len(rows))
-  chosen = np.linspace(0, len(rows) - 1, count).round().astype(int)
-  return data.boxed_films(split, rows[chosen])
-
-
-def _without(films: data.BoxedFilms) -> Bool[np.ndarray, 'n k']:
-  """Whether a film is known to be without a finding."""
-  return (films.label == 0) & ~films.boxed
-
-
-def draw_donors(
-  films: data.BoxedFilms, finding: int, seed: int, beside: data.BoxedFilms
-) -> Int[np.ndarray, 'n d']:
-  """Of which films the maps stand beside each film's: d = NUM_DRAWS indices.
-
-  They are boxed films, since these are mapped anyway, or films `beside` them,
-  whose indices follow. All are of other patients and labelled as without the
-  finding. A film without a true box of the finding can only earn false
-  positives, and one draw is enough for it. -1: no draw.
-  """
-  without = np.concatenate([_without(films), _without(beside)])[:, finding]
-  patient = np.concatenate([films.patient, beside.patient])
-  donors = np.full((len(films.row), NUM_DRAWS), -1)
-  for i, name in enumerate(films.name.tolist()):
-    drawn = controls.draw_donors(
-      controls.film_seed(name, finding, seed),
-      patient,
-      without,
-      i,
-      NUM_DRAWS if films.boxed[i, finding] else 1,
-    )
-    donors[i, : len(drawn)] = drawn
-  return donors
-
-
-def _say_without_donor(films: data.BoxedFilms, donors) -> None:
-  for k, of_finding in enumerate(donors):
-    lonely = films.boxed[:, k] & (of_finding < 0).all(axis=1)
-    if lonely.any():
-      logging.warning(
-        '%d films with a box of %s have no control of another patient: no '
-        'mapped test film of another patient is labelled as without it '
-        '(boxes.csv has these films without it: %s%s).',
-        lonely.sum(),
-        films.findings[k],
-        ', '.join(films.name[lonely][:_NAMED_FILMS].tolist()),
-        ', …' if lonely.sum() > _NAMED_FILMS else '',
-      )
-
-
-def set_down(
-  own: stored_rows.Boxes, findings: Sequence[str], seed: int
-) -> stored_rows.Boxes:
-  """The rows of a method, its boxes set down whole in random places.
-
-  There is no map that would draw them, so scores of a map are NaN. `findings`:
-  those of the rows; a film's draws depend on the finding's place among them.
-  """
-  scores = np.full(own.score.shape, np.nan)
-  iou, iobb = (scoring.SCORES.index(name) for name in ('iou', 'iobb'))
-  boxes = []
-  for i, (image, finding, of_row) in enumerate(
-    zip(
-      own.image.tolist(),
-      own.finding.tolist(),
-      own.boxes_of_rows(),
-      strict=True,
-    )
-  ):
-    film_seed = controls.film_seed(image, findings.index(finding), seed)
-    boxes.append(controls.set_down(film_seed, of_row))
-    truth = own.truth[i]
-    if overlap.has_box(truth):
-      scores[i, iou] = overlap.iou(boxes[-1], truth).max(initial=0.0)
-      scores[i, iobb] = overlap.iobb(boxes[-1], truth).max(initial=0.0)
-  name = own.method.astype(object) + wording.SET_DOWN
-  return own._replace(
-    method=name.astype(np.str_),
-    box=np.concatenate([np.zeros((0, 4)), *boxes]),
-    score=scores,
-  )
-
-
-def control_maps(
-  name: str,
-  films: data.BoxedFilms,
-  finding: int,
-  *,
-  grid: heatmaps.Grid,
-  size: tuple[int, int],
-  seed: int,
-) -> Float[np.ndarray, 'n h w']:
-  """The maps of one of CONTROLS, which see no film.
-
-  They show what a score is worth to whoever knows only where findings lie.
-  """
-  if name == 'random':
-    weights = grid.weights(size[0])
-    return np.stack(
-      [
-        controls.random_map(controls.film_seed(image, finding, seed), *weights)
-        for image in films.name.tolist()
-      ]
-    )
-  if name == 'centre':
-    return np.broadcast_to(controls.centre_map(size), (len(films.name), *size))
-  boxes = controls.mean_boxes(films.truth[:, finding], films.patient)
-  return np.stack([controls.box_map(box, size) for box in boxes])

@@ -17,7 +17,12 @@ from jaxtyping import Float, Int
 
 from cxr import data, heatmaps, inference, losses
 from cxr.attribution import gradient_alignment, sanity
-from cxr.evaluation import localize, measure_maps, measures, named_attacks
+from cxr.evaluation import (
+  map_controls,
+  measure_maps,
+  measures,
+  named_attacks,
+)
 from cxr.inference import (
   Subject,
   by_index,
@@ -307,7 +312,7 @@ def _scores(
   scores = {name: np.full(len(film), np.nan) for name in ('iou', 'pointing')}
   for k in np.unique(finding):
     pair = np.flatnonzero(finding == k)
-    of_pairs = localize.of_finding(films, int(k)).take(film[pair])
+    of_pairs = map_controls.of_finding(films, int(k)).take(film[pair])
     scored = scoring.score_finding(
       maps[pair],
       of_pairs.truth,

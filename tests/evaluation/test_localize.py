@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from configs import default
 from cxr import data, inference, sharding, stored_rows
-from cxr.evaluation import box_estimates, localize, map_rows
+from cxr.evaluation import box_estimates, localize, map_controls, map_rows
 from cxr.evaluation.parts import Parts
 from cxr.localization import controls, overlap
 from input_pipeline import pipeline
@@ -199,13 +199,13 @@ def test_draws_of_a_true_box_count_as_one():
   films.truth[0, 0] = box(0, 0)
   films.truth[1, 1] = films.truth[2, 1] = box(0, 0)
   nobody = data.BoxedFilms(BOXED, *(column[:0] for column in films[1:7]))
-  donors = localize.draw_donors(films, 0, 0, nobody)
-  assert (donors[0] > 0).all() and len(set(donors[0])) == localize.NUM_DRAWS
+  donors = map_controls.draw_donors(films, 0, 0, nobody)
+  assert (donors[0] > 0).all() and len(set(donors[0])) == map_controls.NUM_DRAWS
   assert (donors[1:, 0] > 0).all() and (donors[1:, 1:] == -1).all()
   maps = np.zeros((6, SIZE, SIZE))
   maps[donors[0, 0], :SIDE, :SIDE] = 1  # one of three draws hits
   maps += 1e-3 * rng.random(maps.shape)
-  of_finding = localize.of_finding(films, 0)
+  of_finding = map_controls.of_finding(films, 0)
   another = map_rows.score_donors(
     maps, of_finding, 'cam_another_patient', ('fixed',), donors
   )
@@ -290,9 +290,9 @@ def test_of_one_boxed_finding_films_without_a_box_are_the_other_patients(
   split = one_finding()
   films = data.boxed_films(split)
   assert films.name.tolist() == ['f0.png']
-  beside = localize.unboxed_donors(split, films)
+  beside = map_controls.unboxed_donors(split, films)
   assert beside.name.tolist() == ['f1.png', 'f2.png']
-  donors = localize.draw_donors(films, 0, 0, beside)
+  donors = map_controls.draw_donors(films, 0, 0, beside)
   assert donors.tolist() == [[1, -1, -1]]
   config = default.get_config('smoke')
   config.data.image_size = SIZE
@@ -317,7 +317,7 @@ def test_of_one_boxed_finding_films_without_a_box_are_the_other_patients(
 def test_boxed_films_are_each_other_s_donors_where_they_can_be():
   split = make_split()
   films = data.boxed_films(split)
-  beside = localize.unboxed_donors(split, films)
+  beside = map_controls.unboxed_donors(split, films)
   assert not len(beside.row)
 
 

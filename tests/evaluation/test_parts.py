@@ -10,7 +10,13 @@ from jax import numpy as jnp
 
 from configs import default
 from cxr import files, heatmaps, inference, sharding
-from cxr.evaluation import attack_flags, classify, film_measures, localize
+from cxr.evaluation import (
+  attack_flags,
+  classify,
+  film_measures,
+  localize,
+  map_controls,
+)
 from cxr.evaluation.measures import Measure
 from cxr.evaluation.parts import Parts, hash_weights
 from input_pipeline import pipeline
@@ -104,7 +110,7 @@ def computed(monkeypatch, tmp_path):
     def submit(self, function, *arguments):
       _, films, name, *_ = arguments
       first = films.finding == BOXED[0]
-      if first and (name in localize.CONTROLS or 'another' in name):
+      if first and (name in map_controls.CONTROLS or 'another' in name):
         names.append(f'boxes of {name}')
       done = function(*arguments)
       return type('Done', (), {'result': lambda self: done})()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cxr import data, stored_rows
-from cxr.evaluation import localize, map_rows
+from cxr.evaluation import map_controls, map_rows
 from cxr.exporting import boxes_and_masks, chexlocalize, coco
 from cxr.localization import overlap, scoring
 from input_pipeline import placement
@@ -55,7 +55,9 @@ def rows(films, maps, rule):
   """The scored boxes of all findings, as an evaluation stores them."""
   return stored_rows.concatenate_boxes(
     [
-      map_rows.score(maps[..., k], localize.of_finding(films, k), 'cam', [rule])
+      map_rows.score(
+        maps[..., k], map_controls.of_finding(films, k), 'cam', [rule]
+      )
       for k in range(len(BOXED))
     ]
   )
