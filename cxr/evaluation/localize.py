@@ -147,11 +147,11 @@ def _maps_to_score(
   for name in map_controls.CONTROLS:
     settings = rules | {'seed': config.seed, 'grid': grid, 'size': size}
     path = parts.path(f'boxes-{name}.npz', settings, trained=False)
-    maps_of = functools.partial(
-      map_controls.control_maps,
+    maps_of = lambda k, name=name: map_controls.control_maps(
       name,
-      films,
-      grid=grid,
+      map_controls.of_finding(films, k),
+      k,
+      weights=grid.weights(size[0]),
       size=size,
       seed=config.seed,
     )

@@ -5,13 +5,14 @@ no film. A map of another patient, and the map's own boxes set down in random
 places, know how the maps of one origin look.
 """
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
 from absl import logging
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
-from cxr import data, heatmaps, stored_rows
+from cxr import data, stored_rows
 from cxr.evaluation import map_rows
 from cxr.localization import controls, overlap, scoring
 from cxr.reporting import wording
@@ -37,19 +38,29 @@ def of_finding(films: data.BoxedFilms, k: int) -> map_rows.FindingFilms:
 
 
 def unboxed_donors(
-  split: pipeline.Split, films: data.BoxedFilms
+  split: pipeline.Split,
+  films: data.BoxedFilms,
+  mapped: Bool[np.ndarray, 'n k'] | None = None,
 ) -> data.BoxedFilms:
   """Films without any box, for findings that every boxed film may have.
 
   Of a data set whose boxes are of one finding, no boxed film is known to be
   without it. Then films without a box that are labelled as without the finding
   give the maps of other patients: at most MOST_UNBOXED_DONORS, evenly spread.
+
+  Args:
+    split: with all its films.
+    films: those of them that have a true region.
+    mapped: which films of the split have a map of which finding of `films`;
+      None: all of them can be mapped.
   """
   lacking = ~_without(films).any(axis=0)
   column = data.columns_of(films.findings, split.findings)[lacking]
-  unboxed = np.ones(len(split.label), bool)
-  unboxed[films.row] = False
-  wanted = unboxed & (split.label[:, column] == 0).any(axis=1)
+  without = split.label[:, column] == 0
+  if mapped is not None:
+    without &= mapped[:, lacking]
+  wanted = without.any(axis=1)
+  wanted[films.row] = False
   rows = np.flatnonzero(wanted)
   count = min(MOST_UNBOXED_DONORS, len(rows))
   chosen = np.linspace(0, len(rows) - 1, count).round().astype(int)
@@ -62,7 +73,11 @@ def _without(films: data.BoxedFilms) -> Bool[np.ndarray, 'n k']:
 
 
 def draw_donors(
-  films: data.BoxedFilms, finding: int, seed: int, beside: data.BoxedFilms
+  films: data.BoxedFilms,
+  finding: int,
+  seed: int,
+  beside: data.BoxedFilms,
+  mapped: Bool[np.ndarray, ' m'] | None = None,
 ) -> Int[np.ndarray, 'n d']:
   """Of which films the maps stand beside each film's: d = NUM_DRAWS indices.
 
@@ -70,8 +85,13 @@ def draw_donors(
   whose indices follow. All are of other patients and labelled as without the
   finding. A film without a true box of the finding can only earn false
   positives, and one draw is enough for it. -1: no draw.
+
+  `mapped`: which of the films, and of those beside, have a map of the finding;
+  None: all.
   """
   without = np.concatenate([_without(films), _without(beside)])[:, finding]
+  if mapped is not None:
+    without &= mapped
   patient = np.concatenate([films.patient, beside.patient])
   donors = np.full((len(films.row), NUM_DRAWS), -1)
   for i, name in enumerate(films.name.tolist()):
@@ -136,26 +156,39 @@ def set_down(
 
 def control_maps(
   name: str,
-  films: data.BoxedFilms,
+  films: map_rows.FindingFilms,
   finding: int,
   *,
-  grid: heatmaps.Grid,
+  weights: tuple[np.ndarray, np.ndarray],
   size: tuple[int, int],
   seed: int,
-) -> Float[np.ndarray, 'n h w']:
+) -> map_rows.Maps:
   """The maps of one of CONTROLS, which see no film.
 
   They show what a score is worth to whoever knows only where findings lie.
+
+  Args:
+    name: of the control.
+    films: as the finding sees them.
+    finding: its index, which a film's draws depend on.
+    weights: of the rows of cells in each row of pixels and of the columns, as
+      `heatmaps.Grid.weights` gives them: a random map is noise on such cells.
+    size: of the maps, in pixels.
+    seed: of the run.
   """
   if name == 'random':
-    weights = grid.weights(size[0])
-    return np.stack(
-      [
-        controls.random_map(controls.film_seed(image, finding, seed), *weights)
-        for image in films.name.tolist()
-      ]
+    make = functools.partial(_random_map, weights)
+    names = films.name.tolist()
+    return map_rows.Maps(
+      make, [(controls.film_seed(n, finding, seed),) for n in names]
     )
   if name == 'centre':
-    return np.broadcast_to(controls.centre_map(size), (len(films.name), *size))
-  boxes = controls.mean_boxes(films.truth[:, finding], films.patient)
-  return np.stack([controls.box_map(box, size) for box in boxes])
+    make = functools.partial(controls.centre_map, size)
+    return map_rows.Maps(make, [()] * len(films.name))
+  boxes = controls.mean_boxes(films.truth, films.patient)
+  make = functools.partial(controls.box_map, size=size)
+  return map_rows.Maps(make, [(box,) for box in boxes])
+
+
+def _random_map(weights, seed):
+  return controls.random_map(seed, *weights)

@@ -4,14 +4,14 @@ A spawned worker imports this module before it can work, so that neither JAX nor
 TensorFlow is imported here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from cxr import stored_rows
-from cxr.localization import scoring
+from cxr.localization import regions, scoring
 
 
 class FindingFilms(NamedTuple):
@@ -37,8 +37,34 @@ class FindingFilms(NamedTuple):
     )
 
 
+class Maps(Sequence):
+  """Maps 'h w' that are made when they are asked for.
+
+  None of them waits in memory, and a worker is sent what they are made from.
+
+  Examples:
+    >>> maps = Maps(np.full, [((1, 2), 5.0), ((1, 2), 7.0)])
+    >>> len(maps), maps[1].tolist(), maps[np.array([1, 0])][1].tolist()
+    (2, [[7.0, 7.0]], [[5.0, 5.0]])
+  """
+
+  def __init__(self, make: Callable, arguments: Sequence[tuple]):
+    """Args: make, of a map, and what it takes for each of them."""
+    self._make, self._arguments = make, arguments
+
+  def __len__(self) -> int:
+    return len(self._arguments)
+
+  def __getitem__(self, index):
+    """A map; of several indices the Maps of these, in their order."""
+    if isinstance(index, np.ndarray):
+      chosen = [self._arguments[i] for i in index.tolist()]
+      return Maps(self._make, chosen)
+    return self._make(*self._arguments[index])
+
+
 def score(
-  maps: Float[np.ndarray, 'n h w'],
+  maps: regions.Heatmaps,
   films: FindingFilms,
   method: str,
   rules: Sequence[str],
@@ -48,7 +74,7 @@ def score(
   """The rows of one finding's maps under every rule.
 
   Args:
-    maps: of the n films.
+    maps: one of each of the films.
     films: the boxed films and the finding.
     method: what the rows are called.
     rules: that make boxes of the maps.
@@ -74,7 +100,7 @@ def score(
 
 
 def score_donors(
-  maps: Float[np.ndarray, 'm h w'],
+  maps: Float[np.ndarray, 'm h w'] | Maps,
   films: FindingFilms,
   method: str,
   rules: Sequence[str],
