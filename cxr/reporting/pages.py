@@ -21,9 +21,9 @@ from cxr.reporting import (
   part_localization,
   part_measures,
   part_origin,
+  part_published,
   part_readers,
   part_robustness,
-  published,
   rendering,
   tables,
   wording,
@@ -40,11 +40,11 @@ def write(workdir: str | os.PathLike) -> str:
   if not os.path.isdir(workdir):
     raise FileNotFoundError(f'No folder {workdir}; run --mode=train first.')
   metrics = _json(workdir, 'metrics.json')
-  data = metrics.get('data') or _json(workdir, 'data.json')
+  data = _data(workdir, metrics)
   config = part_origin.evaluated(_json(workdir, 'config.json'), metrics)
   localization = metrics.get('localization', {})
   rule = main_result.main_rule(localization.get('methods', {}))
-  caveat = _caveat(metrics, data)
+  caveat = part_published.caveat(metrics, data)
   records = files.read_json_lines(os.path.join(workdir, 'train.jsonl'))
   name = config.get('name') or os.path.basename(os.path.normpath(workdir))
   films = (metrics.get('evaluation') or {}).get('films')
@@ -106,6 +106,9 @@ def write_comparison(
     name: part_origin.evaluated(_json(folder, 'config.json'), metrics[name])
     for name, folder in folders.items()
   }
+  data = [_data(folders[name], metrics[name]) for name in names]
+  caveats = list(map(part_published.caveat, metrics.values(), data))
+  caveat = caveats[0] if all(caveats) else ''
   localization = metrics[names[0]].get('localization', {})
   rule = main_result.main_rule(localization.get('methods', {}))
   shared = examples.shared(
@@ -126,7 +129,7 @@ def write_comparison(
         rule=rule,
         sizes=localization.get('map_size'),
       ),
-      part_comparison.localization(comparison, metrics),
+      part_comparison.localization(comparison, metrics, caveat),
       part_comparison.classification(comparison),
       part_comparison.readers(comparison),
       part_comparison.robustness(comparison, metrics),
@@ -235,16 +238,6 @@ def _films(cases, **options):
   return tables.Section('films', 'Films and maps', films=films)
 
 
-def _caveat(metrics, data):
-  """Why Wang's results may stand beside these; '' where they may not."""
-  if 'nih' not in (data.get('name'), metrics.get('data', {}).get('name')):
-    return ''
-  return published.caveat(
-    part_origin.splits(data).get('test', {}).get('images'),
-    sum(metrics.get('localization', {}).get('count', {}).values()),
-  )
-
-
 def _write(path, *, sections, tiles=(), warnings=(), headline=None, **context):
   return rendering.write(
     path,
@@ -264,6 +257,11 @@ def _write(path, *, sections, tiles=(), warnings=(), headline=None, **context):
 def _json(workdir, name):
   path = os.path.join(workdir, name)
   return files.read_json(path) if os.path.exists(path) else {}
+
+
+def _data(workdir, metrics):
+  """The films of an evaluation; an older one kept them in data.json alone."""
+  return metrics.get('data') or _json(workdir, 'data.json')
 
 
 def _text(workdir, name):

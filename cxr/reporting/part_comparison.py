@@ -18,6 +18,7 @@ from cxr.reporting import (
   part_localization,
   part_measures,
   part_origin,
+  part_published,
   part_robustness,
   plots,
   tables,
@@ -243,9 +244,15 @@ MOST_COLUMNS = 10  # of the figure
 
 
 def localization(
-  comparison: Mapping, metrics: Mapping
+  comparison: Mapping, metrics: Mapping, caveat: str
 ) -> tables.Section | None:
-  """`metrics`: run -> its metrics.json, for the curves."""
+  """Every score, the curves, and published results.
+
+  Args:
+    comparison: of the runs.
+    metrics: run -> its metrics.json.
+    caveat: of published results; '' where they may not stand beside the runs'.
+  """
   methods = comparison.get('localization', {})
   rows = [
     (
@@ -267,7 +274,7 @@ def localization(
   return tables.Section(
     'localization',
     'Localization',
-    [tables.group([table], filters)],
+    [tables.group([table], filters), part_published.table(metrics, caveat)],
     figures=part_localization.curves(metrics, rule),
   )
 

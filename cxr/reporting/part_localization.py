@@ -6,7 +6,14 @@ in part_classification.py.
 
 from collections.abc import Mapping
 
-from cxr.reporting import main_result, plots, published, tables, wording
+from cxr.reporting import (
+  main_result,
+  part_published,
+  plots,
+  published,
+  tables,
+  wording,
+)
 
 RATIOS = {'iou': 'IoU', 'iobb': 'IoBB'}
 
@@ -23,7 +30,10 @@ def localization(metrics: Mapping, caveat: str) -> tables.Section | None:
   return tables.Section(
     'localization',
     'Localization',
-    [tables.group([*accuracies, _other_scores(methods)], filters)],
+    [
+      tables.group([*accuracies, _other_scores(methods)], filters),
+      part_published.table({'': metrics}, caveat),
+    ],
     text=_text(scores),
     figures=curves({'': metrics}, rule),
   )
