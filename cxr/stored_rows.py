@@ -382,6 +382,8 @@ _BOX_COLUMNS = (*_TEXT, 'truth', 'boxes', *scoring.SCORES)
 # What the scores of the union are of: 'mask', 'box', or '' without a true box.
 # It is there where a row says 'mask'.
 _KIND = 'truth_kind'
+# What files of older versions lack.
+_YOUNGER = ('draw', 'map_ap', _KIND)
 
 
 def write_boxes(path: str, boxes: Boxes) -> None:
@@ -418,10 +420,12 @@ def write_boxes(path: str, boxes: Boxes) -> None:
 
 
 def boxes_of(arrays: dict[str, np.ndarray]) -> Boxes:
-  """The table of stored arrays; older ones lack draws and masks."""
-  count = len(arrays['image'])
+  """The table of stored arrays; older ones lack draws, masks and scores."""
+  count, num_scores = arrays['score'].shape
   older = {'draw': np.zeros(count, np.int64), 'masked': np.zeros(count, bool)}
-  return Boxes(**older | arrays)
+  lacking = (0, 0), (0, len(scoring.SCORES) - num_scores)
+  score = np.pad(arrays['score'], lacking, constant_values=np.nan)
+  return Boxes(**older | arrays | {'score': score})
 
 
 def _npz(path: str) -> str:
@@ -450,36 +454,31 @@ def read_boxes(path: str) -> Boxes:
 
 
 def _parse_boxes(path: str) -> Boxes:
-  # An older version had one draw of everything, and no column for it.
-  older = tuple(name for name in _BOX_COLUMNS if name != 'draw')
-  choices = older, (*_BOX_COLUMNS, _KIND)
-  columns = lambda header: (
-    tuple(header) if tuple(header) in choices else _BOX_COLUMNS
-  )
+  columns = lambda header: [
+    name
+    for name in (*_BOX_COLUMNS, _KIND)
+    if name in header or name not in _YOUNGER
+  ]
   with table_reader(path, columns) as (header, reader):
     rows = list(reader)
-    width = len(_TEXT)
-    masked = np.zeros(len(rows), bool)
-    if _KIND in header:
-      masked = np.array([row.pop() == 'mask' for row in rows], bool)
-    if 'draw' not in header:
-      rows = [[*row[: width - 1], '0', *row[width - 1 :]] for row in rows]
+    cells = {name: [row[i] for row in rows] for i, name in enumerate(header)}
+    column = lambda name, older='': cells.get(name, [older] * len(rows))
     text = {
-      name: np.array([files.unescape_cell(r[i]) for r in rows], np.str_)
-      for i, name in enumerate(_TEXT)
+      name: np.array([files.unescape_cell(c) for c in column(name, '0')], str)
+      for name in _TEXT
     }
     for name in ('patient', 'draw'):
       text[name] = whole_numbers(text[name].tolist())
-    truth = [_box_cells(r[width], 1) for r in rows]
-    boxes = [_box_cells(r[width + 1]) for r in rows]
-    score = floats([r[width + 2 :] for r in rows])
+    truth = [_box_cells(cell, 1) for cell in column('truth')]
+    boxes = [_box_cells(cell) for cell in column('boxes')]
+    scores = [column(name) for name in scoring.SCORES]
     table = Boxes(
       **text,
       truth=np.concatenate([np.zeros((0, 4)), *truth]),
       count=np.array([len(b) for b in boxes], np.int64),
       box=np.concatenate([np.zeros((0, 4)), *boxes]),
-      score=score.reshape(len(rows), len(scoring.SCORES)),
-      masked=masked,
+      score=floats(scores).T,
+      masked=np.array([kind == 'mask' for kind in column(_KIND)], bool),
     )
     keys = [table.draw, table.rule, table.method, table.finding]
     keys += [table.image, table.split]

@@ -188,6 +188,21 @@ def test_arrays_of_before_there_were_masks_are_read():
     np.testing.assert_array_equal(a, b)
 
 
+def test_boxes_of_before_there_was_a_score_have_it_unknown(tmp_path):
+  path = tmp_path / 'boxes.csv'
+  table = made_rows.make_boxes(made_rows.hand_counted())
+  stored_rows.write_boxes(str(path), table)
+  older = [line.rpartition(',')[0] for line in path.read_text().splitlines()]
+  assert older[0].endswith('map_auroc')
+  path.write_text('\n'.join([*older, '']))
+  read = stored_rows.read_boxes(str(path))
+  np.testing.assert_array_equal(read.score[:, :-1], table.score[:, :-1])
+  assert np.isnan(read.score[:, -1]).all()
+  arrays = table._asdict() | {'score': table.score[:, :-1]}
+  for a, b in zip(read, stored_rows.boxes_of(arrays), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
 def test_a_draw_is_a_row_of_its_own(tmp_path):
   row = made_rows.row('f1', 'Mass', LEFT, [LEFT])
   path = str(tmp_path / 'boxes.csv')

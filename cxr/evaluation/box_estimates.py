@@ -44,6 +44,7 @@ MEANS = {
   'pointing': 'pointing',
   'energy': 'energy',
   'map_auroc': 'map_auroc',
+  'map_ap': 'map_ap',
 }
 
 _UNBOUNDED = 'afp_', 'false_'
@@ -200,6 +201,8 @@ def counts_of(
         why = 'boxes.csv lacks rows of some films'
       elif set_down and name in _OF_MAPS:
         why = 'the score is of a map; boxes that are set down have none'
+      elif name == 'map_ap':
+        why = 'boxes.csv is older than this score, or no true box has a pixel'
       else:
         why = 'no film has a box of the finding'
       of_score.append(

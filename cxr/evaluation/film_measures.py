@@ -82,9 +82,12 @@ MEASURES = {
     },
     raw=False,
   ),
-  # sameness, outside_body, completeness_gap
+  # sameness, outside_body, sparsity, completeness_gap
   'maps': _Kind(
-    measure_maps.whole_maps, _measured_films, before=(measure_maps.UNIFORM,)
+    measure_maps.whole_maps,
+    # Older parts are without sparsity.
+    lambda subject: _measured_films(subject) | {'sparsity': 'gini'},
+    before=(measure_maps.UNIFORM,),
   ),
   'stability': _Kind(measure_maps.stability, _sanity_films),
   'randomisation': _Kind(measure_maps.randomisation, _sanity_films),

@@ -91,7 +91,7 @@ def _maps_to_score(
   run by a worker; None where the boxes are stored already.
   """
   config = subject.config
-  rules = {'rules': config.evaluate.rules}
+  rules = {'rules': config.evaluate.rules, 'scores': scoring.SCORES}
   if films.masks:  # Older parts are of boxes alone.
     rules['masks'] = len(films.masks)
   size = (config.data.image_size,) * 2

@@ -107,9 +107,9 @@ def make_measure(
 def whole_maps(subject: Subject, methods: Sequence[str]) -> list[Measure]:
   """What can be said of a film's map as it is.
 
-  sameness: `sanity.sameness`, of the raw maps. outside_body:
-  `sanity.share_outside` of `sanity.body_mask`, beside the share of the film
-  that lies outside. completeness_gap: of integrated gradients,
+  sameness and sparsity: `sanity.sameness` and `sanity.gini`, of the raw maps.
+  outside_body: `sanity.share_outside` of `sanity.body_mask`, beside the share
+  of the film that lies outside. completeness_gap: of integrated gradients,
   |sum(map) - change of the logit| over the change from the baseline
   (Sundararajan et al. 2017), each summed over findings.
   """
@@ -127,16 +127,16 @@ def whole_maps(subject: Subject, methods: Sequence[str]) -> list[Measure]:
       continue
     maps = make_map_fn(subject, method, rows)(subject.variables, image)
     # Finding by finding: in float64 all maps at once would be large.
-    by_finding = {
-      'sameness': [sanity.sameness(m) for m in np.moveaxis(maps, -1, 0)],
-      'outside_body': [
-        sanity.share_outside(m, body) for m in np.moveaxis(maps, -1, 0)
-      ],
+    of_map = {
+      'sameness': sanity.sameness,
+      'outside_body': lambda maps: sanity.share_outside(maps, body),
+      'sparsity': sanity.gini,
     }
-    measured += [
-      make_measure(subject, name, rows, np.transpose(values), method=method)
-      for name, values in by_finding.items()
-    ]
+    for name, fn in of_map.items():
+      values = [fn(of_finding) for of_finding in np.moveaxis(maps, -1, 0)]
+      measured.append(
+        make_measure(subject, name, rows, np.transpose(values), method=method)
+      )
     if method == 'integrated_gradients':
       measured.append(_completeness_gap(subject, rows, image, maps))
   return measured

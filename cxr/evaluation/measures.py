@@ -39,6 +39,7 @@ _SCALES = {
     'box_iou',
     'pointing',
     'outside_body',
+    'sparsity',
     'insertion',
     'deletion',
     'lesion_share',

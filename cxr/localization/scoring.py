@@ -10,10 +10,11 @@ Every score lies in [0, 1], and odd maps and boxes have a defined score; none is
 dropped:
 
 * a constant map has no box: IoU, IoBB, IoR and mask IoU are 0; its AUROC is
-  1/2, its pointing game the share of the film that the true box takes up;
+  1/2, its pointing game and its average precision are the share of the film
+  that the true box takes up;
 * an all-negative map has energy 0;
-* a true box of zero area is never hit: every score is 0, and AUROC is NaN, as
-  it is where the box holds every pixel;
+* a true box of zero area is never hit: every score is 0, but AUROC and average
+  precision are NaN; AUROC is NaN, too, where the box holds every pixel;
 * on a film without a true region every score is NaN; its predicted boxes are
   kept, since they count as false positives.
 """
@@ -30,7 +31,7 @@ from scipy import ndimage
 from cxr.localization import overlap, regions, thresholds
 
 BOX_SCORES = ('iou', 'iobb', 'ior', 'mask_iou')
-MAP_SCORES = ('pointing', 'energy', 'map_auroc')
+MAP_SCORES = ('pointing', 'energy', 'map_auroc', 'map_ap')
 SCORES = BOX_SCORES + MAP_SCORES
 
 Mask = Bool[np.ndarray, 'h w']
@@ -147,19 +148,51 @@ def map_auroc(heatmap: Float[np.ndarray, 'h w'], truth: Truth) -> float:
     >>> map_auroc(np.array([[3.0, 1.0, 2.0, 0.0]]), np.array([0, 0, 1, 0.5]))
     0.75
   """
-  heatmap = regions.clean(heatmap)
-  inside = heatmap[true_pixels(truth, heatmap.shape)]
-  positives, negatives = inside.size, heatmap.size - inside.size
+  values, inside = _sorted_values(heatmap, truth)
+  positives, negatives = inside.size, values.size - inside.size
   if not positives or not negatives:
     return math.nan
-  # Sorted queries keep the binary searches in cache.
-  values, inside = np.sort(heatmap, axis=None), np.sort(inside)
   below = np.searchsorted(values, inside, 'left')
   up_to = np.searchsorted(values, inside, 'right')
   midranks = (below + up_to + 1) / 2
   return float(
     (midranks.sum() - positives * (positives + 1) / 2) / (positives * negatives)
   )
+
+
+def _sorted_values(heatmap, truth):
+  """The values of all pixels and of those in the truth, each sorted."""
+  heatmap = regions.clean(heatmap)
+  inside = heatmap[true_pixels(truth, heatmap.shape)]
+  # Sorted queries keep the binary searches in cache.
+  return np.sort(heatmap, axis=None), np.sort(inside)
+
+
+def map_average_precision(
+  heatmap: Float[np.ndarray, 'h w'], truth: Truth
+) -> float:
+  """The average precision of the pixels' values for being in the truth.
+
+  Going down the levels of the map, it is the mean precision at the true pixels:
+  sum over levels of (recall gained) * precision, without interpolation. It is
+  what Arun et al. 2021 (Radiology: Artificial Intelligence 3, e200267) call the
+  AUPRC of a map. Unlike AUROC it asks how much of the hottest part is true; a
+  map without information has the share of the film that is true.
+
+  NaN where the truth holds no pixel.
+
+  Examples:
+    >>> left = np.array([0, 0, 1, 0.5])
+    >>> heatmap = np.array([[3.0, 1.0, 2.0, 0.0]])
+    >>> round(map_average_precision(heatmap, left), 4)  # (1/1 + 2/3) / 2
+    0.8333
+  """
+  values, inside = _sorted_values(heatmap, truth)
+  if not inside.size:
+    return math.nan
+  at_least = values.size - np.searchsorted(values, inside, 'left')
+  true_at_least = inside.size - np.searchsorted(inside, inside, 'left')
+  return float(np.mean(true_at_least / at_least))
 
 
 def map_scores(
@@ -170,14 +203,14 @@ def map_scores(
   Examples:
     >>> left = np.array([0, 0, 1, 0.5])
     >>> map_scores(np.array([[3.0, -9.0, 1.0, 0.0]]), left).tolist()
-    [1.0, 0.75, 0.5]
+    [1.0, 0.75, 0.5, 0.75]
   """
   regions_of_truth = truth if truth.dtype == bool else overlap.has_box(truth)
   if not regions_of_truth.any():
     return np.full(len(MAP_SCORES), np.nan)
   heatmap = regions.clean(heatmap)
-  scores = (score(heatmap, truth) for score in (pointing, energy, map_auroc))
-  return np.fromiter(scores, np.float64)
+  functions = pointing, energy, map_auroc, map_average_precision
+  return np.fromiter((f(heatmap, truth) for f in functions), np.float64)
 
 
 # Scores of a map cut at a level.

@@ -66,9 +66,10 @@ def _text(scores):
     films = ', '.join(f'{finding} {n}' for finding, n in masks.items())
     text.append(
       f'Films whose truth is a mask: {films}. There pointing game, energy, '
-      'AUROC of the map, IoR and IoU of the mask are held against the mask '
-      'itself; the true boxes of all other scores are those around the '
-      "mask's connected parts, unless boxes were drawn as well."
+      'AUROC and average precision of the map, IoR and IoU of the mask are '
+      'held against the mask itself; the true boxes of all other scores are '
+      "those around the mask's connected parts, unless boxes were drawn as "
+      'well.'
     )
   without = scores.get('without_another', {})
   if without:

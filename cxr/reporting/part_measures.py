@@ -33,6 +33,10 @@ MEANINGS = {
   'other films. Near 1 every film has the same map.',
   'outside_body': 'the share of |map| that lies outside the body. For a '
   'uniform map it is the share of the film outside the body.',
+  'sparsity': 'the Gini index of |map|: 0 where all pixels have the same '
+  'magnitude, near 1 where few pixels have all of it (Hurley and Rickard 2009; '
+  'Chalasani et al. 2020). Maps that are enlarged from few cells are smooth, '
+  'so methods are compared with themselves alone.',
   'completeness_gap': 'the part of the change of the logit, from the baseline '
   'to the film, that integrated gradients do not explain, relative to that '
   'change (Sundararajan et al. 2017).',

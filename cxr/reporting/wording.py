@@ -42,6 +42,7 @@ SCORES = {
   'pointing': 'pointing game',
   'energy': 'energy in the box',
   'map_auroc': 'AUROC of the map',
+  'map_ap': 'average precision of the map',
   'box_iou': 'IoU of the boxes',
   'map_spearman': 'rank correlation of the maps',
   'map_ssim': 'SSIM of the maps',

@@ -364,3 +364,31 @@ def test_bad_counts_are_named():
     sanity.stability(lambda x: x, jax.random.key(0), image, num_samples=0)
   with pytest.raises(ValueError, match='num_steps'):
     sanity.deletion(jnp.sum, image[0], jnp.ones((2, 2)), num_steps=0)
+
+
+# Sparsity.
+
+
+def test_gini_of_one_pixel_of_a_constant_map_and_of_a_ramp():
+  one = np.zeros((1, 4, 5))
+  one[0, 2, 3] = -7
+  assert sanity.gini(one) == pytest.approx(1 - 1 / 20)
+  assert sanity.gini(np.full((1, 4, 5), -2.0)) == pytest.approx(0, abs=1e-12)
+  # Of 1, 2, ..., n it is (n - 1) / (3 n) * (n + 1) / (n + 1).
+  ramp = np.arange(1.0, 21.0).reshape(1, 4, 5)
+  assert sanity.gini(ramp) == pytest.approx(19 / 60)
+  maps = np.random.default_rng(0).normal(size=(2, 6, 7, 3))
+  found = sanity.gini(maps)
+  assert found.shape == (2, 3)
+  # Half of the mean difference of two pixels, over the mean.
+  for b, k in np.ndindex(2, 3):
+    size = np.abs(maps[b, ..., k]).ravel()
+    pairs = np.abs(size[:, None] - size[None]).mean()
+    assert found[b, k] == pytest.approx(pairs / (2 * size.mean()))
+  np.testing.assert_allclose(sanity.gini(-1e9 * maps), found)
+
+
+def test_gini_of_maps_that_are_none():
+  maps = np.ones((3, 2, 2))
+  maps[0], maps[1, 0, 0], maps[2, 0, 0] = 0, np.nan, np.inf
+  assert np.isnan(sanity.gini(maps)).all()

@@ -221,6 +221,17 @@ def test_the_config_sets_the_options_of_a_method(method, field, option, value):
   assert heatmaps.settings(config, method) == before | {option: value}
 
 
+def test_sparsity_of_one_pixel_and_of_all():
+  kernel = np.zeros((SIZE, SIZE, len(FINDINGS)))
+  kernel[10, 10, 0] = -2
+  kernel[:, :, 1] = 3
+  found = by_key(taken('maps', make_subject(kernel)))
+  value = found['sparsity', 'gradient', '']
+  np.testing.assert_allclose(value[:, 0], 1 - 1 / SIZE**2)
+  np.testing.assert_allclose(value[:, 1], 0, atol=1e-9)
+  assert np.isnan(value[:, 2:]).all()
+
+
 # Many maps of a film.
 
 
@@ -383,7 +394,13 @@ def test_broken_maps_have_defined_measures(caused, fill, tmp_path):
   for key in ('sameness', 'stability'):
     np.testing.assert_array_equal(value[key, 'gradient', ''], one)
   np.testing.assert_array_equal(value['randomisation', 'gradient', 'fc'], one)
-  for key in ('outside_body', 'on_lesion', 'on_shortcut', 'lesion_share'):
+  for key in (
+    'outside_body',
+    'sparsity',
+    'on_lesion',
+    'on_shortcut',
+    'lesion_share',
+  ):
     assert np.isnan(value[key, 'gradient', '']).all()
   inserted = value['insertion', 'gradient', '']
   assert (

@@ -61,6 +61,26 @@ def test_map_auroc_against_scikit_learn():
   assert math.isnan(scoring.map_auroc(heatmap, np.array([0.0, 0, 1, 1])))
 
 
+def test_map_average_precision_against_scikit_learn():
+  from sklearn import metrics
+
+  rng = np.random.default_rng(0)
+  box = np.array([0.2, 0.1, 0.7, 0.6])
+  for levels in (3, 6, 1000):  # many ties, and hardly any
+    heatmap = rng.integers(0, levels, (9, 7)).astype(float)
+    mask = overlap.box_mask(box, heatmap.shape)
+    expected = metrics.average_precision_score(mask.ravel(), heatmap.ravel())
+    for truth in (box, mask):
+      found = scoring.map_average_precision(heatmap, truth)
+      assert found == pytest.approx(expected)
+  flat = scoring.map_average_precision(np.ones((4, 4)), BOX)
+  assert flat == 4 / 16  # what a map without information has
+  whole = np.array([0.0, 0, 1, 1])
+  assert scoring.map_average_precision(heatmap, whole) == 1
+  point = np.array([0.5, 0.5, 0.5, 0.5])
+  assert math.isnan(scoring.map_average_precision(heatmap, point))
+
+
 @pytest.mark.parametrize('name', DEGENERATE)
 @pytest.mark.parametrize(
   'rule', [*thresholds.RULES, *thresholds.CROSS_FITTED_RULES]
@@ -81,7 +101,8 @@ def test_degenerate_maps_have_defined_rows(name, rule):
     assert undefined == math.isnan(boxed)
     assert undefined or 0 <= boxed <= 1
     assert math.isnan(without)
-    assert math.isnan(point) if score == 'map_auroc' else point == 0
+    ranks = score in ('map_auroc', 'map_ap')
+    assert math.isnan(point) if ranks else point == 0
   if name in ('constant', 'zero', 'nan', 'infinite', 'empty', 'one_pixel'):
     assert not scored.count.any()
     assert scored.column('map_auroc')[0] == 0.5 or name == 'one_pixel'
@@ -101,7 +122,7 @@ def test_a_map_scores_its_best_box():
   np.testing.assert_array_equal(scored.box, [[0, 0, 0.75, 0.75], BOX])
   for name, value in {
     'iou': 1, 'iobb': 1, 'ior': 4 / 5, 'mask_iou': 4 / 5,
-    'pointing': 1, 'energy': 8 / 9, 'map_auroc': 1,
+    'pointing': 1, 'energy': 8 / 9, 'map_auroc': 1, 'map_ap': 1,
   }.items():  # fmt: skip
     assert scored.column(name)[0] == pytest.approx(value)
 
