@@ -21,7 +21,7 @@ from cxr.evaluation import map_controls, map_rows
 from cxr.evaluation.parts import Parts, is_whole
 from cxr.exporting import boxes_and_masks
 from cxr.inference import Subject
-from cxr.localization import thresholds
+from cxr.localization import scoring, thresholds
 from cxr.reporting import wording
 from input_pipeline import workers
 
