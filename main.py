@@ -34,7 +34,13 @@ flags.DEFINE_enum(
   ],
   'What to do.',
 )
-flags.DEFINE_string('workdir', '', 'The run; default runs/<config.name>.')
+flags.DEFINE_string(
+  'workdir',
+  '',
+  'The run; default runs/<config.name>. For --mode=explain also a folder that '
+  '--mode=export wrote, or shipped://NAME, a network that comes with the code; '
+  'default shipped://nih_robust.',
+)
 flags.DEFINE_list(
   'workdirs',
   [],
@@ -107,6 +113,7 @@ def main(argv):
     FLAGS.mode,
     modes.Request(
       config=FLAGS.config,
+      config_chosen=bool(FLAGS['config'].present),
       overrides=FLAGS['config'].override_values,
       workdir=FLAGS.workdir,
       workdirs=tuple(FLAGS.workdirs),

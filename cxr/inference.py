@@ -2,10 +2,12 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Int
@@ -19,7 +21,8 @@ from cxr import (
   sharding,
   train_state,
 )
-from cxr.models import architectures
+from cxr.models import architectures, torch_weights
+from cxr.shipped import networks
 from input_pipeline import pipeline
 
 
@@ -210,7 +213,7 @@ def load_model(
   """Reads a trained model: (config, model, variables, step).
 
   Args:
-    workdir: of the run.
+    workdir: of the run, or a folder that --mode=export wrote.
     config: by default the one that is stored there. Its evaluate.checkpoint
       and evaluate.batch_stats say which weights and statistics are read.
     forms: of the model's computations, by default those that run anywhere.
@@ -222,6 +225,8 @@ def load_model(
   config = config or run_files.read_config(workdir)
   findings = run_files.read_findings(workdir)
   model = architectures.make_model(config.model, len(findings), forms)
+  if run_files.is_exported(workdir):
+    return config, model, *_read_exported(workdir, config, model, findings)
   checkpoints = checkpoint.open_folder(workdir, config, findings)
   step = checkpoint.step_of(checkpoints, config.evaluate.checkpoint)
   if step is None:
@@ -234,3 +239,39 @@ def load_model(
     state, batch_stats=config.evaluate.batch_stats
   )
   return config, model, variables, step
+
+
+def _read_exported(
+  workdir: str, config: ConfigDict, model: nn.Module, findings: Sequence[str]
+) -> tuple[Any, int]:
+  """(variables, step) of a folder that --mode=export wrote."""
+  stored = run_files.read_config(workdir)
+  for field in ('checkpoint', 'batch_stats'):
+    held, asked = stored.evaluate[field], config.evaluate[field]
+    if asked != held:
+      raise ValueError(
+        f'config.evaluate.{field} is {asked!r}, and {workdir} holds the '
+        f'weights of {held!r} alone; export the run with the other.'
+      )
+  size = config.data.image_size
+  shapes = jax.eval_shape(
+    model.init, jax.random.key(0), jnp.zeros((1, size, size, 1))
+  )
+  (device,) = jax.local_devices()[:1]
+  path = os.path.join(workdir, networks.WEIGHTS)
+  variables, report = torch_weights.init_from(
+    path,
+    # Put there as they are: jnp.zeros compiles a program for every shape.
+    jax.device_put(
+      jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes), device
+    ),
+    config.model,
+    findings=findings,
+  )
+  if report['random_head']:
+    raise ValueError(
+      f'{path} has no output for {", ".join(report["random_head"])}; export '
+      'the run again.'
+    )
+  described = run_files.read(workdir, 'config.json', 'step')
+  return variables, described['step']

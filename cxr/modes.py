@@ -15,6 +15,7 @@ from cxr.evaluation import compare, evaluate, other_films, study
 from cxr.explaining import explain
 from cxr.exporting import export
 from cxr.reporting import terminal
+from cxr.shipped import networks
 from cxr.training import profile, train
 from input_pipeline import memory
 
@@ -23,6 +24,7 @@ class Request(NamedTuple):
   """What the command line asks for; a notebook names what it needs."""
 
   config: ConfigDict | None = None  # None: configs/default.py
+  config_chosen: bool = True  # by the user: its run is meant without a workdir
   overrides: Mapping[str, Any] = {}  # of --config.x=y, by dotted name
   workdir: str = ''
   workdirs: tuple[str, ...] = ()
@@ -37,6 +39,7 @@ def run(mode: str, request: Request) -> None:
   modes.run('evaluate', modes.Request(workdir='runs/robust'))
   """
   home = os.path.expanduser
+  chosen = request.config is not None and request.config_chosen
   config = request.config or default.get_config()
   config.update_from_flattened_dict(
     configuration.expand_paths(run_files.flat(config))
@@ -46,16 +49,31 @@ def run(mode: str, request: Request) -> None:
       f'--profile traces steps of a training, and --mode={mode} has none; '
       'leave it out.'
     )
+  workdir = networks.folder(home(request.workdir))
+  if mode not in ('explain', 'export'):
+    _check_is_run(mode, request.workdir, workdir)
   MODES[mode](
     request._replace(
       config=config,
+      config_chosen=chosen,
       overrides=configuration.expand_paths(request.overrides),
-      workdir=home(request.workdir),
+      workdir=workdir,
       workdirs=tuple(map(home, request.workdirs)),
       images=home(request.images),
       output=home(request.output),
     )
   )
+
+
+def _check_is_run(mode: str, named: str, workdir: str) -> None:
+  """Raises ValueError where the folder holds exported weights alone."""
+  if workdir and run_files.is_exported(workdir):
+    raise ValueError(
+      f'{named} holds weights and no run, and --mode={mode} needs a run. '
+      '--mode=explain and export take these weights as they are; to evaluate '
+      f'them, --mode=evaluate --config.model.init_from={named} '
+      '--workdir=FOLDER, a new one.'
+    )
 
 
 # Bytes that a run needs beside the cached films and the training step: for the
@@ -127,10 +145,18 @@ def _study(request: Request) -> None:
 
 
 def _explain(request: Request) -> None:
-  config, workdir = _stored(request)
-  other_films.check_run(workdir)
   if not request.images:
     raise ValueError('--mode=explain needs --images=FILE or --images=FOLDER.')
+  if not request.workdir and not request.config_chosen:
+    logging.info(
+      'No --workdir is given, so that %s explains, a network that comes with '
+      'the code. Others are %s; your own is --workdir=runs/NAME.',
+      networks.DEFAULT,
+      ', '.join(networks.others()),
+    )
+    request = request._replace(workdir=networks.folder(networks.DEFAULT))
+  config, workdir = _stored(request)
+  other_films.check_run(workdir)
   explain.explain(config, workdir, request.images, request.output)
 
 

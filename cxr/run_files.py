@@ -2,6 +2,10 @@
 
 A workdir holds one run. Reports, comparisons and studies need these files
 alone, so neither JAX nor Orbax is imported here; `inference` reads the weights.
+
+A folder that --mode=export wrote is read as a workdir is. It has
+model.safetensors in the place of checkpoints, and the run's config under 'run'
+in its config.json.
 """
 
 import fcntl
@@ -13,6 +17,7 @@ from ml_collections import ConfigDict
 
 from configs import default
 from cxr import files
+from cxr.shipped import networks
 from input_pipeline.findings import FINDINGS
 
 # Fields that no weight depends on: they may differ between two starts in one
@@ -34,6 +39,11 @@ FREE_MODEL_FIELDS = ('model.dtype', 'model.output_stride', 'model.remat')
 FREE_AFTER_TRAINING = (*FREE_FIELDS, *FREE_MODEL_FIELDS, 'data.', 'seed')
 # Sections that a config of every version has.
 _SECTIONS = ('data', 'model', 'train', 'evaluate')
+
+
+def is_exported(workdir: str) -> bool:
+  """Whether the folder holds exported weights, and so no run."""
+  return os.path.exists(os.path.join(workdir, networks.WEIGHTS))
 
 
 def check_config(workdir: str, config: ConfigDict) -> None:
@@ -76,10 +86,14 @@ def read_config(workdir: str) -> ConfigDict:
       f'No run in {workdir} (no config.json); run --mode=train first.'
     )
   way_out = 'Put a copy of it back, or train again in another --workdir.'
+  if is_exported(workdir):
+    way_out = 'Export the run again: --mode=export --workdir=RUN.'
   try:
     stored = files.read_json(path)
   except ValueError as e:
     raise ValueError(f'{e} {way_out}') from e
+  if isinstance(stored, dict):
+    stored = stored.get('run', stored)
   if not isinstance(stored, dict) or not {'name', *_SECTIONS} <= stored.keys():
     raise ValueError(f'{path} holds no config: {str(stored)[:80]!r}. {way_out}')
   for section in _SECTIONS:

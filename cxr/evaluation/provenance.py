@@ -5,20 +5,17 @@ alone writes it. An evaluation may be of other films: it keeps its own record,
 and makes sure that it does not measure on films of the training.
 """
 
-import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from absl import logging
 from jaxtyping import Bool
 from ml_collections import ConfigDict
 
-from cxr import data, run_files
+from cxr import data, film_hashes, run_files
 from cxr.evaluation import parts
 from input_pipeline import pipeline
-
-_READ_FILMS = 256  # whose pixels are held at a time
 
 
 def record(
@@ -149,12 +146,4 @@ def shared_films(
   Films are equal where all their pixels are, whatever their names: other
   hospitals' films may have the same names.
   """
-  mine = np.array(list(_hashes_of_pixels(split)))
-  both = set(mine.tolist()).intersection(_hashes_of_pixels(learned))
-  return np.isin(mine, list(both))
-
-
-def _hashes_of_pixels(split: pipeline.Split) -> Iterator[str]:
-  for k in range(0, len(split.label), _READ_FILMS):
-    for image in np.asarray(split.image[k : k + _READ_FILMS]):
-      yield hashlib.sha256(image.tobytes()).hexdigest()
+  return np.isin(film_hashes.of_split(split), film_hashes.of_split(learned))

@@ -40,6 +40,7 @@ from cxr import files, inference, platforms, run_files, sharding
 from cxr.explaining import interpret, origin, overlays
 from cxr.exporting import coco
 from cxr.reporting import pages
+from cxr.shipped import networks
 from cxr.statistics import calibration
 from input_pipeline.radiograph import radiograph
 from input_pipeline.workers import cores
@@ -95,7 +96,7 @@ def explain(
     ValueError: none of the files is a film that can be read.
   """
   options = config.explain
-  output_dir = output_dir or _default_output(workdir, images)
+  output_dir = output_dir or _default_output(networks.results(workdir), images)
   paths, skipped = radiograph.find(images)
   # Results inside the folder of films are not films.
   inside = os.path.realpath(output_dir) + os.sep

@@ -3,8 +3,12 @@
   model.safetensors   the weights in torchvision's names and layouts
   model.stablehlo     the whole model as a program: films -> logits,
                       probabilities and class activation maps
-  config.json         architecture, input, findings, calibration
+  config.json         architecture, input, findings, calibration; the run's
+                      config under 'run'
   README.md           how to load both, in lines that can be copied
+
+and what `companions` lists, with which --mode=explain takes the folder in the
+place of the run.
 
 The program is what `jax.export` serializes: weights included, any batch size,
 for CPU, CUDA and TPU. It computes as the model was evaluated, but that float32
@@ -25,8 +29,10 @@ from ml_collections import ConfigDict
 
 from cxr import files, inference, run_files
 from cxr.attribution import cam
+from cxr.exporting import companions
 from cxr.models import layers, resnet, torch_weights
-from cxr.reporting import rendering
+from cxr.reporting import main_result, rendering, wording
+from cxr.shipped import networks
 from cxr.statistics import calibration
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
@@ -45,13 +51,19 @@ def export(config: ConfigDict, workdir: str, output_dir: str = '') -> str:
 
   Args:
     config: of the run.
-    workdir: holds the checkpoint, and calibration.json once it is evaluated.
+    workdir: holds the checkpoint, and calibration.json once it is evaluated;
+      or weights that were exported.
     output_dir: by default <workdir>/export.
 
   Raises:
     FileNotFoundError: the workdir has no checkpoint.
+    ValueError: the output is the workdir.
   """
-  output_dir = output_dir or os.path.join(workdir, 'export')
+  output_dir = output_dir or os.path.join(networks.results(workdir), 'export')
+  if os.path.realpath(output_dir) == os.path.realpath(workdir):
+    raise ValueError(
+      f'--output ({output_dir}) is the folder that is exported; give another.'
+    )
   config, model, variables, step = inference.load_model(workdir, config)
   findings = run_files.read_findings(workdir)
   stored = run_files.read_calibration(
@@ -70,16 +82,22 @@ def export(config: ConfigDict, workdir: str, output_dir: str = '') -> str:
   os.makedirs(output_dir, exist_ok=True)
   in_output = lambda name: os.path.join(output_dir, name)
   torch_weights.save(
-    in_output('model.safetensors'), variables, config.model, findings=findings
+    in_output(networks.WEIGHTS), variables, config.model, findings=findings
   )
   program = make_program(model, variables, config.data.image_size, fitted)
   _write(in_output('model.stablehlo'), program.serialize())
   described = describe(config, model, program, step, stored, findings)
+  described['run'] = companions.portable(config)
   _write(
     in_output('config.json'), (json.dumps(described, indent=2) + '\n').encode()
   )
+  metrics = companions.write(workdir, output_dir, config, step)
   readme = rendering.render(
-    'export.md', **described, stages=_stages(config.model)
+    'export.md',
+    **described,
+    stages=_stages(config.model),
+    measured=metrics and main_result.answer(metrics),
+    trained_on=wording.SOURCES.get(config.data.source, config.data.source),
   )
   _write(in_output('README.md'), readme.encode())
   logging.info('Done: %s', output_dir)

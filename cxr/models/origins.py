@@ -1,6 +1,7 @@
 """What config.model.init_from says -> a local file, and what is known of it.
 
 FILE                      a weights file, or the folder of an export
+shipped://NAME            a network that comes with the code
 hf://OWNER/NAME[/FILE]    a file of the Hugging Face hub
 """
 
@@ -10,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cxr import files
+from cxr.shipped import networks
 
 HUB = 'hf://'
-EXPORTED = 'model.safetensors'  # what --mode=export calls its weights
 # What a config.json has that --mode=export wrote; other programs write others.
 _OURS = ('arch', 'num_filters', 'findings', 'input')
 _ENDINGS = ('.safetensors', '.pt', '.pth', '.bin')
@@ -37,24 +38,24 @@ def find(stated: str) -> Origin:
   """Finds the weights that config.model.init_from names.
 
   Args:
-    stated: a file, a folder that --mode=export wrote, or
+    stated: a file, a folder that --mode=export wrote, shipped://NAME, or
       hf://OWNER/NAME[/FILE]. Without a FILE it is model.safetensors, else the
       only weights file that the repository has.
 
   Raises:
     FileNotFoundError: there is no such file, or the folder has no weights.
-    ValueError: the hub cannot be used, or a config.json beside the weights is
-      damaged.
+    ValueError: no network of that name comes with the code, the hub cannot be
+      used, or a config.json beside the weights is damaged.
   """
   if stated.startswith(HUB):
     return _from_hub(stated)
-  path = os.path.expanduser(stated)
+  path = networks.folder(os.path.expanduser(stated))
   if os.path.isdir(path):
-    path = os.path.join(path, EXPORTED)
+    path = os.path.join(path, networks.WEIGHTS)
     if not os.path.isfile(path):
       raise FileNotFoundError(
-        f'No {EXPORTED} in config.model.init_from ({stated}); give a weights '
-        'file, or the folder that --mode=export wrote.'
+        f'No {networks.WEIGHTS} in config.model.init_from ({stated}); give a '
+        'weights file, or the folder that --mode=export wrote.'
       )
   if not os.path.isfile(path):
     raise FileNotFoundError(
@@ -63,7 +64,7 @@ def find(stated: str) -> Origin:
   beside = os.path.join(os.path.dirname(path), 'config.json')
   exported = {}
   # Another file of the folder is not what its config.json describes.
-  if os.path.basename(path) == EXPORTED and os.path.isfile(beside):
+  if os.path.basename(path) == networks.WEIGHTS and os.path.isfile(beside):
     exported = _exported(beside)
   return Origin(stated, path, exported)
 
@@ -96,9 +97,9 @@ def _from_hub(stated: str) -> Origin:
     listed = [file] if file else huggingface_hub.list_repo_files(repository)
     file = file or _only_weights(stated, listed)
     path = huggingface_hub.hf_hub_download(repository, file)
-    if os.path.basename(file) != EXPORTED:
+    if os.path.basename(file) != networks.WEIGHTS:
       return Origin(stated, path)
-    described = file.removesuffix(EXPORTED) + 'config.json'
+    described = file.removesuffix(networks.WEIGHTS) + 'config.json'
     if huggingface_hub.file_exists(repository, described):
       config = huggingface_hub.hf_hub_download(repository, described)
       return Origin(stated, path, _exported(config))
@@ -120,8 +121,8 @@ class _Refused(Exception):
 
 
 def _only_weights(stated: str, listed: Sequence[str]) -> str:
-  if EXPORTED in listed:
-    return EXPORTED
+  if networks.WEIGHTS in listed:
+    return networks.WEIGHTS
   weights = [name for name in listed if name.endswith(_ENDINGS)]
   if len(weights) != 1:
     names = ', '.join(weights[:6]) or 'none'
