@@ -92,8 +92,7 @@ def read_config(workdir: str) -> ConfigDict:
     stored = files.read_json(path)
   except ValueError as e:
     raise ValueError(f'{e} {way_out}') from e
-  if isinstance(stored, dict):
-    stored = stored.get('run', stored)
+  stored = of_run(stored)
   if not isinstance(stored, dict) or not {'name', *_SECTIONS} <= stored.keys():
     raise ValueError(f'{path} holds no config: {str(stored)[:80]!r}. {way_out}')
   for section in _SECTIONS:
@@ -112,6 +111,12 @@ def read_config(workdir: str) -> ConfigDict:
         section = section[part]
       section[field] = value
   return config
+
+
+def of_run(stored):
+  """The config of the run, of what a config.json holds: an export's has it
+  beside what it says to other programs."""
+  return stored.get('run', stored) if isinstance(stored, dict) else stored
 
 
 def _tuples(value):

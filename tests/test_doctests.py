@@ -27,6 +27,7 @@ def modules(*rooms):
   'name',
   [
     *modules('attacks', 'attribution', 'localization', 'statistics'),
+    *modules('shipped'),
     'cxr.files',
     'cxr.run_files',
     'cxr.command_line',

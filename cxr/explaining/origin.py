@@ -9,29 +9,40 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cxr import files
-from cxr.reporting import part_origin, wording
+from cxr import files, run_files
+from cxr.reporting import main_result, part_origin, wording
+from cxr.shipped import networks
 from input_pipeline.phantom import write
 
 
 class Origin(NamedTuple):
   """What is said of a network beside what it says of films."""
 
-  sentences: list[str]  # what it is, and what it was trained on
+  sentences: list[str]  # what it is, what it was trained on, how good it is
   warnings: list[str]  # why it is no network for these films
 
 
 def describe(workdir: str, paths: Sequence[str]) -> Origin:
-  """What the workdir's config.json and data.json say of the training.
+  """What the workdir's config.json, data.json and metrics.json say of it.
 
   Args:
     workdir: of the run; a file that is absent says nothing.
     paths: of the films that are explained.
   """
-  config, data = (_json(workdir, name) for name in ('config.json', 'data.json'))
+  config, data, metrics = (
+    _json(workdir, f'{name}.json') for name in ('config', 'data', 'metrics')
+  )
+  config = run_files.of_run(config)
   if 'arch' not in config.get('model', {}):
     return Origin([], [])
-  text = f'The network is {part_origin.network(config, data)}'
+  shipped = networks.name_of(workdir)
+  name = ''
+  if shipped:
+    name = (
+      f'{shipped}, which comes with the code to try it with, and never for '
+      'diagnosis: '
+    )
+  text = f'The network is {name}{part_origin.network(config, data)}'
   train = part_origin.splits(data).get('train')
   if train:
     text += (
@@ -41,7 +52,8 @@ def describe(workdir: str, paths: Sequence[str]) -> Origin:
   size = config['data'].get('image_size')
   text += f' at {size} × {size} pixels.' if size else '.'
   source = config['data'].get('source') or data.get('name')
-  return Origin([text], _warnings(source, paths))
+  sentences = [s for s in (text, main_result.in_short(metrics)) if s]
+  return Origin(sentences, _warnings(source, paths))
 
 
 def _warnings(source: str, paths: Sequence[str]) -> list[str]:

@@ -96,7 +96,7 @@ def export(config: ConfigDict, workdir: str, output_dir: str = '') -> str:
     'export.md',
     **described,
     stages=_stages(config.model),
-    measured=metrics and main_result.answer(metrics),
+    measured=main_result.in_short(metrics),
     trained_on=wording.SOURCES.get(config.data.source, config.data.source),
   )
   _write(in_output('README.md'), readme.encode())

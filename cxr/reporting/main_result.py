@@ -127,6 +127,35 @@ def answer(metrics: Mapping) -> list[str]:
   ]
 
 
+def in_short(metrics: Mapping) -> str:
+  """How good the network is, in a sentence: AUROC on the test films, and under
+  the attack that is the headline; '' where it was not evaluated."""
+  classification = metrics.get('classification', {})
+  scores = classification.get(main_split(classification), {}).get('auroc', {})
+  auroc = scores.get('mean')
+  if wording.value_of(auroc) is None:
+    return ''
+  only = wording.of_findings(scores)
+  meant = f' of {only}' if only else ', as the mean over findings,'
+  text = (
+    f'Its AUROC{meant} is {wording.with_interval(auroc)} on '
+    f'{wording.count(auroc.get("images"), "test film")} of '
+    f'{wording.count(auroc.get("patients"), "patient")}'
+  )
+  for entry in attacked(metrics.get('robustness', ()))[:1]:
+    under = entry['auroc'].get('mean') or {}
+    text += (
+      f', and {wording.with_interval(under)} under the attack '
+      f'{condition(entry)} ({wording.count(under.get("images"), "film")} of '
+      f'{wording.count(under.get("patients"), "patient")}'
+    )
+    without = wording.value_of(entry.get('clean'))
+    if without is not None:
+      text += f', {wording.number(without)} without the attack'
+    text += ')'
+  return f'{text}; guessing has 0.5.'
+
+
 def _classified(metrics):
   classification = metrics.get('classification', {})
   scores = classification.get(main_split(classification), {})

@@ -40,9 +40,6 @@ def folder(path: str) -> str:
   Examples:
     >>> folder('runs/robust')
     'runs/robust'
-    >>> folder('shipped://x')
-    Traceback (most recent call last):
-    ValueError: No network x comes with the code; ...
   """
   if not is_shipped(path):
     return path
