@@ -6,7 +6,7 @@ films of another size are other films here.
 """
 
 import hashlib
-import os
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt64
@@ -31,22 +31,30 @@ def of_split(split: pipeline.Split) -> UInt64[np.ndarray, ' n']:
   return np.array(found, np.uint64)
 
 
-def write(path: str, hashes: UInt64[np.ndarray, ' n']) -> None:
-  """Writes the hashes in order of their size, which tells nothing of films."""
-  with files.replacing(path, '.npy') as temporary:
-    np.save(temporary, np.sort(hashes), allow_pickle=False)
+class Seen(NamedTuple):
+  """The films that weights have seen."""
+
+  train: UInt64[np.ndarray, ' n']  # they learned from these
+  validation: UInt64[np.ndarray, ' m']  # the checkpoint was chosen on these
 
 
-def read(path: str | os.PathLike) -> UInt64[np.ndarray, ' n']:
+def write(path: str, seen: Seen) -> None:
+  """Writes the hashes, sorted: their order would tell that of the films."""
+  files.write_arrays(path, {k: np.sort(v) for k, v in seen._asdict().items()})
+
+
+def read(path: str) -> Seen:
   """What `write` wrote.
 
   Raises:
     ValueError: it is no such file.
   """
+  way_out = 'Export the run again.'
   try:
-    hashes = np.load(path, allow_pickle=False)
-  except (OSError, EOFError, ValueError) as error:
-    raise ValueError(f'{path} is damaged; export the run again.') from error
-  if not isinstance(hashes, np.ndarray) or hashes.dtype != np.uint64:
-    raise ValueError(f'{path} holds no hashes of films; export the run again.')
-  return hashes
+    stored = files.read_arrays(path)
+  except ValueError as error:
+    raise ValueError(f'{error} {way_out}') from error
+  kinds = {name: value.dtype for name, value in stored.items()}
+  if kinds != dict.fromkeys(Seen._fields, np.dtype(np.uint64)):
+    raise ValueError(f'{path} holds no hashes of films. {way_out}')
+  return Seen(**stored)

@@ -24,19 +24,36 @@ def test_a_hash_is_of_the_pixels_alone(split):
 
 def test_a_file_keeps_them_and_not_their_order(split, tmp_path):
   hashes = film_hashes.of_split(split)
-  path = str(tmp_path / 'seen.npy')
-  film_hashes.write(path, hashes)
-  assert film_hashes.read(path).tolist() == sorted(hashes.tolist())
+  path = str(tmp_path / 'seen.npz')
+  film_hashes.write(path, film_hashes.Seen(hashes, hashes[:3]))
+  seen = film_hashes.read(path)
+  assert seen.train.tolist() == sorted(hashes.tolist())
+  assert seen.validation.tolist() == sorted(hashes[:3].tolist())
+
+
+def pickled(path):
+  np.savez(path, train=np.array([{}], object), validation=np.zeros(0, 'uint64'))
+
+
+def other_arrays(path):
+  np.savez(path, train=np.zeros(3))
+
+
+def other_kind(path):
+  np.savez(path, train=np.zeros(3), validation=np.zeros(3))
 
 
 @pytest.mark.parametrize(
-  'content', [b'', b'\x93NUMPY', b'\x80\x04K\x01.', None]
+  'write',
+  [
+    lambda path: path.write_bytes(b''),
+    lambda path: path.write_bytes(b'\x80\x04K\x01.'),
+    pickled,
+    other_arrays,
+    other_kind,
+  ],
 )
-def test_another_file_is_refused(tmp_path, content):
-  path = tmp_path / 'seen.npy'
-  if content is None:
-    np.save(path, np.zeros(3))
-  else:
-    path.write_bytes(content)
-  with pytest.raises(ValueError, match='seen.npy .*export the run again'):
-    film_hashes.read(path)
+def test_another_file_is_refused(tmp_path, write):
+  write(tmp_path / 'seen.npz')
+  with pytest.raises(ValueError, match='seen.npz .*Export the run again'):
+    film_hashes.read(str(tmp_path / 'seen.npz'))

@@ -2,7 +2,7 @@
 the run itself is: explained with, evaluated, and known for what they are.
 
   data.json         the films that they learned from, as counts
-  seen_films.npy    hashes of these and of the validation films, so that no
+  seen_films.npz    hashes of these and of the validation films, so that no
                     evaluation measures on them; no film can be made of a hash
   calibration.json  operating points
   metrics.json      of the evaluation on the test films, the AUROCs
@@ -14,13 +14,12 @@ A file that the run has not got is left out, and the log says what that costs.
 import os
 import shutil
 
-import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
 from cxr import data, files, film_hashes, run_files
 
-SEEN_FILMS = 'seen_films.npy'
+SEEN_FILMS = 'seen_films.npz'
 _CARD = 'MODEL_CARD.md'
 
 
@@ -100,8 +99,9 @@ def _write_seen(workdir: str, path: str, config: ConfigDict) -> None:
     except (OSError, ValueError) as error:
       reason = str(error)
     else:
-      seen = [film_hashes.of_split(splits[n]) for n in ('train', 'validation')]
-      film_hashes.write(path, np.concatenate(seen))
+      of_split = lambda name: film_hashes.of_split(splits[name])
+      seen = film_hashes.Seen(of_split('train'), of_split('validation'))
+      film_hashes.write(path, seen)
       return
   logging.warning(
     'The films that the weights learned from are not at hand, so that an '

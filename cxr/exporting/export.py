@@ -97,6 +97,7 @@ def export(config: ConfigDict, workdir: str, output_dir: str = '') -> str:
     **described,
     stages=_stages(config.model),
     measured=main_result.in_short(metrics),
+    source=config.data.source,
     trained_on=wording.SOURCES.get(config.data.source, config.data.source),
   )
   _write(in_output('README.md'), readme.encode())
