@@ -26,6 +26,7 @@ flags.DEFINE_enum(
     'train',
     'fit',
     'evaluate',
+    'score',
     'report',
     'compare',
     'study',
@@ -46,11 +47,41 @@ flags.DEFINE_list(
   [],
   'Two or more runs, for --mode=compare and study; study takes patterns.',
 )
+flags.DEFINE_string(
+  'maps', '', 'An .npz file or a folder of maps, for --mode=score.'
+)
+flags.DEFINE_string(
+  'method', None, "What the maps of --mode=score are called; default 'maps'."
+)
+flags.DEFINE_float(
+  'stride', None, 'Pixels between the cells of --maps; see docs/maps.md.'
+)
+flags.DEFINE_float('offset', None, 'The pixel that the first cell looks at.')
+flags.DEFINE_integer(
+  'input_size', None, "Side of the input of --maps' network, in pixels."
+)
+flags.DEFINE_enum(
+  'covers',
+  None,
+  ['film', 'square'],
+  'What --maps cover: the film as it is stored, or the square with black '
+  'beside it that this program prepares.',
+)
+flags.DEFINE_string(
+  'predictions', '', 'A csv of image and findings, for --mode=score.'
+)
+flags.DEFINE_enum(
+  'predictions_are',
+  None,
+  ['logits', 'probabilities'],
+  'What --predictions are, where their values do not tell.',
+)
 flags.DEFINE_string('images', '', 'A film or a folder, for --mode=explain.')
 flags.DEFINE_string(
   'output',
   '',
-  'Where compare, study, explain, export and evaluations on other films write.',
+  'Where score, compare, study, explain, export and evaluations on other films '
+  'write.',
 )
 flags.DEFINE_bool(
   'distributed',
@@ -118,6 +149,16 @@ def main(argv):
       workdir=FLAGS.workdir,
       workdirs=tuple(FLAGS.workdirs),
       images=FLAGS.images,
+      maps=FLAGS.maps,
+      place=modes.Place(
+        FLAGS.stride,
+        FLAGS.offset,
+        FLAGS.input_size,
+        FLAGS.covers,
+        method=FLAGS.method,
+      ),
+      predictions=FLAGS.predictions,
+      predictions_are=FLAGS.predictions_are or '',
       output=FLAGS.output,
       profile=FLAGS.profile,
     ),

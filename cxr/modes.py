@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 
 from configs import default
 from cxr import configuration, files, run_files
-from cxr.evaluation import compare, evaluate, other_films, study
+from cxr.evaluation import compare, evaluate, other_films, score, study
+from cxr.evaluation.foreign_maps import Place
 from cxr.explaining import explain
 from cxr.exporting import export
 from cxr.reporting import terminal
@@ -29,6 +30,10 @@ class Request(NamedTuple):
   workdir: str = ''
   workdirs: tuple[str, ...] = ()
   images: str = ''
+  maps: str = ''  # for 'score', as are the next three
+  place: Place = Place()
+  predictions: str = ''
+  predictions_are: str = ''
   output: str = ''
   profile: str = ''  # START,STEPS
 
@@ -60,6 +65,8 @@ def run(mode: str, request: Request) -> None:
       workdir=workdir,
       workdirs=tuple(map(home, request.workdirs)),
       images=home(request.images),
+      maps=home(request.maps),
+      predictions=home(request.predictions),
       output=home(request.output),
     )
   )
@@ -122,6 +129,24 @@ def _evaluate(request: Request) -> None:
   with _locked(results):
     evaluate.evaluate(config, workdir, request.output)
   _done_with_results(results)
+
+
+def _score(request: Request) -> None:
+  """Scores maps from elsewhere on the test films."""
+  if not request.maps:
+    raise ValueError(
+      '--mode=score needs --maps=FILE.npz or --maps=FOLDER (docs/maps.md).'
+    )
+  given = score.Given(
+    request.maps, request.place, request.predictions, request.predictions_are
+  )
+  other_films.check_scores(request.output, request.maps)
+  source = score.open_source(given)
+  config = score.with_defaults(request.config, request.overrides, source)
+  configuration.validate(config)
+  with _locked(request.output):
+    score.score(config, given, source, request.output)
+  _done_with_results(request.output)
 
 
 def _report(request: Request) -> None:
@@ -231,6 +256,7 @@ MODES = {
   'train': _train,
   'fit': _fit,
   'evaluate': _evaluate,
+  'score': _score,
   'report': _report,
   'compare': _compare,
   'study': _study,

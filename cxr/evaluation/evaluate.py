@@ -174,6 +174,7 @@ def summarize(config: ConfigDict, workdir: str) -> None:
       'version': details.get('version'),
       'config': details.get('config'),
       'films': details.get('films'),  # where they are of another data set
+      'maps': details.get('maps'),  # where they are from elsewhere
       'num_resamples': config.evaluate.num_resamples,
       'resampling_seed': config.seed,
     },

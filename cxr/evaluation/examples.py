@@ -4,6 +4,7 @@ Written as examples.npz, which the pages draw their gallery from.
 """
 
 import pathlib
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ from jaxtyping import Float
 from cxr import data, files, heatmaps, sharding, stored_rows
 from cxr.inference import Subject
 from cxr.localization import overlap, scoring, thresholds
+from input_pipeline import pipeline
 
 KINDS = ('best', 'median', 'worst', 'typical')
 
@@ -37,38 +39,61 @@ def write_examples(
     if jax.process_index() == 0:
       pathlib.Path(path).unlink(missing_ok=True)
     return
-  chosen = choose_examples(films, _main_ious(subject, films, boxes))
+  rule = thresholds.main_rule(config.evaluate.rules)
+  first = boxes.where(method=config.evaluate.methods[0], rule=rule)
+  chosen = choose_examples(films, worst_ious(films, first))
   film, finding = np.array([c[:2] for c in chosen], np.int64).T
   shown, index = np.unique(film, return_inverse=True)
-  column = subject.mapped_columns[finding]
-  arrays = {
-    'image': test.image[films.row[film]][..., 0],
-    'name': films.name[film].astype(str),
-    'finding': np.array(films.findings)[finding],
-    'kind': np.array([kind for _, _, kind in chosen]),
-    'probability': 1 / (1 + np.exp(-logits[films.row[film], column])),
-    'truth': films.truth[film, finding],
-  }
+  maps = {}
   for method in config.evaluate.methods:
-    maps = heatmaps.compute_maps(
+    of_shown = heatmaps.compute_maps(
       subject,
       heatmaps.make_maps(subject, method),
       films.row[shown],
       batch_size=sharding.round_up(subject.mesh, min(32, subject.batch_size)),
     )
-    arrays[f'map_{method}'] = maps[index, ..., finding]
+    maps[method] = of_shown[index, ..., finding]
   if jax.process_index() == 0:
-    files.write_arrays(path, arrays)
+    write(path, test, films, chosen, logits[:, subject.mapped_columns], maps)
 
 
-def _main_ious(
-  subject: Subject, films: data.BoxedFilms, boxes: stored_rows.Boxes
-) -> Float[np.ndarray, 'n k']:
-  """IoU by film and finding, of the first method under the main rule."""
-  evaluate = subject.config.evaluate
-  rows = boxes.where(
-    method=evaluate.methods[0], rule=thresholds.main_rule(evaluate.rules)
+def write(
+  path: str,
+  test: pipeline.Split,
+  films: data.BoxedFilms,
+  chosen: Sequence[tuple[int, int, str]],
+  logits: Float[np.ndarray, 'n k'],
+  maps: Mapping[str, Float[np.ndarray, 'c h w']],
+) -> None:
+  """Writes examples.npz.
+
+  Args:
+    path: of the file.
+    test: the test films.
+    films: those with a true region.
+    chosen: by `choose_examples`.
+    logits: of all test films, and of the findings of `films`; NaN: unknown.
+    maps: of each method the maps of the chosen films and findings.
+  """
+  film, finding = np.array([c[:2] for c in chosen], np.int64).T
+  files.write_arrays(
+    path,
+    {
+      'image': test.image[films.row[film]][..., 0],
+      'name': films.name[film].astype(str),
+      'finding': np.array(films.findings)[finding],
+      'kind': np.array([kind for _, _, kind in chosen]),
+      'probability': 1 / (1 + np.exp(-logits[films.row[film], finding])),
+      'truth': films.truth[film, finding],
+    }
+    | {f'map_{method}': of_method for method, of_method in maps.items()},
   )
+
+
+def worst_ious(
+  films: data.BoxedFilms, rows: stored_rows.Boxes
+) -> Float[np.ndarray, 'n k']:
+  """IoU by film and finding, of the rows of one method and rule."""
   film = {name: i for i, name in enumerate(films.name.tolist())}
   ious = np.full(films.boxed.shape, np.nan)
   row = [film[name] for name in rows.image.tolist()]
@@ -89,7 +114,9 @@ def choose_examples(
   """
   chosen = []
   for finding in range(len(films.findings)):
-    boxed = np.flatnonzero(films.boxed[:, finding])
+    # Maps from elsewhere may be missing.
+    scored = films.boxed[:, finding] & ~np.isnan(ious[:, finding])
+    boxed = np.flatnonzero(scored)
     if not len(boxed):
       continue
     area = np.array(

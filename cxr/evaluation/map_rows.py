@@ -63,6 +63,23 @@ class Maps(Sequence):
     return self._make(*self._arguments[index])
 
 
+class Stored(NamedTuple):
+  """Placed maps in one file, of which each is read as it is asked for."""
+
+  path: str
+  size: int
+
+  def read(self, index: int) -> Float[np.ndarray, 's s']:
+    """The map at an index.
+
+    Not by np.memmap: what was read of it would count as this process's memory.
+    """
+    count = self.size**2
+    start = index * count * np.float32().itemsize
+    pixels = np.fromfile(self.path, np.float32, count, offset=start)
+    return pixels.reshape(self.size, self.size)
+
+
 def score(
   maps: regions.Heatmaps,
   films: FindingFilms,

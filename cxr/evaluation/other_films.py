@@ -1,4 +1,5 @@
-"""A run evaluated on films of another data set, into a folder of its own.
+"""Results without weights, in a folder of their own: on films of another data
+set, or of maps from elsewhere.
 
 Such a folder is read as a workdir is by report, compare and study. The run's
 own folder is not written to. Its calibration and its operating points hold, so
@@ -22,16 +23,23 @@ from input_pipeline import pipeline
 
 _VALIDATION = Condition('validation')
 _RECORD = 'run.json'  # of which run, and what was left out
+STORE = 'placed-maps.bin'  # maps from elsewhere, while they are scored
 
 
 def check_run(workdir: str) -> None:
-  """Raises ValueError where the folder is an evaluation on other films.
+  """Raises ValueError where the folder has results and no weights.
 
-  It has results and no weights, which `report`, `compare` and `study` need not.
+  `report`, `compare` and `study` need none.
   """
   record = os.path.join(workdir, _RECORD)
   if os.path.exists(record):
-    run = files.read_json(record).get('workdir')
+    stored = files.read_json(record)
+    if 'maps' in stored:
+      raise ValueError(
+        f'{workdir} holds the scores of maps from elsewhere ({stored["maps"]}) '
+        'and no weights; report, compare and study read it.'
+      )
+    run = stored.get('workdir')
     raise ValueError(
       f'{workdir} holds an evaluation on other films and no weights; those are '
       f'in the run: --workdir={run}.'
@@ -54,23 +62,42 @@ def check_output(output: str, workdir: str) -> None:
 
   An evaluation of the same run there goes on, or is made anew.
   """
-  real = os.path.realpath
-  if real(output) == real(workdir):
+  if os.path.realpath(output) == os.path.realpath(workdir):
     raise ValueError(
       f'--output ({output}) is the folder of the run; give another, or none '
       "to evaluate the run's own films."
     )
+  _check_holds(output, 'workdir', workdir)
+
+
+def check_scores(output: str, maps: str) -> None:
+  """Raises ValueError where the folder holds something else than scores of
+  these maps, which are made anew."""
+  if not output:
+    raise ValueError('--mode=score needs --output=FOLDER for its results.')
+  _check_holds(output, 'maps', maps)
+
+
+def _check_holds(output: str, kind: str, path: str) -> None:
+  """Raises ValueError unless the folder is new, or its record says that it is
+  of this run ('workdir') or of these maps ('maps')."""
   if os.path.exists(output) and not os.path.isdir(output):
     raise ValueError(f'--output ({output}) is a file; give a folder.')
-  # An evaluation that was killed at its very start has left its lock alone.
-  if not os.path.exists(output) or not {*os.listdir(output)} - {'lock'}:
+  # What was killed at its very start has left no more than these.
+  started = {'lock', STORE}
+  if not os.path.exists(output) or not {*os.listdir(output)} - started:
     return
   record = os.path.join(output, _RECORD)
-  run = os.path.exists(record) and files.read_json(record).get('workdir')
-  if not run or real(run) != real(workdir):
-    is_run = os.path.exists(os.path.join(output, 'config.json'))
-    holds = f'the evaluation of {run}' if run else 'other files'
-    holds = 'a run' if is_run and not run else holds
+  stored = files.read_json(record) if os.path.exists(record) else {}
+  own = stored.get(kind)
+  if not own or os.path.realpath(own) != os.path.realpath(path):
+    holds = 'other files'
+    if os.path.exists(os.path.join(output, 'config.json')):
+      holds = 'a run'
+    if 'maps' in stored:
+      holds = f'the scores of {stored["maps"]}'
+    elif 'workdir' in stored:
+      holds = f'the evaluation of {stored["workdir"]}'
     raise ValueError(
       f'--output ({output}) holds {holds}; choose another folder, or remove it.'
     )
@@ -174,6 +201,12 @@ def named(config: ConfigDict) -> str:
 def claim(output: str, workdir: str, seen: Sequence[str]) -> None:
   """Writes whose evaluation the folder holds, and which films it leaves out."""
   record = {'workdir': os.path.abspath(workdir), 'seen': list(seen)}
+  files.write_json(os.path.join(output, _RECORD), record, indent=2)
+
+
+def claim_maps(output: str, maps: str) -> None:
+  """Writes of which maps the folder holds the scores."""
+  record = {'maps': os.path.abspath(maps)}
   files.write_json(os.path.join(output, _RECORD), record, indent=2)
 
 
