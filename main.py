@@ -51,7 +51,7 @@ flags.DEFINE_string(
   'maps', '', 'An .npz file or a folder of maps, for --mode=score.'
 )
 flags.DEFINE_string(
-  'method', None, "What the maps of --mode=score are called; default 'maps'."
+  'method', None, "What the maps of --mode=score are called; default 'given'."
 )
 flags.DEFINE_float(
   'stride', None, 'Pixels between the cells of --maps; see docs/maps.md.'

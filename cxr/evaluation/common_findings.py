@@ -1,8 +1,9 @@
-"""Runs of different findings, set side by side on those that all of them know.
+"""Runs of different findings or maps, set side by side on what all have.
 
 A comparison or a study needs rows that stand for the same in every run. Where
-the runs' findings differ, `find` says what is shared, `read` cuts a run's
-tables to it, and `told` says so to the reader.
+the runs' findings differ, or maps from elsewhere may be missing, `find` says
+what is shared, `read` cuts a run's tables to it, and `told` says so to the
+reader.
 """
 
 import os
@@ -11,25 +12,28 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cxr import stored_rows
+from cxr import run_files, stored_rows
 from cxr.evaluation import measures, run_tables
 from cxr.localization import overlap
-from cxr.reporting import wording
+from cxr.reporting import part_maps, wording
 from input_pipeline import findings as findings_lib
 
 
 class Common(NamedTuple):
-  """What runs of different findings have in common."""
+  """What runs of different findings, or of missing maps, have in common."""
 
   findings: tuple[str, ...]  # named as in the first run
   apart: tuple[tuple[str, ...], ...]  # of each run those that others lack
   maps: frozenset[tuple]  # `_map_keys` of the rows of boxes.csv in every run
   # Measure -> its findings in every run, where it is of the same films in all.
   measured: Mapping[tuple[str, str, str], tuple[str, ...]]
+  # Of each run the films and findings of its maps that others lack.
+  maps_apart: tuple[int, ...] = ()
 
 
 def find(workdirs: Sequence[str]) -> Common | None:
-  """What the runs have in common; None where all have the same findings.
+  """What the runs have in common; None where all have the same findings, and
+  every run its own maps.
 
   Names are matched by their meaning. Of boxes.csv the films stay that have a
   true box of a shared finding, and of another patient's maps the draws that
@@ -43,7 +47,10 @@ def find(workdirs: Sequence[str]) -> Common | None:
     stored_rows.read_findings(path(w, 'predictions.csv')) for w in workdirs
   ]
   first = named[0]
-  if all(names == first for names in named):
+  metrics = [run_files.read(workdir, 'metrics.json') for workdir in workdirs]
+  if all(names == first for names in named) and not any(
+    part_maps.given(of_run) for of_run in metrics
+  ):
     return None
   matches = [findings_lib.match(first, names) for names in named]
   of_first = set.intersection(*({i for i, _ in m.pairs} for m in matches))
@@ -69,11 +76,14 @@ def find(workdirs: Sequence[str]) -> Common | None:
     maps.append(frozenset(_map_keys(_boxes_of(boxes, findings))))
     of_run = measures.read(path(workdir, 'measures.csv'))
     measured.append({m.key: m for m in of_run})
+  in_all = frozenset.intersection(*maps)
+  pairs = {key[:2] for key in in_all}
   return Common(
     findings,
     tuple(apart),
-    frozenset.intersection(*maps),
+    in_all,
     _shared_measures(measured, findings),
+    tuple(len({key[:2] for key in of_run} - pairs) for of_run in maps),
   )
 
 
@@ -106,19 +116,32 @@ def told(common: Common | None, names: Sequence[str]) -> list[str]:
   """
   if common is None:
     return []
+  lacking = [
+    f'{count:,} ({name})'
+    for count, name in zip(common.maps_apart, names, strict=True)
+    if count
+  ]
+  sentences = []
+  if lacking:
+    sentences = [
+      'Not every run has a map of every film and finding. Compared are those '
+      'that all have; left out are films and findings that another run lacks: '
+      f'{", ".join(lacking)}.'
+    ]
   apart = [
     f'{", ".join(findings)} ({name})'
     for findings, name in zip(common.apart, names, strict=True)
     if findings
   ]
   if not apart:
-    return []  # other spellings or another order of the same
+    return sentences  # other spellings or another order of the same
   return [
+    *sentences,
     'The runs know different findings. Compared are those that all know: '
     f'{", ".join(common.findings)}. Left out: {"; ".join(apart)}. A mean over '
     'findings is over the shared ones, and differs by this from that of the '
     "run's own page; curves are over each run's own findings. Measures that "
-    'were taken of other films are left out.'
+    'were taken of other films are left out.',
   ]
 
 

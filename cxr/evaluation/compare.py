@@ -30,8 +30,9 @@ def compare(workdirs: Sequence[str], output: str = '') -> str:
   twice = runs.same_weights(opened)
   if twice and not runs.differing_settings(twice):
     raise ValueError(
-      f'{twice[0].workdir} and {twice[1].workdir} hold the same weights, '
-      'evaluated with the same settings: the run is named more than once.'
+      f'{twice[0].workdir} and {twice[1].workdir} hold the same weights '
+      'or maps, evaluated with the same settings: the run is named more than '
+      'once.'
     )
   output = output or os.path.join(
     os.path.dirname(os.path.normpath(workdirs[0])),
@@ -44,6 +45,7 @@ def compare(workdirs: Sequence[str], output: str = '') -> str:
     'warnings': [
       *runs.told(settings, names),
       *common_findings.told(common, names),
+      *runs.told_of_maps(opened, names),
     ],
   }
   for warning in comparison['warnings']:

@@ -72,11 +72,6 @@ def compare(
     for condition in tables[0].predictions
     if all(condition in run.predictions for run in tables)
   ]
-  if not shared:
-    raise ValueError(
-      f'{", ".join(workdirs)} share no split and attack; evaluate them with '
-      'the same config.evaluate.'
-    )
   classification, robustness = {}, []
   for condition in shared:
     first, *others = (run.predictions[condition] for run in tables)
@@ -94,13 +89,19 @@ def compare(
       aim = wording.aim(condition.attack)
       robustness.append({**condition._asdict(), 'aim': aim, **entries})
   robustness.sort(key=summary.headline_first)
+  localization = _compare_localization(
+    workdirs, [run.boxes for run in tables], **options
+  )
+  if not shared and not localization:
+    raise ValueError(
+      f'{", ".join(workdirs)} share no split and attack, and no method of '
+      'maps; evaluate them with the same config.evaluate.'
+    )
   return {
     'runs': runs.distinct_names(workdirs),
     'classification': classification,
     'robustness': robustness,
-    'localization': _compare_localization(
-      workdirs, [run.boxes for run in tables], **options
-    ),
+    'localization': localization,
     'measures': measures.compare([run.measures for run in tables], **options),
     'readers': _compare_with_readers(workdirs, tables, **options),
   }

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from absl import logging
 
 from cxr import run_files
+from cxr.reporting import wording
 
 # Fields of config.evaluate that change the meaning of no estimate.
 _NO_FIGURE = (
@@ -45,11 +46,13 @@ class Run(NamedTuple):
   config: dict[str, object]  # of the training, by dotted name
   settings: dict[str, object]  # of the evaluation, its version and its films
   recorded: bool  # the settings are the evaluation's own record
-  weights: str  # a hash
+  weights: str  # a hash; of maps from elsewhere that of the maps
   trained_on: str  # a hash of the training films and their labels
   trained_films: int
   tested_on: str  # a hash of the names of the test films
   findings: tuple[str, ...]  # in the order of the logits
+  methods: tuple[str, ...] = ()  # of its own maps
+  is_maps: bool = False  # the scores of maps from elsewhere
 
 
 def find(names: Sequence[str]) -> tuple[str, ...]:
@@ -124,6 +127,7 @@ def read(workdir: str) -> Run:
   evaluation = metrics.get('evaluation') or {}
   own = evaluation.get('config')
   train = trained.get('train', {})
+  localized = metrics.get('localization', {})
   settings = dict(own['evaluate'] if own else config.evaluate)
   for field in _OF_MODEL:
     used = (own or {}).get('model', {}).get(field, config.model.get(field))
@@ -142,11 +146,15 @@ def read(workdir: str) -> Run:
       if name not in _NO_FIGURE
     },
     own is not None,
-    _hash_of_clean_logits(os.path.join(workdir, 'predictions.csv')),
+    evaluation['weights']
+    if evaluation.get('maps')
+    else _hash_of_clean_logits(os.path.join(workdir, 'predictions.csv')),
     train.get('content_sha256') or train.get('sha256', ''),
     train.get('images', 0),
     (tested or trained['test'])['sha256'],
     run_files.read_findings(workdir),
+    tuple(filter(wording.is_own, localized.get('methods', {}))),
+    bool(evaluation.get('maps')),
   )
 
 
@@ -219,6 +227,34 @@ def told(settings: Mapping[str, Sequence], names: Sequence[str]) -> list[str]:
     + '. Estimates that depend on it differ by this, too.'
     for field, values in settings.items()
   ]
+
+
+def told_of_maps(opened: Sequence[Run], names: Sequence[str]) -> list[str]:
+  """Sentences on runs that are scores of maps from elsewhere.
+
+  Args:
+    opened: the runs.
+    names: of them, in the same order.
+  """
+  maps = [name for run, name in zip(opened, names, strict=True) if run.is_maps]
+  if not maps:
+    return []
+  verb = 'are' if len(maps) > 1 else 'is'
+  sentences = [
+    f'{wording.listed(maps)} {verb} maps from elsewhere: nothing is known here '
+    'of the network that made them.'
+  ]
+  if not set.intersection(*(set(run.methods) for run in opened)):
+    methods = '; '.join(
+      f'{name}: {", ".join(run.methods) or "none"}'
+      for run, name in zip(opened, names, strict=True)
+    )
+    sentences.append(
+      f'The runs share no method, so that only controls stand beside each '
+      f'other ({methods}). Maps are compared by the name of their method: '
+      'score them again with --method=NAME.'
+    )
+  return sentences
 
 
 def _spelled(value) -> str:

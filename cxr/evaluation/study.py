@@ -92,6 +92,7 @@ def study(
     'warnings': [
       *runs.told(settings, names),
       *common_findings.told(common, names),
+      *runs.told_of_maps(opened, names),
     ],
     'made_with': [_made_with(run) for run in opened],
     'figures': estimates(

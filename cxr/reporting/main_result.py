@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from cxr.localization import thresholds
-from cxr.reporting import part_origin, part_readers, wording
+from cxr.reporting import part_maps, part_origin, part_readers, wording
 
 
 class Tile(NamedTuple):
@@ -99,7 +99,7 @@ def condition(entry: Mapping) -> str:
 def run(config: Mapping, metrics: Mapping, data: Mapping) -> list[str]:
   """A sentence that says what the run is; [] without a config."""
   if 'arch' not in config.get('model', {}):
-    return []
+    return part_maps.sentences(metrics)
   text = f'This run is {part_origin.network(config, data)}'
   if 'step' in metrics:
     text += (
@@ -115,7 +115,7 @@ def answer(metrics: Mapping) -> list[str]:
   """Sentences on classification, localization and what the logits rest on."""
   localization = metrics.get('localization', {})
   sentences = [
-    _less_another(localization),
+    _less_another(localization, part_maps.of_others(metrics)),
     _classified(metrics),
     part_readers.sentence(metrics.get('readers') or {}),
     _attacked(metrics),
@@ -199,7 +199,7 @@ def _attacked(metrics):
   return f'{text} {wording.not_alone()}' if without_alone(entries) else text
 
 
-def _less_another(localization):
+def _less_another(localization, of_others):
   """The first sentence: what the maps are worth beyond another patient's."""
   method = main_method(localization.get('methods', {})) or ''
   scores = mean_scores(localization, method + wording.LESS_ANOTHER)
@@ -212,8 +212,8 @@ def _less_another(localization):
   )
   text = (
     f"Own less another patient's: boxes drawn from a film's own {method} map "
-    f'have an accuracy of {own} at {wording.score_name(score)}, those from the '
-    f"same network's maps of other patients without the finding {another}; the "
+    f'have an accuracy of {own} at {wording.score_name(score)}, those from '
+    f'{of_others} of other patients without the finding {another}; the '
     f'difference is {wording.with_interval(scores[score], sign=True)}'
   )
   without = sum(map(len, localization.get('without_another', {}).values()))

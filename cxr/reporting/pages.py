@@ -19,6 +19,7 @@ from cxr.reporting import (
   part_classification,
   part_comparison,
   part_localization,
+  part_maps,
   part_measures,
   part_origin,
   part_published,
@@ -52,10 +53,13 @@ def write(workdir: str | os.PathLike) -> str:
   return _write(
     os.path.join(workdir, 'report.html'),
     title=f'{name} on {films}' if films else name,
-    kicker='Chest x-ray classification, robustness and localization',
+    kicker='Localization by maps from elsewhere'
+    if part_maps.given(metrics)
+    else 'Chest x-ray classification, robustness and localization',
     answer=[first, *main_result.run(config, metrics, data), *others],
     tiles=main_result.tiles(metrics),
     warnings=[
+      *part_maps.warnings(metrics),
       *metrics.get('warnings', ()),
       *part_robustness.check_warnings(metrics),
     ],
@@ -71,6 +75,7 @@ def write(workdir: str | os.PathLike) -> str:
       part_classification.calibration(metrics),
       part_robustness.robustness({'': metrics}),
       part_measures.measures(metrics),
+      part_maps.section(metrics),
       part_origin.training(records),
       part_origin.data(data),
       tables.Section(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from cxr.reporting import (
   main_result,
+  part_maps,
   part_published,
   plots,
   published,
@@ -34,19 +35,19 @@ def localization(metrics: Mapping, caveat: str) -> tables.Section | None:
       tables.group([*accuracies, _other_scores(methods)], filters),
       part_published.table({'': metrics}, caveat),
     ],
-    text=_text(scores),
+    text=_text(scores, part_maps.of_others(metrics)),
     figures=curves({'': metrics}, rule),
   )
 
 
-def _text(scores):
+def _text(scores, of_others):
   sizes, count = scores.get('map_size', {}), scores.get('count', {})
   text = []
   if any(map(wording.is_difference, scores['methods'])):
     text.append(
       "The main rows, own less another patient's, say what a map is worth "
-      "because it is this film's: the method less the same network's maps of "
-      'other patients without the finding, held against the same true boxes. '
+      f"because it is this film's: the method less {of_others} of other "
+      'patients without the finding, held against the same true boxes. '
       'Their interval is of the difference, paired by true box.'
     )
   if sizes:
