@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from configs import default
 from cxr import configuration, files, run_files
 from cxr.evaluation import compare, evaluate, other_films, score, study
-from cxr.evaluation.foreign_maps import Place
+from cxr.evaluation.map_places import Place
 from cxr.explaining import explain
 from cxr.exporting import export
 from cxr.reporting import terminal

@@ -20,7 +20,7 @@ from absl import logging
 from jaxtyping import Bool, Int
 
 from cxr import data, files
-from cxr.evaluation import foreign_maps, map_controls, map_rows
+from cxr.evaluation import foreign_maps, map_controls, map_places, map_rows
 from cxr.localization import regions
 from input_pipeline import findings as findings_lib
 from input_pipeline import pipeline, prepared
@@ -213,7 +213,7 @@ def _store(source, wanted, place, test, rows, *, size, store):
       if np.ptp(regions.clean(cells.astype(np.float64))) == 0:
         rows.append(_row(source, entry, CONSTANT))
       frame = frames[place[entry, 0]]
-      pixels = foreign_maps.placed(cells, source.place, size, frame).tobytes()
+      pixels = map_places.placed(cells, source.place, size, frame).tobytes()
       store.write(pixels)
       index[entry], done = done, done + 1
       shapes[cells.shape] += 1

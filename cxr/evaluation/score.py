@@ -23,6 +23,7 @@ from cxr.evaluation import (
   foreign_maps,
   foreign_predictions,
   map_controls,
+  map_places,
   map_rows,
   matched_maps,
   other_films,
@@ -43,7 +44,7 @@ class Given(NamedTuple):
   """What the user gives."""
 
   path: str  # of the maps
-  place: foreign_maps.Place = foreign_maps.Place()
+  place: map_places.Place = map_places.Place()
   predictions: str = ''  # a csv; '': predictions.csv beside the maps, or none
   predictions_are: str = ''  # one of foreign_predictions.KINDS
 
@@ -214,7 +215,7 @@ def _describe(config, given, source, matched, predicted) -> dict:
     'boxes': int(true_boxes[boxed & mapped].sum()),
     'all_boxes': int(true_boxes[boxed].sum()),
     'missing': int((~mapped).sum()),
-    'place': foreign_maps.describe(source.place, config.data.image_size),
+    'place': map_places.describe(source.place, config.data.image_size),
     'predictions': predicted.kind,
     'left_out': matched_maps.counts(matched.left_out),
   }
@@ -271,7 +272,7 @@ def _predict(given, test, names, known, matched) -> Predicted:
 
 
 def _score(
-  config: ConfigDict, place: foreign_maps.Place, matched: matched_maps.Matched
+  config: ConfigDict, place: map_places.Place, matched: matched_maps.Matched
 ) -> stored_rows.Boxes:
   """The rows of boxes.csv: the maps', and those of their controls."""
   jobs = list(_jobs(config, place, matched))
@@ -344,7 +345,7 @@ def _random_weights(config, place, matched):
     grid = heatmaps.Grid(int(rows), int(columns), stride, offset)
     return grid.weights(size)
   weights = (
-    foreign_maps.cell_weights(min(count, size), size, place, size)
+    map_places.cell_weights(min(count, size), size, place, size)
     for count in matched.shape
   )
   return tuple(np.eye(size) if w is None else w for w in weights)
