@@ -56,7 +56,8 @@ def run(mode: str, request: Request) -> None:
     )
   workdir = networks.folder(home(request.workdir))
   if mode not in ('explain', 'export'):
-    _check_is_run(mode, request.workdir, workdir)
+    for named in (request.workdir, *request.workdirs):
+      _check_is_run(mode, named)
   MODES[mode](
     request._replace(
       config=config,
@@ -72,9 +73,10 @@ def run(mode: str, request: Request) -> None:
   )
 
 
-def _check_is_run(mode: str, named: str, workdir: str) -> None:
+def _check_is_run(mode: str, named: str) -> None:
   """Raises ValueError where the folder holds exported weights alone."""
-  if workdir and run_files.is_exported(workdir):
+  folder = networks.folder(os.path.expanduser(named))
+  if folder and run_files.is_exported(folder):
     raise ValueError(
       f'{named} holds weights and no run, and --mode={mode} needs a run. '
       '--mode=explain and export take these weights as they are; to evaluate '
