@@ -376,13 +376,14 @@ def _undecoded(chunk: _Chunk, findings: Sequence[str]) -> Iterator[LeftOut]:
 
 def _warn_of_doubts(chunks: Sequence[_Chunk]) -> None:
   """Says what is odd about films that are used all the same."""
-  films = {}
+  by_doubt = {}
   for chunk in chunks:
     for film, decoded in zip(chunk.films, chunk.decoded.result(), strict=True):
       for doubt in decoded.doubts:
-        films.setdefault(doubt, []).append(film.image)
-  for doubt, names in films.items():
-    logging.warning('%d films (first: %s): %s', len(names), names[0], doubt)
+        by_doubt.setdefault(doubt, []).append(film.image)
+  for doubt, names in by_doubt.items():
+    films = '1 film' if len(names) == 1 else f'{len(names):,} films'
+    logging.warning('%s (first: %s): %s', films, names[0], doubt)
 
 
 class _Made:

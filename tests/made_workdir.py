@@ -354,6 +354,8 @@ def write(
       probability=rng.random(len(cases)),
       truth=np.stack([c[3] for c in cases]),
       **{f'map_{m}': np.stack(v).astype(np.float32) for m, v in maps.items()},
+      donor=np.array([c[0] for c in cases[::-1]]),
+      donor_map_cam=np.stack(maps['cam'][::-1]).astype(np.float32),
     )
   if 'boxes' in parts:
     rows = [

@@ -18,7 +18,7 @@ from cxr.attacks import checks
 from cxr.evaluation import named_attacks
 from cxr.evaluation.parts import Parts, stored
 from cxr.inference import Subject, by_index, predict_split
-from cxr.reporting import main_result
+from cxr.reporting import main_result, wording
 from cxr.statistics import bootstrap, intervals, rankings
 
 CALLS = 2  # of the model on the same films
@@ -53,7 +53,8 @@ def run(subject: Subject) -> list[dict]:
   """
   config = subject.config
   logging.info(
-    'Checking the attacks on %d test films.', config.evaluate.check_films
+    'Checking the attacks on %s.',
+    wording.count(config.evaluate.check_films, 'test film'),
   )
   rows = subject.films(config.evaluate.check_films)
   # Where no label is known there is no loss to raise, and no gradient.

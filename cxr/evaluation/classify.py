@@ -11,6 +11,7 @@ from cxr import data, files, inference
 from cxr.evaluation import attacked
 from cxr.evaluation.parts import Parts, stored
 from cxr.inference import Subject
+from cxr.reporting import wording
 from cxr.stored_rows import Condition, Predictions
 
 
@@ -44,5 +45,5 @@ def classify(
 
 def _clean(subject: Subject, split: str) -> Float[np.ndarray, 'n k']:
   count = len(subject.splits[split].label)
-  logging.info('Predicting %s: %d films.', split, count)
+  logging.info('Predicting %s: %s.', split, wording.count(count, 'film'))
   return inference.predict_split(subject, split)

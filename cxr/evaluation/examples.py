@@ -5,17 +5,28 @@ Written as examples.npz, which the pages draw their gallery from.
 
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
 from cxr import data, files, heatmaps, sharding, stored_rows
+from cxr.evaluation import map_controls
 from cxr.inference import Subject
 from cxr.localization import overlap, scoring, thresholds
+from cxr.reporting import main_result
 from input_pipeline import pipeline
 
 KINDS = ('best', 'median', 'worst', 'typical')
+
+
+class Donors(NamedTuple):
+  """Another patient's map beside each of the c examples: that of its draw 0."""
+
+  method: str
+  name: np.ndarray  # 'c' str, of the donor; '': the film has none
+  maps: Float[np.ndarray, 'c h w']  # of the donors; anything without one
 
 
 def write_examples(
@@ -24,7 +35,8 @@ def write_examples(
   boxes: stored_rows.Boxes,
   logits: Float[np.ndarray, 'n k'],
 ) -> None:
-  """examples.npz: films, true boxes, probabilities and maps by every method.
+  """examples.npz: films, true boxes, probabilities and maps by every method,
+  and another patient's map.
 
   Args:
     path: of the file.
@@ -53,8 +65,17 @@ def write_examples(
       batch_size=sharding.round_up(subject.mesh, min(32, subject.batch_size)),
     )
     maps[method] = of_shown[index, ..., finding]
+  donors = _donors(subject, films, chosen)
   if jax.process_index() == 0:
-    write(path, test, films, chosen, logits[:, subject.mapped_columns], maps)
+    write(
+      path,
+      test,
+      films,
+      chosen,
+      logits[:, subject.mapped_columns],
+      maps,
+      donors,
+    )
 
 
 def write(
@@ -64,6 +85,7 @@ def write(
   chosen: Sequence[tuple[int, int, str]],
   logits: Float[np.ndarray, 'n k'],
   maps: Mapping[str, Float[np.ndarray, 'c h w']],
+  donors: Donors,
 ) -> None:
   """Writes examples.npz.
 
@@ -74,6 +96,7 @@ def write(
     chosen: by `choose_examples`.
     logits: of all test films, and of the findings of `films`; NaN: unknown.
     maps: of each method the maps of the chosen films and findings.
+    donors: of other patients, beside them.
   """
   film, finding = np.array([c[:2] for c in chosen], np.int64).T
   files.write_arrays(
@@ -86,8 +109,69 @@ def write(
       'probability': 1 / (1 + np.exp(-logits[films.row[film], finding])),
       'truth': films.truth[film, finding],
     }
-    | {f'map_{method}': of_method for method, of_method in maps.items()},
+    | {f'map_{method}': of_method for method, of_method in maps.items()}
+    | {'donor': donors.name, f'donor_map_{donors.method}': donors.maps},
   )
+
+
+def first_donors(
+  films: data.BoxedFilms,
+  beside: data.BoxedFilms,
+  chosen: Sequence[tuple[int, int, str]],
+  seed: int,
+  mapped: Bool[np.ndarray, 'm k'] | None = None,
+) -> Int[np.ndarray, ' c']:
+  """Of each chosen film and finding the donor whose map is scored in draw 0.
+
+  Args:
+    films: those with a true region.
+    beside: of map_controls.unboxed_donors.
+    chosen: by `choose_examples`.
+    seed: of the run.
+    mapped: which of both have a map of a finding; None: all.
+
+  Returns:
+    indices of `films`, then of those beside them; -1: none.
+  """
+  draws = {
+    k: map_controls.draw_donors(
+      films, k, seed, beside, None if mapped is None else mapped[:, k]
+    )[:, 0]
+    for k in sorted({k for _, k, _ in chosen})
+  }
+  return np.array([draws[k][i] for i, k, _ in chosen], np.int64)
+
+
+def donor_names(
+  films: data.BoxedFilms,
+  beside: data.BoxedFilms,
+  donor: Int[np.ndarray, ' c'],
+) -> np.ndarray:
+  """'c' str: the names of `first_donors`, '' where there is none."""
+  names = np.concatenate([films.name, beside.name]).astype(str)
+  return np.where(donor >= 0, names[donor], '')
+
+
+def _donors(
+  subject: Subject,
+  films: data.BoxedFilms,
+  chosen: Sequence[tuple[int, int, str]],
+) -> Donors:
+  """By the method that the first sentence of the page speaks of."""
+  config = subject.config
+  beside = map_controls.unboxed_donors(subject.test, films)
+  donor = first_donors(films, beside, chosen, config.seed)
+  mapped, index = np.unique(np.maximum(donor, 0), return_inverse=True)
+  method = main_result.main_method(dict.fromkeys(config.evaluate.methods))
+  maps = heatmaps.compute_maps(
+    subject,
+    heatmaps.make_maps(subject, method),
+    np.concatenate([films.row, beside.row])[mapped],
+    batch_size=sharding.round_up(subject.mesh, min(32, subject.batch_size)),
+  )
+  finding = [k for _, k, _ in chosen]
+  names = donor_names(films, beside, donor)
+  return Donors(method, names, maps[index, ..., finding])
 
 
 def worst_ious(

@@ -174,7 +174,8 @@ def _compute(
 
   `name`: of the maps, which may be those of shuffled weights.
   """
-  logging.info('Maps of %d boxed films: %s.', len(films.row), name)
+  count = wording.count(len(films.row), 'boxed film')
+  logging.info('Maps of %s: %s.', count, name)
   config = subject.config
   with parts.timed(f'maps-{name}'):
     maps = _maps(subject, method, films)

@@ -111,10 +111,10 @@ def say_without_donor(films: data.BoxedFilms, donors) -> None:
     lonely = films.boxed[:, k] & (of_films < 0).all(axis=1)
     if lonely.any():
       logging.warning(
-        '%d films with a box of %s have no control of another patient: no '
-        'mapped test film of another patient is labelled as without it '
-        '(boxes.csv has these films without it: %s%s).',
-        lonely.sum(),
+        'No control of another patient for %s with a box of %s: no mapped test '
+        'film of another patient is labelled as without it (boxes.csv has no '
+        'row of the control for %s%s).',
+        wording.count(int(lonely.sum()), 'film'),
         films.findings[k],
         ', '.join(films.name[lonely][:_NAMED_FILMS].tolist()),
         ', …' if lonely.sum() > _NAMED_FILMS else '',

@@ -357,7 +357,16 @@ def _write_examples(path, config, place, test, matched, boxes, predicted):
   films = matched.films
   ious = examples.worst_ious(films, rows)
   chosen = examples.choose_examples(films, ious)
-  maps = [matched.stored.read(int(matched.index[i, k])) for i, k, _ in chosen]
+  read = lambda i, k: matched.stored.read(int(matched.index[i, k]))
+  maps = [read(i, k) for i, k, _ in chosen]
+  donor = examples.first_donors(
+    films, matched.beside, chosen, config.seed, matched.index >= 0
+  )
+  # Where there is no donor any map will do: its name is empty.
+  donated = [
+    read(d if d >= 0 else i, k)
+    for d, (i, k, _) in zip(donor.tolist(), chosen, strict=True)
+  ]
   examples.write(
     path,
     test,
@@ -365,4 +374,9 @@ def _write_examples(path, config, place, test, matched, boxes, predicted):
     chosen,
     predicted.logits,
     {place.method: np.stack(maps)},
+    examples.Donors(
+      place.method,
+      examples.donor_names(films, matched.beside, donor),
+      np.stack(donated),
+    ),
   )

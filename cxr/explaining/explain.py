@@ -39,7 +39,7 @@ from ml_collections import ConfigDict
 from cxr import files, inference, platforms, run_files, sharding
 from cxr.explaining import interpret, origin, overlays
 from cxr.exporting import coco
-from cxr.reporting import pages
+from cxr.reporting import pages, wording
 from cxr.shipped import networks
 from cxr.statistics import calibration
 from input_pipeline.radiograph import radiograph
@@ -102,8 +102,8 @@ def explain(
   inside = os.path.realpath(output_dir) + os.sep
   paths = [p for p in paths if not os.path.realpath(p).startswith(inside)]
   logging.info(
-    '%d film(s) at %s; passed by: %d hidden, %d other',
-    len(paths),
+    '%s at %s; passed by: %d hidden, %d other',
+    wording.count(len(paths), 'film'),
     images,
     skipped['hidden'],
     skipped['other'],
@@ -138,14 +138,14 @@ def explain(
   )
   if not explained.read:
     raise ValueError(
-      f'None of the {len(paths)} file(s) could be read; '
+      f'None of the {wording.count(len(paths), "file")} could be read; '
       f'{os.path.join(output_dir, "predictions.csv")} says why, the first: '
       f'{next(iter(explained.errors.values()), "there is none")}'
     )
   logging.info(
-    'Done: %s (%d film(s), %d not read)',
+    'Done: %s (%s, %d not read)',
     page,
-    explained.read,
+    wording.count(explained.read, 'film'),
     len(explained.errors),
   )
   return page
@@ -364,7 +364,10 @@ def _left_out(explained: Explained, skipped: Mapping[str, int]) -> list[str]:
       'films; predictions.csv, boxes.csv and overlays have all.'
     )
   if skipped['hidden']:
-    shown.append(f'{skipped["hidden"]} hidden files or folders passed by.')
+    hidden = wording.count(
+      skipped['hidden'], 'hidden file or folder', 'hidden files or folders'
+    )
+    shown.append(f'{hidden} passed by.')
   return shown
 
 

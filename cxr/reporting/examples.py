@@ -1,7 +1,9 @@
 """The example films of a run: examples.npz, with the boxes of boxes.csv.
 
 A case is a film with a finding: {'name', 'image', 'finding', 'kind',
-'probability', 'truth', 'maps', 'boxes'}, as in gallery.py.
+'probability', 'truth', 'maps', 'boxes'}, as in gallery.py, and 'another':
+{method: {'name', 'map', 'boxes'}} of another patient's film, the first of the
+donors that the evaluation drew; older runs have none.
 """
 
 import os
@@ -10,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cxr import files, stored_rows
+from cxr.reporting import wording
 
 
 def read(workdir: str, rule: str) -> list[dict]:
@@ -26,7 +29,8 @@ def read(workdir: str, rule: str) -> list[dict]:
     arrays = files.read_arrays(path)
   except ValueError as error:
     raise ValueError(f'{error} {way_out}') from error
-  fields = 'name', 'finding', 'kind', 'probability', 'image', 'truth'
+  fields = ['name', 'finding', 'kind', 'probability', 'image', 'truth']
+  fields += [name for name in arrays if name.startswith('donor')]
   if len({len(arrays.get(field, ())) for field in fields}) > 1:
     raise ValueError(f'{path} lacks films or fields. {way_out}')
   methods = [n.removeprefix('map_') for n in arrays if n.startswith('map_')]
@@ -52,6 +56,15 @@ def read(workdir: str, rule: str) -> list[dict]:
         for m in methods
         if (name, finding, m) in boxes
       },
+      'another': {
+        m: {
+          'name': str(arrays['donor'][i]),
+          'map': arrays[f'donor_map_{m}'][i],
+          'boxes': boxes.get((name, finding, m + wording.ANOTHER_PATIENT), []),
+        }
+        for m in methods
+        if f'donor_map_{m}' in arrays and arrays['donor'][i]
+      },
     }
     for i, (name, finding) in enumerate(keys)
   ]
@@ -62,7 +75,7 @@ def _boxes(workdir, rule, wanted):
   path = os.path.join(workdir, 'boxes.csv')
   if not os.path.exists(path):
     return {}
-  boxes = stored_rows.read_boxes(path).where(rule=rule)
+  boxes = stored_rows.read_boxes(path).where(rule=rule, draw=0)
   shown = np.isin(boxes.image, [image for image, _ in wanted])
   boxes = boxes.rows(np.flatnonzero(shown))
   keys = zip(boxes.image.tolist(), boxes.finding.tolist(), strict=True)

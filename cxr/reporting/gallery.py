@@ -151,20 +151,20 @@ def _film_uri(image, num_films):
   """A film within its share of the page; small ones without loss."""
   picture = Image.fromarray(np.asarray(image, np.uint8))
   if max(picture.size) <= 128:
-    return uri(_encode(picture, 'PNG', optimize=True), 'png')
+    return uri(encode(picture, 'PNG', optimize=True), 'png')
   share = FILM_BYTES / num_films
   side = FILM_SIDE
   while True:
     small = picture.copy()
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
-    raw = _encode(small, 'JPEG', quality=85)
+    raw = encode(small, 'JPEG', quality=85)
     if len(raw) <= share or side <= 64:
       return uri(raw, 'jpeg')
     # Bytes go with the area; a little less, so that it ends soon.
     side = max(64, int(max(small.size) * 0.95 * math.sqrt(share / len(raw))))
 
 
-def _encode(picture, kind, **options):
+def encode(picture, kind, **options):
   out = io.BytesIO()
   picture.save(out, kind, **options)
   return out.getvalue()

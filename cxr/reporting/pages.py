@@ -16,6 +16,7 @@ from cxr.reporting import (
   examples,
   gallery,
   main_result,
+  median_films,
   part_classification,
   part_comparison,
   part_localization,
@@ -50,6 +51,8 @@ def write(workdir: str | os.PathLike) -> str:
   name = config.get('name') or os.path.basename(os.path.normpath(workdir))
   films = (metrics.get('evaluation') or {}).get('films')
   first, *others = main_result.answer(metrics)
+  method = main_result.main_method(localization.get('methods', {}))
+  cases = examples.read(workdir, rule)
   return _write(
     os.path.join(workdir, 'report.html'),
     title=f'{name} on {films}' if films else name,
@@ -57,6 +60,7 @@ def write(workdir: str | os.PathLike) -> str:
     if part_maps.given(metrics)
     else 'Chest x-ray classification, robustness and localization',
     answer=[first, *main_result.run(config, metrics, data), *others],
+    medians=median_films.medians([{'': c} for c in cases], method, rule),
     tiles=main_result.tiles(metrics),
     warnings=[
       *part_maps.warnings(metrics),
@@ -65,11 +69,7 @@ def write(workdir: str | os.PathLike) -> str:
     ],
     sections=[
       part_localization.localization(metrics, caveat),
-      _films(
-        examples.read(workdir, rule),
-        rule=rule,
-        sizes=localization.get('map_size'),
-      ),
+      _films(cases, rule=rule, sizes=localization.get('map_size')),
       part_classification.classification(metrics, data, caveat),
       part_readers.readers(metrics),
       part_classification.calibration(metrics),
@@ -124,6 +124,11 @@ def write_comparison(
     title=wording.listed(names),
     kicker='Runs compared on the same films',
     answer=part_comparison.answer(comparison),
+    medians=median_films.medians(
+      shared,
+      main_result.main_method(comparison.get('localization', {})),
+      rule,
+    ),
     tiles=part_comparison.tiles(comparison),
     headline=part_comparison.headline(comparison),
     warnings=comparison.get('warnings', ()),
@@ -243,11 +248,21 @@ def _films(cases, **options):
   return tables.Section('films', 'Films and maps', films=films)
 
 
-def _write(path, *, sections, tiles=(), warnings=(), headline=None, **context):
+def _write(
+  path,
+  *,
+  sections,
+  medians=None,
+  tiles=(),
+  warnings=(),
+  headline=None,
+  **context,
+):
   return rendering.write(
     path,
     'page.html',
     sections=[s for s in sections if s and not s.empty],
+    medians=medians,
     tiles=tiles,
     warnings=warnings,
     headline=[headline] if headline else [],

@@ -91,25 +91,27 @@ def answer(comparison: Mapping) -> list[str]:
   first, *others = comparison['runs']
   paragraphs = []
   for i, other in enumerate(others):
-    sentences = []
+    verdict, sentences = [], []
     for k, (label, entry) in enumerate(results):
       difference = _differences(entry)[i]
       name = label.replace('AFP', 'average number of false positives (AFP)')
       name = name.replace('false boxes', 'number of false boxes')
       text = f'the {name} is {_against(entry, i)}, a difference of '
       text += f'{_changed(difference)}.'
-      if not k and label.startswith('accuracy'):
-        # A run's name stays as it is.
-        sentences.append(f'{_verdict(difference, other, first)}: {text}')
+      decides = not k and label.startswith('accuracy')
+      if decides:  # A run's name stays as it is.
+        text = f'{_verdict(difference, other, first)}: {text}'
       else:
-        sentences.append(wording.capital(text))
+        text = wording.capital(text)
       if label.startswith('accuracy') and not label.endswith(','):
-        sentences[-1] += _random(comparison)
-    paragraphs.append(' '.join(sentences))
+        text += _random(comparison)
+      # The verdict stands by itself: beside it are the page's pictures.
+      (verdict if decides else sentences).append(text)
+    paragraphs += [*verdict, *([' '.join(sentences)] if sentences else [])]
   if not results:
     return ['These runs have no results in common to compare.']
   if main_result.without_alone(comparison.get('robustness', ())):
-    paragraphs.append(wording.not_alone(' of all these runs'))
+    paragraphs.append(wording.NOT_ALL_ALONE)
   return paragraphs
 
 

@@ -158,7 +158,7 @@ def _under_attack(names, means) -> list[str]:
     text += _of_groups(names, entry['figure'])
     sentences.append(f'{text}.')
   if main_result.without_alone([e for e in entries if e['epsilon']]):
-    sentences.append(wording.not_alone(' of all these runs'))
+    sentences.append(wording.NOT_ALL_ALONE)
   return [' '.join(sentences), ''] if sentences else []
 
 

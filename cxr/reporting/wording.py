@@ -170,12 +170,22 @@ def aim(attack: str) -> str:
   return 'all findings attacked at once'
 
 
+_MEASURES_ALONE = (
+  '--mode=evaluate measures it, on config.evaluate.finding_attack_films films '
+  'of each finding.'
+)
+# Of several runs.
+NOT_ALL_ALONE = (
+  'AUROC with every finding attacked alone is not compared, since at least one '
+  f'of these runs has none; {_MEASURES_ALONE}'
+)
+
+
 def not_alone(runs: str = '') -> str:
   """The sentence where no run, or none of `runs`, was attacked so."""
   return (
     f'AUROC with every finding attacked alone was not measured{runs}; '
-    '--mode=evaluate measures it, on config.evaluate.finding_attack_films '
-    'films of each finding.'
+    f'{_MEASURES_ALONE}'
   )
 
 

@@ -136,9 +136,9 @@ def _warn_of_namesakes(folder: pathlib.Path) -> None:
   if names:
     holders = [place for place, files in listings.items() if names[0] in files]
     logging.warning(
-      '%d films are there several times, such as %s in %s; the first of these '
+      '%s there several times, such as %s in %s; the first of these '
       'folders is read.',
-      len(names),
+      '1 film is' if len(names) == 1 else f'{len(names):,} films are',
       names[0],
       ' and '.join(holders),
     )
@@ -295,9 +295,9 @@ def _check_some(
     )
   if other:
     logging.warning(
-      '%d listed films are not in %s, its images_0*/images or beside the '
+      '%s not in %s, its images_0*/images or beside the '
       'tables; what lies elsewhere or has another name is not read: %s.',
-      absent,
+      '1 listed film is' if absent == 1 else f'{absent:,} listed films are',
       folder / 'images',
       other,
     )

@@ -25,6 +25,19 @@ def test_cases_are_those_stored(tmp_path):
   first, second = examples.read(str(tmp_path), 'wang')
   assert (first['name'], first['truth']) == ('a.png', [[0, 0, 1, 1]])
   assert (second['probability'], second['truth']) == (0.25, [])
+  assert first['another'] == second['another'] == {}
+
+
+def test_another_patients_map_stands_with_its_film(tmp_path):
+  donors = {
+    'donor': np.array(['c.png', '']),
+    'donor_map_cam': np.stack([np.eye(2), np.zeros((2, 2))]),
+  }
+  files.write_arrays(str(tmp_path / 'examples.npz'), arrays() | donors)
+  first, second = examples.read(str(tmp_path), 'wang')
+  assert list(first['another']) == ['cam'] and second['another'] == {}
+  assert first['another']['cam']['name'] == 'c.png'
+  np.testing.assert_array_equal(first['another']['cam']['map'], np.eye(2))
 
 
 def test_a_damaged_file_is_named_with_what_makes_it_anew(tmp_path):

@@ -63,13 +63,16 @@ def test_the_difference_of_differences_comes_first():
     'random': {'wang': {'iou@0.3': entry(0.1, 0.1, 0, 0)}},
   }
   comparison = {'runs': ['a', 'b'], 'localization': localization}
-  (text,) = part_comparison.answer(comparison)
+  text, others = part_comparison.answer(comparison)
   # It alone decides: b is better than a on the other patients' maps as well.
   assert text.startswith(
     'b localizes worse than a: the accuracy of cam at T(IoU) 0.3, own less '
     "another patient's, is 0.125 against 0.250, a difference of −0.125 "
-    '(−0.200 to −0.100; p = 0.250). The accuracy of cam at T(IoU) 0.3 is 0.750 '
-    'against 0.500, a difference of +0.250'
+    '(−0.200 to −0.100; p = 0.250).'
+  )
+  assert others.startswith(
+    'The accuracy of cam at T(IoU) 0.3 is 0.750 against 0.500, a difference of '
+    '+0.250'
   )
   rows = part_comparison.headline(comparison).rows
   assert [row.cells['result'].text for row in rows] == [
@@ -109,7 +112,7 @@ def test_every_finding_attacked_alone_is_compared_first():
   comparison['robustness'] = [joint]
   _, text = part_comparison.answer(comparison)
   assert text == (
-    'AUROC with every finding attacked alone was not measured of all these '
-    'runs; --mode=evaluate measures it, on '
+    'AUROC with every finding attacked alone is not compared, since at least '
+    'one of these runs has none; --mode=evaluate measures it, on '
     'config.evaluate.finding_attack_films films of each finding.'
   )

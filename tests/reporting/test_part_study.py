@@ -128,4 +128,4 @@ def test_every_finding_attacked_alone_is_the_headline_of_robustness():
   ]
   del study['figures'][0]
   text = part_study.markdown(study)
-  assert 'was not measured of all these runs; --mode=evaluate' in text
+  assert 'is not compared, since at least one of these runs has none' in text
