@@ -77,7 +77,8 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.model.num_stages = 3  # torchvision: 4; fewer are cheaper
   # Side of a cell of the class activation map, in pixels.
   config.model.output_stride = 8
-  # The model begins with (image - input_mean) / input_std.
+  # The model begins with (image - input_mean) / input_std. Weights of three
+  # channels that are evaluated as they are have three numbers of each.
   config.model.input_mean = 0.5
   config.model.input_std = 0.25
   # Of the computation: 'float32' | 'bfloat16'. Parameters and the first
@@ -86,8 +87,12 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   # Activations are computed again where the gradient needs them: less memory,
   # more time. It saves none on a CPU; train.accumulate does.
   config.model.remat = False
-  # A file of weights to start from (.safetensors, .pt, .pth); '': random.
+  # Weights to start from, or to evaluate as they are: a file (.safetensors,
+  # .pt, .pth), the folder of an export, or hf://OWNER/NAME[/FILE]; '': random.
   config.model.init_from = ''
+  # The finding of each output of the file, in their order, '-' for none; (): as
+  # the file says.
+  config.model.init_findings = ()
   # The pixels that those weights were trained on: 'unit' ([0, 1], normalised by
   # input_mean and input_std) | 'xrv' ([-1024, 1024], as TorchXRayVision's) |
   # 'imagenet'; '': the file says it, or has ImageNet's three channels.

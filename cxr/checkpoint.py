@@ -194,7 +194,9 @@ def _made_for(checkpoints: Checkpoints) -> dict[str, Any]:
   fields = run_files.flat(checkpoints.config)
   free = run_files.FREE_MODEL_FIELDS
   names = [n for n in fields if n.startswith('model.') and n not in free]
-  return {n: fields[n] for n in (*names, 'data.image_size')} | {
+  # A checkpoint's record is JSON, which has no tuples.
+  plain = lambda x: list(x) if isinstance(x, tuple) else x
+  return {n: plain(fields[n]) for n in (*names, 'data.image_size')} | {
     'findings': list(checkpoints.findings)
   }
 

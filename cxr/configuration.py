@@ -12,7 +12,7 @@ from cxr import run_files
 from cxr.attribution import by_name, saliency
 from cxr.evaluation import evaluate, film_measures, named_attacks
 from cxr.localization import thresholds
-from cxr.models import architectures, torch_weights
+from cxr.models import architectures, foreign_weights
 from input_pipeline import catalogue
 from input_pipeline.phantom import draw
 from input_pipeline.sources import by_name as layouts
@@ -75,6 +75,17 @@ def _several(rule, at_least=1):
   )
 
 
+def _one_or_three(rule):
+  """A number, or one for each of three input channels."""
+  check, text = rule
+  return (
+    lambda x: (
+      check(x) or (isinstance(x, tuple) and len(x) == 3 and all(map(check, x)))
+    ),
+    f'{text}, or three such numbers',
+  )
+
+
 _SWITCH = lambda x: type(x) is bool, 'True or False'
 _TEXT = lambda x: isinstance(x, str) and '\0' not in x, 'text'
 _FINDING = lambda x: isinstance(x, str) and x.strip(), 'the name of a finding'
@@ -116,14 +127,18 @@ def _rules():
       lambda x: type(x) is int and 2 <= x <= 4096 and x % 2 == 0,
       'even, from 2 to 4096',
     ),
-    'model.input_mean': _between(0, 1),
-    'model.input_std': _above(0, 1),
+    'model.input_mean': _one_or_three(_between(0, 1)),
+    'model.input_std': _one_or_three(_above(0, 1)),
     'model.num_stages': _whole(1, 4),
     'model.output_stride': _one_of(4, 8, 16, 32),
     'model.dtype': _one_of('float32', 'bfloat16'),
     'model.remat': _SWITCH,
     'model.init_from': _TEXT,
-    'model.init_pixels': _one_of(*torch_weights.PIXELS),
+    'model.init_findings': (
+      lambda xs: isinstance(xs, tuple) and all(map(_FINDING[0], xs)),
+      'names of findings with commas between them, - for none, or ()',
+    ),
+    'model.init_pixels': _one_of(*foreign_weights.PIXELS),
     'loss.weighting': _one_of('none', 'batch', 'finding'),
     'loss.weight_cap': _between(1, 1e6),
     'attack.objective': _one_of('clean', 'adversarial', 'trades', 'free'),

@@ -10,8 +10,15 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from configs import default
-from cxr import configuration, files, run_files
-from cxr.evaluation import compare, evaluate, other_films, score, study
+from cxr import configuration, files, run_files, sharding
+from cxr.evaluation import (
+  compare,
+  evaluate,
+  foreign,
+  other_films,
+  score,
+  study,
+)
 from cxr.evaluation.map_places import Place
 from cxr.explaining import explain
 from cxr.exporting import export
@@ -112,13 +119,14 @@ def _trained(request: Request) -> Iterator[str]:
   _check_memory()
   workdir = request.workdir or os.path.join('runs', config.name)
   other_films.check_run(workdir)
+  foreign.check_trained(workdir)
   with _locked(workdir):
     train.train(config, workdir, span=span)
     yield workdir
 
 
 def _evaluate(request: Request) -> None:
-  config, workdir = _stored(request)
+  config, workdir = _stored(_with_run_of_weights(request))
   other_films.check_run(workdir)
   if request.output:
     config = other_films.as_tests(config, workdir, request.overrides)
@@ -131,6 +139,32 @@ def _evaluate(request: Request) -> None:
   with _locked(results):
     evaluate.evaluate(config, workdir, request.output)
   _done_with_results(results)
+
+
+def _with_run_of_weights(request: Request) -> Request:
+  """Makes the run of config.model.init_from, where the workdir has none.
+
+  Where it has that run, the same command goes on with it.
+  """
+  config, overrides = request.config, dict(request.overrides)
+  if not config.model.init_from:
+    return request
+  workdir = request.workdir or os.path.join('runs', config.name)
+  if not os.path.exists(os.path.join(workdir, 'config.json')):
+    other_films.check_run(workdir)
+    _check_memory()
+    with _locked(workdir):
+      found = foreign.find(config, overrides, workdir)
+      configuration.validate(found.config)
+      foreign.make_run(found, workdir)
+    sharding.wait_for_all('run')
+  elif 'model.init_from' in overrides and run_files.read_weights_from(workdir):
+    foreign.check_same_file(workdir, config)
+  else:
+    return request
+  # The file may have another path today.
+  overrides.pop('model.init_from', None)
+  return request._replace(workdir=workdir, overrides=overrides)
 
 
 def _score(request: Request) -> None:

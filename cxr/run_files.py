@@ -37,6 +37,8 @@ FREE_FIELDS = (
 FREE_MODEL_FIELDS = ('model.dtype', 'model.output_stride', 'model.remat')
 # Fields that may be others when trained weights are used.
 FREE_AFTER_TRAINING = (*FREE_FIELDS, *FREE_MODEL_FIELDS, 'data.', 'seed')
+# Of a run that an evaluation made of weights from elsewhere.
+WEIGHTS_FROM = 'weights.json'
 # Sections that a config of every version has.
 _SECTIONS = ('data', 'model', 'train', 'evaluate')
 
@@ -194,6 +196,19 @@ def read_findings(workdir: str) -> tuple[str, ...]:
     return FINDINGS
   stored = read(workdir, 'data.json')
   return tuple(stored.get('findings', FINDINGS))
+
+
+def read_weights_from(workdir: str) -> dict:
+  """Where the weights of a run come from that was not trained here.
+
+  {} of a run that was trained. What is in it says `evaluation/foreign.py`.
+
+  Raises:
+    ValueError: weights.json is damaged.
+  """
+  if not os.path.exists(os.path.join(workdir, WEIGHTS_FROM)):
+    return {}
+  return read(workdir, WEIGHTS_FROM, 'init_from', 'sha256', 'findings')
 
 
 def read_calibration(workdir: str, step: int, batch_stats: str) -> dict | None:

@@ -70,7 +70,7 @@ def evaluate(config: ConfigDict, workdir: str, output: str = '') -> None:
   )
   variables = sharding.replicate(mesh, variables)
   splits = data.with_findings(
-    data.load(config, ('test',) if output else film_table.SPLITS),
+    data.load(config, _needed(workdir, output)),
     run_files.read_findings(workdir),
     synonyms.read(config.data.synonyms),
   )
@@ -122,6 +122,15 @@ def evaluate(config: ConfigDict, workdir: str, output: str = '') -> None:
     _export(subject, parts, boxes, logits)
   # Who leaves first waits five minutes for the others, and no longer.
   sharding.wait_for_all('results')
+
+
+def _needed(workdir: str, output: str) -> tuple[str, ...]:
+  """The splits that must have films."""
+  if output:
+    return ('test',)
+  if run_files.read_weights_from(workdir):
+    return ('validation', 'test')
+  return film_table.SPLITS
 
 
 def _export(subject: Subject, parts: Parts, boxes, logits) -> None:

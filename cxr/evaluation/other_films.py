@@ -6,6 +6,7 @@ own folder is not written to. Its calibration and its operating points hold, so
 the logits of its validation films are copied out of its own evaluation.
 """
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -267,6 +268,10 @@ def _seen(test: pipeline.Split, config: ConfigDict, workdir: str) -> np.ndarray:
     )
     return nothing
   logging.info('Looking for films that the weights have seen.')
-  return provenance.shared_films(
-    splits['train'], test
-  ) | provenance.shared_films(splits['validation'], test)
+  names = ['train', 'validation']
+  if run_files.read_weights_from(workdir):
+    names.remove('train')  # the weights come from elsewhere
+  return functools.reduce(
+    np.logical_or,
+    [provenance.shared_films(splits[name], test) for name in names],
+  )

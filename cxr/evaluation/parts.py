@@ -26,7 +26,7 @@ from cxr.inference import Subject
 # and a row for each true box of a film.
 VERSION = 2
 # Fields of config.model that change no output of given weights.
-_FREE_MODEL_FIELDS = ('init_from', 'init_pixels', 'remat')
+_FREE_MODEL_FIELDS = ('init_findings', 'init_from', 'init_pixels', 'remat')
 
 
 class Parts:

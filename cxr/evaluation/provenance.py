@@ -36,6 +36,9 @@ def record(
   for name in ('train', 'validation'):
     if trained.get(name) and (name == 'train' or name not in splits):
       described['splits'][name] = trained[name]
+  if run_files.read_weights_from(workdir):
+    # Nobody knows which films they learned from, and not from these.
+    described['splits'].pop('train', None)
   return {
     'weights': weights,
     'version': parts.VERSION,
@@ -49,10 +52,14 @@ def check_films(
 ) -> None:
   """Refuses to evaluate on films that the weights learned from.
 
+  Of weights from elsewhere it cannot be known, and their page says so.
+
   Raises:
     ValueError: validation or test films are among the training films, or it
       cannot be known, as the training films are not there any more.
   """
+  if run_files.read_weights_from(workdir):
+    return  # which films they learned from is not known
   trained = trained_on(workdir)
   now = data.summary(config, splits)['splits']
   if all(_same(trained.get(n), now[n]) for n in ('train', 'validation')):

@@ -31,7 +31,8 @@ def portable(config: ConfigDict) -> dict:
   config.data.synonyms = base(config.data.synonyms)
   config.data.prepared_dir = 'data/prepared'
   config.model.init_from = base(config.model.init_from)
-  config.model.init_pixels = ''  # the exported file says its own
+  config.model.init_pixels = ''  # the exported file says its own, and its
+  config.model.init_findings = ()  # findings
   return config.to_dict()
 
 

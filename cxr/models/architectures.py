@@ -8,6 +8,7 @@ remat. The parameters do not depend on output_stride, dtype or remat.
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from cxr import platforms
 from cxr.models import densenet, layers, resnet
@@ -50,7 +51,7 @@ def make_model(
       f'model.num_filters ({c.num_filters}) must be even and positive; 64 is '
       "torchvision's."
     )
-  if not c.input_std > 0:
+  if not np.min(c.input_std) > 0:
     raise ValueError(f'model.input_std ({c.input_std}) must be positive.')
   grid = resnet.stage_grid(c.num_stages, c.output_stride)
   options = {

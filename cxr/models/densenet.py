@@ -1,4 +1,4 @@
-"""DenseNet-121 in torchvision's topology and parameter names.
+"""DenseNets in torchvision's topology and parameter names.
 
 Same face as `resnet`: an image 'b h w 1' in [0, 1] goes in, `(logits,
 endpoints)` comes out, the first line normalises, and the logits are
@@ -27,7 +27,12 @@ from cxr import platforms
 from cxr.models import layers
 
 STEM_STRIDE = 4
-NUM_LAYERS = {'densenet121': (6, 12, 24, 16)}
+NUM_LAYERS = {
+  'densenet121': (6, 12, 24, 16),
+  'densenet161': (6, 12, 36, 24),  # torchvision: 96 filters
+  'densenet169': (6, 12, 32, 32),
+  'densenet201': (6, 12, 48, 32),
+}
 BOTTLENECK = 4  # channels between a layer's two convolutions, per new channel
 
 
@@ -87,15 +92,16 @@ class Transition(nn.Module):
 
 
 class DenseNet(layers.Network):
-  """DenseNet-121 for single-channel images.
+  """DenseNet-121, 161, 169 or 201 for single-channel images.
 
   Attributes:
     arch: a key of `NUM_LAYERS`.
     num_findings: the number of logits.
     num_filters: channels of the stem, twice the growth; 64 is torchvision's.
     num_stages: 1 to 4 dense blocks.
-    input_mean: subtracted from the image in [0, 1].
-    input_std: what the difference is divided by.
+    input_mean: subtracted from the image in [0, 1]; a number, or one for each
+      channel that the first convolution reads.
+    input_std: what the difference is divided by; as many numbers.
     dtype: of the computation; the first convolution, parameters, statistics,
       features and logits are float32 in any case, and so are their products on
       an accelerator.
@@ -108,8 +114,8 @@ class DenseNet(layers.Network):
   num_findings: int
   num_filters: int = 64
   num_stages: int = 4
-  input_mean: float = 0.5
-  input_std: float = 0.25
+  input_mean: float | tuple[float, ...] = 0.5
+  input_std: float | tuple[float, ...] = 0.25
   dtype: DTypeLike = jnp.float32
   remat: bool = False
   forms: platforms.Forms = platforms.ANY
@@ -157,7 +163,7 @@ class DenseNet(layers.Network):
     if first == 0:
       # In float32 whatever the dtype: in bfloat16 half of the pixels would not
       # see a step of .125/255.
-      x = (x - self.input_mean) / self.input_std
+      x = layers.normalize(x, self.input_mean, self.input_std)
       x = conv(self.num_filters, 7, 2, name='conv0', dtype=jnp.float32)(x)
       x = layers.max_pool(nn.relu(norm(name='norm0')(x)), self.forms)
     for i, num_layers in enumerate(NUM_LAYERS[self.arch][: self.num_stages]):

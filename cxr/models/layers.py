@@ -41,6 +41,22 @@ def convolve(
   return cpu_convolution.convolve_xla(x, kernel, stride, dilation)
 
 
+def normalize(
+  image: Float[Array | np.ndarray, 'b h w _'],
+  mean: float | tuple[float, ...],
+  std: float | tuple[float, ...],
+) -> Films:
+  """(image - mean) / std; the one channel becomes as many as there are means.
+
+  Networks of photographs read three channels, each normalised by its own mean,
+  and zeros beyond the border are another gray in each: one channel cannot stand
+  for them there.
+  """
+  if isinstance(mean, tuple):
+    mean, std = (jnp.asarray(x, image.dtype) for x in (mean, std))
+  return (image - mean) / std
+
+
 def max_pool(
   x: Films, forms: platforms.Forms = platforms.ANY
 ) -> Float[Array, 'b u v c']:

@@ -5,7 +5,6 @@ shipped://NAME            a network that comes with the code
 hf://OWNER/NAME[/FILE]    a file of the Hugging Face hub
 """
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -30,8 +29,7 @@ class Origin(NamedTuple):
   @property
   def sha256(self) -> str:
     """The hash of the file."""
-    with open(self.path, 'rb') as f:
-      return hashlib.file_digest(f, 'sha256').hexdigest()
+    return files.sha256(self.path)
 
 
 def find(stated: str) -> Origin:

@@ -36,6 +36,7 @@ BLOCKS = {
   'resnet34': ('basic', (3, 4, 6, 3)),
   'resnet50': ('bottleneck', (3, 4, 6, 3)),
   'resnet101': ('bottleneck', (3, 4, 23, 3)),
+  'resnet152': ('bottleneck', (3, 8, 36, 3)),
 }
 
 
@@ -128,7 +129,7 @@ def _shortcut(x, y, stride, conv, norm):
 
 
 class ResNet(layers.Network):
-  """ResNet-18, 34, 50 or 101 for single-channel images.
+  """ResNet-18, 34, 50, 101 or 152 for single-channel images.
 
   The last normalisation of every block starts at scale 0, so that each block
   begins as the identity (Goyal et al. 2017): the short trainings of small
@@ -140,8 +141,9 @@ class ResNet(layers.Network):
     num_filters: channels of the stem and the first stage; 64 is torchvision's.
     num_stages: 1 to 4 stages.
     output_stride: pixels per feature cell; see `stage_grid`.
-    input_mean: subtracted from the image in [0, 1].
-    input_std: what the difference is divided by.
+    input_mean: subtracted from the image in [0, 1]; a number, or one for each
+      channel that the first convolution reads.
+    input_std: what the difference is divided by; as many numbers.
     dtype: of the computation; the first convolution, parameters, statistics,
       features and logits are float32 in any case, and so are their products on
       an accelerator.
@@ -155,8 +157,8 @@ class ResNet(layers.Network):
   num_filters: int = 64
   num_stages: int = 4
   output_stride: int | None = None
-  input_mean: float = 0.5
-  input_std: float = 0.25
+  input_mean: float | tuple[float, ...] = 0.5
+  input_std: float | tuple[float, ...] = 0.25
   dtype: DTypeLike = jnp.float32
   remat: bool = False
   forms: platforms.Forms = platforms.ANY
@@ -211,7 +213,7 @@ class ResNet(layers.Network):
     if first == 0:
       # In float32 whatever the dtype: in bfloat16 half of the pixels would not
       # see a step of .125/255.
-      x = (x - self.input_mean) / self.input_std
+      x = layers.normalize(x, self.input_mean, self.input_std)
       x = conv(self.num_filters, 7, 2, name='conv1', dtype=jnp.float32)(x)
       x = layers.max_pool(nn.relu(norm(name='bn1')(x)), self.forms)
     before = 1

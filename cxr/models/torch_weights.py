@@ -4,7 +4,8 @@ Names are torchvision's: 'layer1.0.conv1.weight' is
 `params['layer1_0']['conv1']['kernel']`. Kernels are transposed, the first
 convolution is summed over its input channels, and the pixel range the weights
 were trained on is folded into it, so that the model keeps its own `input_mean`
-and `input_std`. `torch_files` reads the files.
+and `input_std`. A model that has the file's own takes the kernel as it is.
+`foreign_weights` reads the files.
 """
 
 import json
@@ -18,37 +19,9 @@ import numpy as np
 import safetensors.numpy
 
 from cxr import files
-from cxr.models import torch_files
+from cxr.models import foreign_weights
+from cxr.models.foreign_weights import Weights
 from input_pipeline import findings as findings_lib
-
-# Mean and standard deviation by which an image in [0, 1] was normalised.
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-TORCHXRAYVISION = (0.5, 1 / 2048)  # pixels in [-1024, 1024]
-# What config.model.init_pixels may say of a file's weights; '' leaves it to the
-# file.
-PIXELS = ('', 'unit', 'xrv', 'imagenet')
-# The order of TorchXRayVision's outputs. A model of one data set leaves some
-# of them untrained and marks them by NaN in its buffer 'op_threshs'.
-TORCHXRAYVISION_FINDINGS = (
-  'Atelectasis',
-  'Consolidation',
-  'Infiltration',
-  'Pneumothorax',
-  'Edema',
-  'Emphysema',
-  'Fibrosis',
-  'Effusion',
-  'Pneumonia',
-  'Pleural_Thickening',
-  'Cardiomegaly',
-  'Nodule',
-  'Mass',
-  'Hernia',
-  'Lung Lesion',
-  'Fracture',
-  'Lung Opacity',
-  'Enlarged Cardiomediastinum',
-)
 
 
 def to_torch(variables: Mapping) -> dict[str, np.ndarray]:
@@ -88,53 +61,28 @@ def _from_torch_layout(value: np.ndarray) -> np.ndarray:
   return value.T
 
 
-def _plain_names(path, tensors, first: str) -> dict[str, np.ndarray]:
-  """The tensors without a wrapper's prefix ('module.') and old spellings."""
-  # In torchvision's first DenseNet files 'norm1' is 'norm.1'.
-  tensors = {
-    re.sub(r'(denselayer\d+\.(?:norm|conv))\.([12]\.)', r'\1\2', name): value
-    for name, value in tensors.items()
-  }
-  fits = [
-    name
-    for name in tensors
-    # Not the 'conv1' inside 'layer1.0' or 'denselayer1'.
-    if f'.{name}'.endswith(f'.{first}') and not re.search(r'layer\d', name)
-  ]
-  if not fits:
-    raise ValueError(
-      f'{path} has no {first}, so it is not of the architecture that '
-      f'model.arch names; its first tensors are {list(tensors)[:3]}.'
-    )
-  prefix = min(fits, key=len).removesuffix(first)
-  return {name.removeprefix(prefix): value for name, value in tensors.items()}
-
-
 def init_from(
   path: str | os.PathLike,
   variables: Mapping,
   config_model: Any,
   *,
   findings: Sequence[str],
+  synonyms: Mapping[str, str] = findings_lib.SYNONYMS,
 ) -> tuple[dict, dict]:
   """Variables with a file's weights in place of the random ones.
 
-  The pixel range that the weights were trained on is config_model.init_pixels:
-  'unit' (pixels in [0, 1], normalised by input_mean and input_std), 'xrv'
-  ([-1024, 1024], TorchXRayVision's) or 'imagenet' (ImageNet's mean and standard
-  deviation; for one channel, their means over the three). Where that is '' or
-  absent, the file's own metadata say it, or that it is TorchXRayVision's; three
-  input channels are else taken for ImageNet's.
-
-  Outputs are matched by their findings' names. Those of another meaning, or
-  marked as untrained, are left out and the head's random columns stay.
+  What the file's pixels and outputs are is found out by `foreign_weights.read`.
+  Outputs are matched by their findings' names. Those of another meaning, and
+  those that are or may be untrained, are left out, and the head's random
+  columns stay.
 
   Args:
     path: a safetensors or PyTorch file.
     variables: of the model to fill, as `model.init` gives them.
-    config_model: its configuration; arch, input_mean, input_std and init_pixels
-      are read.
+    config_model: its configuration; arch, input_mean, input_std, init_pixels
+      and init_findings are read.
     findings: the names of the model's outputs.
+    synonyms: of the names of findings.
 
   Returns:
     (variables, report). The report has 'loaded' and 'left_out' (numbers of
@@ -143,28 +91,58 @@ def init_from(
     file does not tell which of its outputs were trained, 'head_note'.
 
   Raises:
-    FileNotFoundError, ValueError: see `torch_files.read`; or the architectures
-      differ, or nobody says what pixels the weights were trained on.
+    FileNotFoundError, ValueError: see `foreign_weights.read`; or the
+      architectures differ.
   """
   target = to_torch(variables)
   densenet = 'features.conv0.weight' in target
-  first = 'features.conv0.weight' if densenet else 'conv1.weight'
-  first_norm = 'features.norm0' if densenet else 'bn1'
-  head = 'classifier' if densenet else 'fc'
-  tensors, metadata = torch_files.read(path)
-  source = _plain_names(path, tensors, first)
+  weights = foreign_weights.read(
+    path, config_model, 'densenet' if densenet else 'resnet'
+  )
+  note = {}
+  if weights.doubt:
+    note['head_note'] = f'{weights.doubt}, so none is taken'
+    weights = weights._replace(outputs=('',) * len(weights.outputs))
+  taken = {}
+  if weights.outputs and _reads_same_features(weights, target):
+    taken = columns(weights.outputs, findings, synonyms)
+  new, used = fill(weights, variables, config_model, findings, taken)
+  left_out = left_out_of_file(weights, used)
+  return new, {
+    'loaded': len(used),
+    'left_out': len(left_out),
+    'left_out_names': left_out,
+    'head': sorted(taken, key=taken.get),
+    'random_head': [name for name in findings if name not in taken],
+    'pixels': weights.pixels,
+  } | note
 
-  stated = getattr(config_model, 'init_pixels', '')
-  from_xrv = stated == 'xrv' or _is_torchxrayvision(source, metadata)
-  channels = source[first].shape[1]
-  (mean, std), pixels = _pixels(
-    path, channels, metadata, from_xrv, config_model
-  )
-  names, head_note = _finding_names(
-    source, f'{head}.weight', metadata, from_xrv
-  )
-  head_names = {f'{head}.weight', f'{head}.bias'}
-  body = {k: v.shape for k, v in target.items() if k not in head_names}
+
+def fill(
+  weights: Weights,
+  variables: Mapping,
+  config_model: Any,
+  findings: Sequence[str],
+  taken: Mapping[str, int],
+) -> tuple[dict, set[str]]:
+  """Variables with the tensors of a file.
+
+  Args:
+    weights: of the file.
+    variables: of the model to fill, as `model.init` gives them.
+    config_model: its configuration; arch, input_mean and input_std are read.
+    findings: the names of the model's outputs.
+    taken: {finding: the file's output}; the others keep the model's own.
+
+  Returns:
+    (variables, the names of the tensors that went into them).
+
+  Raises:
+    ValueError: the file holds another architecture.
+  """
+  target, source, path = to_torch(variables), weights.tensors, weights.path
+  head = _head(weights)
+  body = {k: v.shape for k, v in target.items() if k not in head}
   missing = [name for name in body if name not in source]
   if missing:
     raise ValueError(
@@ -173,7 +151,7 @@ def init_from(
     )
   for name, wanted in body.items():
     found = source[name].shape
-    if name == first:
+    if name == weights.first and wanted[1] == 1:
       found = (found[0], 1, *found[2:])
     if found != wanted:
       raise ValueError(
@@ -182,80 +160,75 @@ def init_from(
         'in published weights).'
       )
   new = {name: source[name] for name in body}
-  new[first], shift = _fold_pixels(new[first], mean, std, config_model)
-  new[f'{first_norm}.running_mean'] = new[f'{first_norm}.running_mean'] - shift
-  taken = _columns(source, target, head, names, findings)
-  for name in head_names:
+  if target[weights.first].shape[1] == 1:
+    new[weights.first], shift = _fold_pixels(
+      source[weights.first], weights.mean, weights.std, config_model
+    )
+    mean = f'{_first_norm(weights)}.running_mean'
+    new[mean] = new[mean] - shift
+  used = set(body)
+  for name in head:
     new[name] = target[name].copy()
-    for finding, row in taken.items():
-      new[name][findings.index(finding)] = source[name][row]
-
-  used = body.keys() | (head_names if taken else set())
-  left_out = sorted(
-    name
-    for name in source.keys() - used
-    if not name.endswith(('num_batches_tracked', 'op_threshs'))
-  )
-  report = {
-    'loaded': len(used),
-    'left_out': len(left_out),
-    'left_out_names': left_out,
-    'head': list(taken),
-    'random_head': [name for name in findings if name not in taken],
-    'pixels': pixels,
-  } | ({'head_note': head_note} if head_note else {})
+  if taken:
+    used |= head
+    for name in head:
+      for finding, row in taken.items():
+        new[name][findings.index(finding)] = source[name][row]
   put = lambda path, old: jax.device_put(
     _from_torch_layout(new[_torch_name(path)]).astype(old.dtype), old.sharding
   )
-  return jax.tree.map_with_path(put, dict(variables)), report
+  return jax.tree.map_with_path(put, dict(variables)), used
 
 
-def _is_torchxrayvision(tensors, metadata) -> bool:
-  """Whether the file shows by itself that TorchXRayVision made it."""
-  return _thresholds(tensors) is not None or metadata.get(
-    'class', ''
-  ).startswith('torchxrayvision.')
+def _head(weights: Weights) -> set[str]:
+  return {f'{weights.head}.weight', f'{weights.head}.bias'}
 
 
-def _thresholds(tensors) -> np.ndarray | None:
-  """TorchXRayVision's operating points: NaN where an output is untrained."""
-  named = (v for k, v in tensors.items() if k.endswith('op_threshs'))
-  return next(named, None)
+def _first_norm(weights: Weights) -> str:
+  return {'densenet': 'features.norm0', 'resnet': 'bn1'}[weights.family]
 
 
-def _pixels(path, channels: int, metadata, from_xrv: bool, config_model):
-  """((mean, std) by which an image in [0, 1] is normalised, in words)."""
-  if channels not in (1, 3):
-    raise ValueError(
-      f'{path} expects {channels} input channels; only 1 and 3 can be taken.'
-    )
-  imagenet = IMAGENET
-  if channels == 1:
-    imagenet = tuple(float(np.mean(value)) for value in IMAGENET)
-  known = {
-    'unit': (
-      (config_model.input_mean, config_model.input_std),
-      '[0, 1], normalised by model.input_mean and model.input_std',
-    ),
-    'xrv': (TORCHXRAYVISION, '[-1024, 1024]'),
-    'imagenet': (imagenet, 'ImageNet mean and std'),
-  }
-  stated = getattr(config_model, 'init_pixels', '')
-  if stated:
-    return known[stated]
-  if 'input_mean' in metadata and 'input_std' in metadata:
-    mean, std = float(metadata['input_mean']), float(metadata['input_std'])
-    return (mean, std), 'as the file states'
-  if from_xrv:
-    return known['xrv']
-  if channels == 3:
-    return known['imagenet']
-  raise ValueError(
-    f'{path} holds weights for one input channel and does not say what pixels '
-    'they were trained on: set config.model.init_pixels to unit (pixels in '
-    '[0, 1], normalised by model.input_mean and model.input_std), xrv '
-    '([-1024, 1024], as TorchXRayVision) or imagenet (ImageNet mean and std).'
+def _reads_same_features(weights: Weights, target) -> bool:
+  name = f'{weights.head}.weight'
+  return weights.tensors[name].shape[1] == target[name].shape[1]
+
+
+def left_out_of_file(weights: Weights, used: set[str]) -> list[str]:
+  """The tensors that went nowhere, but for those that no network computes
+  with: BatchNorm's counters and TorchXRayVision's operating points."""
+  return sorted(
+    name
+    for name in weights.tensors.keys() - used
+    if not name.endswith(('num_batches_tracked', 'op_threshs'))
   )
+
+
+def columns(
+  outputs: Sequence[str],
+  findings: Sequence[str],
+  synonyms: Mapping[str, str] = findings_lib.SYNONYMS,
+) -> dict[str, int]:
+  """{finding: the file's output of the same meaning}.
+
+  Of several such outputs it is the one that has the finding's own name, else
+  the last.
+
+  Examples:
+    >>> columns(['Pleural Effusion', '', 'Mass'], ['Mass', 'Effusion', 'Edema'])
+    {'Mass': 2, 'Effusion': 0}
+  """
+  found = {}
+  for finding in findings:
+    fits = [
+      row
+      for row, name in enumerate(outputs)
+      if name and findings_lib.same(name, finding, synonyms)
+    ]
+    own = findings_lib.plain(finding)
+    named = [row for row in fits if findings_lib.plain(outputs[row]) == own]
+    if fits:
+      found[finding] = (named or fits)[-1]
+  return found
 
 
 def _fold_pixels(kernel, mean, std, config_model):
@@ -278,55 +251,6 @@ def _fold_pixels(kernel, mean, std, config_model):
   return folded, shift
 
 
-def _finding_names(
-  source, head: str, metadata, from_xrv: bool
-) -> tuple[Sequence[str], str]:
-  """What each output of the file means, '' for unknown or untrained; a note."""
-  if head not in source:
-    return (), ''
-  outputs = len(source[head])
-  thresholds = _thresholds(source)
-  if 'findings' in metadata:
-    names = _read_names(metadata['findings'])
-  elif from_xrv:
-    names = TORCHXRAYVISION_FINDINGS
-  else:
-    names = ()
-  if len(names) != outputs:
-    return ('',) * outputs, ''
-  if from_xrv and thresholds is None and '' not in names:
-    # All 18 names stand in such a file whatever its outputs learned.
-    return ('',) * outputs, (
-      'the file does not tell which of its outputs were trained, so none is '
-      'taken: load the weights by name with torchxrayvision and keep the '
-      "loaded model's state_dict(), which holds op_threshs"
-    )
-  if thresholds is None or len(thresholds) != outputs:
-    return names, ''
-  return [
-    name if np.isfinite(threshold) else ''
-    for name, threshold in zip(names, thresholds, strict=True)
-  ], ''
-
-
-def _read_names(text: str) -> list[str]:
-  """The names of outputs as `save` writes them."""
-  return json.loads(text) if text.startswith('["') else text.split(',')
-
-
-def _columns(source, target, head, names, findings) -> dict[str, int]:
-  """{finding: the file's output}; empty where the head reads other features."""
-  weight = f'{head}.weight'
-  if not names or source[weight].shape[1] != target[weight].shape[1]:
-    return {}
-  return {
-    finding: row
-    for row, name in enumerate(names)
-    for finding in findings
-    if name and findings_lib.same(name, finding)
-  }
-
-
 def save(
   path: str | os.PathLike,
   variables: Mapping,
@@ -340,7 +264,8 @@ def save(
   [0, 1] is normalised by) and findings, the order of the outputs.
   """
   fields = ('arch', 'num_stages', 'input_mean', 'input_std')
-  metadata = {name: str(getattr(config_model, name)) for name in fields}
+  text = lambda x: x if isinstance(x, str) else json.dumps(x)
+  metadata = {name: text(getattr(config_model, name)) for name in fields}
   # With commas between them, as other programs expect; JSON where a name has
   # a comma itself.
   names = ','.join(findings)

@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from cxr.models import architectures, torch_weights
+from cxr.models import (
+  architectures,
+  foreign_weights,
+  torch_weights,
+  torchxrayvision,
+)
 from input_pipeline import findings as findings_lib
 from tests.models import test_resnet, test_torch_files, torch_nets
 
@@ -52,14 +57,14 @@ def test_resnet_parity_and_round_trip(tmp_path, arch):
   model, variables = test_resnet.build(arch=arch)
   variables, report = init_from(tmp_path / 'weights.pt', variables, config)
   assert report['head'] == [
-    name for name in torch_weights.TORCHXRAYVISION_FINDINGS if name in FINDINGS
+    name for name in torchxrayvision.FINDINGS if name in FINDINGS
   ]
   assert report['left_out'] == 0
   assert report['random_head'] == []
 
   logits, _ = test_resnet.apply(model, variables, films())
   expected = torch_logits(net, 2048 * films() - 1024)
-  order = [torch_weights.TORCHXRAYVISION_FINDINGS.index(f) for f in FINDINGS]
+  order = [torchxrayvision.FINDINGS.index(f) for f in FINDINGS]
   np.testing.assert_allclose(logits, expected[:, order], atol=1e-4)
 
   # Back: PyTorch loads what is saved, and so do we.
@@ -95,7 +100,7 @@ def test_densenet_parity_and_round_trip(tmp_path):
   variables, _ = init_from(path, variables, config)
   logits, _ = test_resnet.apply(model, variables, films(1))
   expected = torch_logits(net, 2048 * films(1) - 1024)
-  order = [torch_weights.TORCHXRAYVISION_FINDINGS.index(f) for f in FINDINGS]
+  order = [torchxrayvision.FINDINGS.index(f) for f in FINDINGS]
   np.testing.assert_allclose(logits, expected[:, order], atol=1e-4)
   tensors = torch_weights.to_torch(variables)
   names = {n for n in net.state_dict() if 'num_batches' not in n}
@@ -131,7 +136,7 @@ def test_three_channels_are_summed_with_their_means(tmp_path):
   assert report['pixels'] == 'ImageNet mean and std'
   assert report['head'] == [] and report['random_head'] == list(FINDINGS)
   assert 'fc.weight' in report['left_out_names']
-  mean, std = torch_weights.IMAGENET
+  mean, std = foreign_weights.IMAGENET
   x = ((films() - mean) / std).astype(np.float32).transpose(0, 3, 1, 2).copy()
   with torch.no_grad():
     x = torch.relu(net.bn1(net.conv1(torch.from_numpy(x))))
@@ -240,7 +245,7 @@ def test_outputs_that_may_be_untrained_are_not_taken(tmp_path):
 def test_a_pickled_module_of_torchxrayvision(tmp_path, monkeypatch):
   """Its class says the pixels; its list of outputs, which were trained."""
   model, variables = test_resnet.build(num_stages=1)
-  names = list(torch_weights.TORCHXRAYVISION_FINDINGS)
+  names = list(torchxrayvision.FINDINGS)
   names[0] = ''
   rng = np.random.default_rng(0)
   tensors = torch_weights.to_torch(variables) | {
@@ -288,7 +293,7 @@ def test_untrained_outputs_keep_the_models_own(tmp_path):
   np.testing.assert_array_equal(kernel[:, 0], old_kernel[:, 0])
   assert bias[0] == old_bias[0]
   for i, finding in enumerate(FINDINGS[1:], 1):
-    row = torch_weights.TORCHXRAYVISION_FINDINGS.index(finding)
+    row = torchxrayvision.FINDINGS.index(finding)
     np.testing.assert_array_equal(kernel[:, i], weight[row])
     assert bias[i] == row
 
