@@ -162,8 +162,16 @@ def summarize(config: ConfigDict, workdir: str) -> None:
   details = run_files.read(
     workdir, 'evaluation.json', 'step', 'batch_stats', 'audits', 'map_size'
   )
+  # An older evaluation kept its record in the training's data.json.
+  described = details.get('data') or run_files.read(
+    workdir, 'data.json', 'splits'
+  )
+  elsewhere = described.get('weights_from', {})
   estimates = summary.summarize(
-    workdir, num_resamples=config.evaluate.num_resamples, seed=config.seed
+    workdir,
+    num_resamples=config.evaluate.num_resamples,
+    seed=config.seed,
+    given=elsewhere.get('operating_points', {}),
   )
   for entry in estimates['robustness']:
     entry |= details['audits'].get(
@@ -172,10 +180,11 @@ def summarize(config: ConfigDict, workdir: str) -> None:
   estimates['localization']['map_size'] = details['map_size']
   flags = details.get('attack_checks', [])
   flags = flags + attack_flags.of_estimates(estimates['robustness'])
-  # An older evaluation kept its record in the training's data.json.
-  described = details.get('data') or run_files.read(
-    workdir, 'data.json', 'splits'
-  )
+  given = {}
+  if 'given' in estimates['calibration']:
+    points = estimates['calibration']['given']
+    points['from'] = elsewhere['operating_points_from']
+    given = {'given': {key: points[key] for key in ('from', 'threshold')}}
   metrics = {
     'data': described,
     'evaluation': {
@@ -204,6 +213,7 @@ def summarize(config: ConfigDict, workdir: str) -> None:
         'step': details['step'],
         'batch_stats': details['batch_stats'],
         **estimates['calibration']['fitted'],
+        **given,
       },
       indent=2,
     )

@@ -29,11 +29,13 @@ from cxr import (
   checkpoint,
   data,
   files,
+  film_hashes,
   platforms,
   run_files,
   sharding,
   train_state,
 )
+from cxr.exporting import companions
 from cxr.models import (
   architectures,
   foreign_weights,
@@ -44,6 +46,7 @@ from cxr.models import (
 )
 from cxr.models.foreign_weights import Weights
 from cxr.models.origins import Origin
+from cxr.reporting import part_origin
 from input_pipeline import findings as findings_lib
 from input_pipeline import pipeline, synonyms
 
@@ -97,21 +100,33 @@ def find(
   return Found(origin, weights, config)
 
 
-def _exported_fields(config, exported, metadata) -> dict[str, Any]:
+def _exported_fields(
+  config: ConfigDict, exported: Mapping, metadata: Mapping
+) -> dict[str, Any]:
   """What an export says of the run that it came from, by name of a field."""
   size = exported.get('input', {}).get('height') or metadata.get('image_size')
   fields = {'data.image_size': int(size)} if size else {}
-  if 'seed' in exported:
-    fields['seed'] = exported['seed']
-  training = exported.get('training', {})
+  trained = run_files.flat(_trained_config(exported))
+  kept = ('attack.', 'augment.', 'loss.', 'train.')
   fields |= {
-    f'attack.{name}': training[name]
-    for name in config.attack
-    if name in training
+    name: tuple(value) if isinstance(value, list) else value
+    for name, value in trained.items()
+    if name.startswith(kept) or name == 'seed'
   }
-  if 'loss_weighting' in training:
-    fields['loss.weighting'] = training['loss_weighting']
-  return fields
+  known = run_files.flat(config)
+  return {name: value for name, value in fields.items() if name in known}
+
+
+def _trained_config(exported: Mapping) -> dict:
+  """The config of the run that an export came from; {} of other files."""
+  training = exported.get('training') or {}
+  # An older export has these fields alone.
+  older = {
+    'model': {'arch': exported.get('arch')},
+    'attack': training,
+    'data': {'source': training.get('data', '')},
+  }
+  return exported.get('run') or (older if training else {})
 
 
 def check_same_file(workdir: str, config: ConfigDict) -> None:
@@ -182,8 +197,23 @@ def make_run(found: Found, workdir: str) -> None:
   if jax.process_index() == 0:
     path = lambda name: os.path.join(workdir, name)
     files.replace_file(path(ARRAYS), lambda f: _write_arrays(f, weights, used))
+    seen = _seen_films(origin)
+    if seen:
+      film_hashes.write(path(companions.SEEN_FILMS), film_hashes.read(seen))
     files.write_json(path(run_files.WEIGHTS_FROM), record, indent=2)
     described = data.summary(config, _without_training(aligned))
+    described['weights_from'] = {
+      name: record[name]
+      for name in (
+        'file',
+        'sha256',
+        'trained',
+        'films_known',
+        'notes',
+        'operating_points',
+        'operating_points_from',
+      )
+    }
     files.write_json(path('data.json'), described, indent=2)
     run_files.write_config(workdir, config)
   sharding.wait_for_all('weights')
@@ -299,8 +329,10 @@ def _record(
     'num_filters': config.model.num_filters,
     'num_stages': config.model.num_stages,
     'pixels': weights.pixels,
-    # Whom an export of ours was trained by; None: nobody says.
-    'trained': _trained(origin.exported),
+    # What an export of ours was trained on; None: nobody says.
+    'trained': _trained(origin),
+    # Whether the films that they have seen can be told from the others.
+    'films_known': _seen_films(origin) is not None,
     'findings': {
       finding: {'output': row, 'name': weights.outputs[row]}
       for finding, row in taken.items()
@@ -320,15 +352,32 @@ def _record(
   }
 
 
-def _trained(exported: Mapping[str, Any]) -> dict | None:
-  """What an export says of its training; None of other files."""
-  if not exported:
+def _trained(origin: Origin) -> dict | None:
+  """What an export says of its training; None of other files.
+
+  Returns:
+    'text', what the network is and was trained on; 'source', the data set;
+    'films', how many (None: unknown).
+  """
+  config = _trained_config(origin.exported)
+  if 'attack' not in config:
     return None
-  return exported.get('weights_from') or {
-    'name': exported.get('name'),
-    'step': exported.get('step'),
-    **exported.get('training', {}),
+  beside = os.path.join(os.path.dirname(origin.path), 'data.json')
+  stored = files.read_json(beside) if os.path.exists(beside) else {}
+  if 'weights_from' in stored:  # it was itself made of weights from elsewhere
+    return stored['weights_from']['trained']
+  train = part_origin.splits(stored).get('train', {})
+  return {
+    'text': part_origin.network(config, stored),
+    'source': config['data'].get('source') or stored.get('name'),
+    'films': train.get('images'),
   }
+
+
+def _seen_films(origin: Origin) -> str | None:
+  """The file of hashes that an export has beside its weights."""
+  path = os.path.join(os.path.dirname(origin.path), companions.SEEN_FILMS)
+  return path if origin.exported and os.path.exists(path) else None
 
 
 def _operating_points(

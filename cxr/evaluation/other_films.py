@@ -253,10 +253,10 @@ def _validation(subject: Subject, workdir: str) -> Predictions:
 
 def _seen(test: pipeline.Split, config: ConfigDict, workdir: str) -> np.ndarray:
   """Which test films are among the run's training and validation films."""
-  nothing = np.zeros(len(test.label), bool)
+  seen = provenance.seen_elsewhere(workdir, test)
   stored = run_files.read_config(workdir)
   if stored.data.source == 'phantom' != config.data.source:
-    return nothing  # drawn films
+    return seen  # drawn films
   as_trained = provenance.as_trained(stored, config)
   as_trained.data.cache = 'none'
   try:
@@ -266,7 +266,7 @@ def _seen(test: pipeline.Split, config: ConfigDict, workdir: str) -> np.ndarray:
       'Whether the weights learned from some of these films cannot be seen: %s',
       error,
     )
-    return nothing
+    return seen
   logging.info('Looking for films that the weights have seen.')
   names = ['train', 'validation']
   if run_files.read_weights_from(workdir):
@@ -274,4 +274,5 @@ def _seen(test: pipeline.Split, config: ConfigDict, workdir: str) -> np.ndarray:
   return functools.reduce(
     np.logical_or,
     [provenance.shared_films(splits[name], test) for name in names],
+    seen,
   )

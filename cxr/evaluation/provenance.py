@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from cxr import data, film_hashes, run_files
 from cxr.evaluation import parts
+from cxr.exporting import companions
 from input_pipeline import pipeline
 
 
@@ -37,8 +38,11 @@ def record(
     if trained.get(name) and (name == 'train' or name not in splits):
       described['splits'][name] = trained[name]
   if run_files.read_weights_from(workdir):
-    # Nobody knows which films they learned from, and not from these.
+    # They did not learn from these.
     described['splits'].pop('train', None)
+    described['weights_from'] = run_files.read(workdir, 'data.json')[
+      'weights_from'
+    ]
   return {
     'weights': weights,
     'version': parts.VERSION,
@@ -52,14 +56,16 @@ def check_films(
 ) -> None:
   """Refuses to evaluate on films that the weights learned from.
 
-  Of weights from elsewhere it cannot be known, and their page says so.
+  Of weights from elsewhere it cannot be known, unless hashes of these films
+  came with them; their page says so.
 
   Raises:
     ValueError: validation or test films are among the training films, or it
       cannot be known, as the training films are not there any more.
   """
   if run_files.read_weights_from(workdir):
-    return  # which films they learned from is not known
+    _check_seen(workdir, splits)
+    return
   trained = trained_on(workdir)
   now = data.summary(config, splits)['splits']
   if all(_same(trained.get(n), now[n]) for n in ('train', 'validation')):
@@ -79,6 +85,38 @@ def check_films(
         f'of its training ({_told(stored)}) or on other films.'
       )
   logging.info('The films are others than those of the training.')
+
+
+def _check_seen(workdir: str, splits: Mapping[str, pipeline.Split]) -> None:
+  """`check_films` for weights from elsewhere, by the hashes of their films."""
+  for name, split in splits.items():
+    if name == 'train':
+      continue
+    seen = seen_elsewhere(workdir, split, validation=name != 'validation')
+    if seen.any():
+      raise ValueError(
+        f'{seen.sum():,} of the {len(seen):,} {name} films are films that the '
+        f'weights in {workdir} were trained or validated on; evaluate them '
+        'with the config.data of their training or on other films.'
+      )
+
+
+def seen_elsewhere(
+  workdir: str, split: pipeline.Split, *, validation: bool = True
+) -> Bool[np.ndarray, ' n']:
+  """Which films weights from elsewhere have seen, as far as it is known.
+
+  Args:
+    workdir: of the run; of one that was trained here the answer is none.
+    split: its n films.
+    validation: whether those that the checkpoint was chosen by count.
+  """
+  path = os.path.join(workdir, companions.SEEN_FILMS)
+  if not os.path.exists(path):
+    return np.zeros(len(split.label), bool)
+  seen = film_hashes.read(path)
+  known = [seen.train, seen.validation] if validation else [seen.train]
+  return np.isin(film_hashes.of_split(split), np.concatenate(known))
 
 
 def trained_on(workdir: str) -> dict:

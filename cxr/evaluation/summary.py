@@ -153,13 +153,26 @@ def aligned(
 # Calibration and operating points.
 
 
-def _calibrate(blocks, findings, **options) -> dict:
-  """Fits the calibration on validation films and tries it on test films."""
+def _calibrate(blocks, findings, given, **options) -> dict:
+  """Fits the calibration on validation films and tries it on test films.
+
+  Operating points that came with the weights are tried beside those fitted.
+  """
   block = blocks.get(stored_rows.Condition(CALIBRATION_SPLIT))
+  test = blocks.get(stored_rows.Condition(MAIN_SPLIT))
+  result = {}
+  if given and test is not None:
+    threshold = np.array([given.get(name, np.nan) for name in findings])
+    result['given'] = {
+      'threshold': dict(given),
+      **_operating_point(
+        test, {'threshold': threshold}, findings=findings, **options
+      ),
+    }
   if block is None:
-    return {}
+    return result
   fitted = calibration.fit(block.logit, block.label)
-  result = {
+  result |= {
     'fitted': {
       'split': CALIBRATION_SPLIT,
       'images': len(block.image),
@@ -167,7 +180,6 @@ def _calibrate(blocks, findings, **options) -> dict:
       'findings': calibration.to_json(fitted, block.label, findings),
     }
   }
-  test = blocks.get(stored_rows.Condition(MAIN_SPLIT))
   if test is not None:
     result |= calibration_estimates(test, fitted, findings=findings, **options)
   return result
@@ -192,8 +204,6 @@ def calibration_estimates(
   known = ~np.isnan(block.label)
   label = np.where(known, block.label, 0.0).astype(np.float64)
   has_point = ~np.isnan(fitted['threshold'])
-  called = calibration.called(block.logit, fitted)
-  share = lambda mask: (mask & known & has_point).astype(np.float64)
 
   def estimates(parts):
     return _ratio_estimates(block, parts, findings, **options)
@@ -212,14 +222,29 @@ def calibration_estimates(
     result[name]['calibration_error'] = _calibration_error(
       block, np.where(defined, probability, 0.0), has_point, findings
     )
-  result['operating_point'] = estimates(
-    {
-      'sensitivity': (share(called & (label == 1)), share(label == 1)),
-      'specificity': (share(~called & (label == 0)), share(label == 0)),
-      'called': (share(called), share(known)),
-    }
+  result['operating_point'] = _operating_point(
+    block, fitted, findings=findings, **options
   )
   return result
+
+
+def _operating_point(
+  block: stored_rows.Predictions,
+  fitted: calibration.Fitted,
+  *,
+  findings: Sequence[str],
+  **options,
+) -> dict:
+  """'sensitivity', 'specificity' and 'called' at fitted['threshold']."""
+  label, called = block.label, calibration.called(block.logit, fitted)
+  defined = ~np.isnan(label) & ~np.isnan(fitted['threshold'])
+  share = lambda mask: (mask & defined).astype(np.float64)
+  parts = {
+    'sensitivity': (share(called & (label == 1)), share(label == 1)),
+    'specificity': (share(~called & (label == 0)), share(label == 0)),
+    'called': (share(called), share(defined)),
+  }
+  return _ratio_estimates(block, parts, findings, **options)
 
 
 def _ratio_estimates(block, parts, findings, **options) -> dict[str, dict]:
@@ -268,9 +293,20 @@ def _calibration_error(block, probability, has_point, findings) -> dict:
 
 
 def summarize(
-  workdir: str, *, num_resamples: int = bootstrap.NUM_RESAMPLES, seed: int = 0
+  workdir: str,
+  *,
+  num_resamples: int = bootstrap.NUM_RESAMPLES,
+  seed: int = 0,
+  given: Mapping[str, float] = {},
 ) -> dict:
   """Computes the estimates that follow from a workdir's tables.
+
+  Args:
+    workdir: of the run.
+    num_resamples: of the bootstrap.
+    seed: of the bootstrap.
+    given: {finding: the logit from which on it is called}, where operating
+      points came with the weights.
 
   Returns:
     'classification': {split: {'auroc' | 'average_precision': {'mean' |
@@ -281,9 +317,11 @@ def summarize(
     {'auroc': {'mean' | finding: estimate}}}, AUROC on test films drawn without
     the shortcut (or the lesions) minus AUROC with them; 'calibration':
     {'fitted': {'split', 'images', 'patients', 'findings': what
-    calibration.to_json gives}} and `calibration_estimates` of the clean test
-    films; 'localization': what `box_estimates.estimates` returns; 'readers':
-    what `reader_estimates.estimates` returns of the clean test films.
+    calibration.to_json gives}}, `calibration_estimates` of the clean test
+    films and, where operating points were given, 'given': {'threshold', and
+    'sensitivity', 'specificity' and 'called' there}; 'localization': what
+    `box_estimates.estimates` returns; 'readers': what
+    `reader_estimates.estimates` returns of the clean test films.
 
   Raises:
     FileNotFoundError: the run was not evaluated.
@@ -315,7 +353,7 @@ def summarize(
   return {
     'classification': classification,
     'robustness': robustness,
-    'calibration': _calibrate(blocks, findings, **options),
+    'calibration': _calibrate(blocks, findings, given, **options),
     'subgroups': {}
     if test is None
     else {

@@ -52,11 +52,15 @@ def describe(workdir: str, paths: Sequence[str]) -> Origin:
   size = config['data'].get('image_size')
   text += f' at {size} × {size} pixels.' if size else '.'
   source = config['data'].get('source') or data.get('name')
+  if 'weights_from' in data:  # they learned from other films than the run's
+    source = (data['weights_from'].get('trained') or {}).get('source')
   sentences = [s for s in (text, main_result.in_short(metrics)) if s]
   return Origin(sentences, _warnings(source, paths))
 
 
-def _warnings(source: str, paths: Sequence[str]) -> list[str]:
+def _warnings(source: str | None, paths: Sequence[str]) -> list[str]:
+  if not source:
+    return []
   drawn = sum(map(write.is_drawn, paths))
   real = len(paths) - drawn
   of_all = f'of the {wording.count(len(paths), "film")}'

@@ -30,8 +30,8 @@ from ml_collections import ConfigDict
 from cxr import files, inference, run_files
 from cxr.attribution import cam
 from cxr.exporting import companions
-from cxr.models import layers, resnet, torch_weights
-from cxr.reporting import main_result, rendering, wording
+from cxr.models import densenet, layers, resnet, torch_weights
+from cxr.reporting import main_result, part_origin, rendering, wording
 from cxr.shipped import networks
 from cxr.statistics import calibration
 
@@ -88,6 +88,9 @@ def export(config: ConfigDict, workdir: str, output_dir: str = '') -> str:
   _write(in_output('model.stablehlo'), program.serialize())
   described = describe(config, model, program, step, stored, findings)
   described['run'] = companions.portable(config)
+  elsewhere = _from_elsewhere(workdir, config)
+  if elsewhere:
+    described['training'] = None  # by others
   _write(
     in_output('config.json'), (json.dumps(described, indent=2) + '\n').encode()
   )
@@ -96,6 +99,9 @@ def export(config: ConfigDict, workdir: str, output_dir: str = '') -> str:
     'export.md',
     **described,
     stages=_stages(config.model),
+    elsewhere=elsewhere,
+    blocks=densenet.NUM_LAYERS.get(config.model.arch),
+    channels=int(np.size(config.model.input_mean)),
     measured=main_result.in_short(metrics),
     source=config.data.source,
     trained_on=wording.SOURCES.get(config.data.source, config.data.source),
@@ -184,6 +190,15 @@ def describe(
     'jax': jax.__version__,
     'intended_use': 'Research. Not a medical device, not for diagnosis.',
   }
+
+
+def _from_elsewhere(workdir: str, config: ConfigDict) -> str:
+  """What the network is whose weights were not trained here; '' of others."""
+  if not os.path.exists(os.path.join(workdir, 'data.json')):
+    return ''
+  stored = run_files.read(workdir, 'data.json')
+  known = 'weights_from' in stored
+  return part_origin.network(config.to_dict(), stored) if known else ''
 
 
 def _stages(c: ConfigDict) -> dict | None:

@@ -48,6 +48,9 @@ def _context(config, data, metrics) -> dict:
     'versions': metrics['versions'],
     'epsilon': f'{config["attack"]["epsilon"]:g}/255',
     'source': data['name'],
+    'elsewhere': 'weights_from' in data,
+    'network': tables.one_line(part_origin.network(config, data)),
+    'warnings': list(map(tables.one_line, part_origin.warnings(data))),
     'films': wording.SOURCES.get(data['name'], data['name']),
     'findings': _findings(data),
     'answer': tables.one_line(' '.join(main_result.answer(metrics))),
@@ -94,6 +97,9 @@ def _context(config, data, metrics) -> dict:
       for method, size in localization.get('map_size', {}).items()
     ),
     'fitted': metrics.get('calibration', {}).get('fitted'),
+    'given': tables.one_line(
+      metrics.get('calibration', {}).get('given', {}).get('from', '')
+    ),
     'calibration': _calibration(metrics.get('calibration', {})),
   }
 
@@ -152,7 +158,7 @@ def _localization(localization):
 
 
 def _calibration(calibration):
-  if not calibration:
+  if 'fitted' not in calibration:
     return ''
   point = calibration.get('operating_point', {})
   rows = []
@@ -170,5 +176,17 @@ def _calibration(calibration):
         'sensitivity, test': of_test('sensitivity') if fit else '',
         'specificity, test': of_test('specificity') if fit else '',
       }
+      | _given(calibration.get('given'), finding)
     )
   return tables.markdown(rows)
+
+
+def _given(given: Mapping | None, finding: str) -> dict:
+  """The columns of operating points that came with the weights."""
+  if not given:
+    return {}
+  return {
+    'threshold of the weights': given['threshold'].get(finding, ''),
+    'sensitivity there': given['sensitivity'].get(finding) or {},
+    'specificity there': given['specificity'].get(finding) or {},
+  }

@@ -64,6 +64,7 @@ def write(workdir: str | os.PathLike) -> str:
     tiles=main_result.tiles(metrics),
     warnings=[
       *part_maps.warnings(metrics),
+      *part_origin.warnings(data),
       *metrics.get('warnings', ()),
       *part_robustness.check_warnings(metrics),
     ],

@@ -82,8 +82,18 @@ def _by_name(id, caption, first, by_name):
   return tables.table(id, caption, rows)
 
 
-def operating_points(stored: Mapping) -> tables.Table | None:
-  """What calibration.json holds."""
+def operating_points(
+  stored: Mapping, given: Mapping | None = None
+) -> tables.Table | None:
+  """What calibration.json holds.
+
+  Args:
+    stored: what was fitted.
+    given: operating points that came with the weights: 'threshold' by finding,
+      and whom they are 'from'.
+  """
+  given = given or stored.get('given') or {}
+  of_file = given.get('threshold') or {}
   films = wording.count(stored['images'], f'{stored["split"]} film')
   rows = []
   for finding, fitted in stored['findings'].items():
@@ -100,6 +110,11 @@ def operating_points(stored: Mapping) -> tables.Table | None:
         'threshold of the logit': fit('threshold'),
         'calibrated probability there': fit('probability_at_threshold'),
       }
+      | (
+        {'threshold that came with the weights': of_file.get(finding)}
+        if of_file
+        else {}
+      )
     )
   return tables.table(
     'operating-points',
@@ -107,7 +122,8 @@ def operating_points(stored: Mapping) -> tables.Table | None:
     rows,
     'The calibrated probability is sigmoid(logit / temperature + bias). A '
     'finding is called where its logit is at or above the threshold, at which '
-    'the sum of sensitivity and specificity was largest.',
+    'the sum of sensitivity and specificity was largest.'
+    + (f' The last column is from {given["from"]}.' if of_file else ''),
   )
 
 
@@ -116,7 +132,12 @@ def calibration(metrics: Mapping) -> tables.Section | None:
   stored = metrics.get('calibration', {})
   if not stored:
     return None
-  shown = [operating_points(stored['fitted'])]
+  given = stored.get('given', {})
+  shown = []
+  if 'fitted' in stored:
+    shown.append(operating_points(stored['fitted'], given))
+  if given:
+    shown.append(_given_points(given))
   if 'raw' in stored:
     point = stored['operating_point']
     columns = {
@@ -152,3 +173,24 @@ def calibration(metrics: Mapping) -> tables.Section | None:
       )
     )
   return tables.Section('calibration', 'Calibration', shown)
+
+
+def _given_points(given: Mapping) -> tables.Table | None:
+  """How well operating points hold that came with the weights."""
+  rows = [
+    {
+      'finding': finding,
+      'threshold of the logit': given['threshold'].get(finding),
+      'sensitivity': sensitivity,
+      'specificity': given['specificity'].get(finding),
+      'films called': given['called'].get(finding),
+    }
+    for finding, sensitivity in given['sensitivity'].items()
+  ]
+  return tables.table(
+    'given-points',
+    'At the operating points that came with the weights: test films',
+    rows,
+    f'They are from {given["from"]}. A finding is called where its logit is at '
+    'or above the threshold.',
+  )

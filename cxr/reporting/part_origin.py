@@ -18,6 +18,9 @@ def network(config: Mapping, data: Mapping) -> str:
     config: what config.json holds, of the training.
     data: what data.json holds; it names the films where the config does not.
   """
+  given = data.get('weights_from')
+  if given:
+    return _from_elsewhere(config['model']['arch'], given)
   attack = config.get('attack', {})
   name = config.get('data', {}).get('source') or data.get('name', '')
   films = wording.SOURCES.get(name, name)
@@ -28,6 +31,32 @@ def network(config: Mapping, data: Mapping) -> str:
     f'{text} against an attack ({attack.get("objective")}, '
     f'{attack.get("norm")}, epsilon {attack.get("epsilon"):g}/255)'
   )
+
+
+def _from_elsewhere(arch: str, given: Mapping) -> str:
+  text = (
+    f'a {arch} with the weights of {given["file"]} as they are (SHA-256 '
+    f'{given["sha256"][:12]}…)'
+  )
+  trained = given.get('trained')
+  if trained:
+    return f'{text}, exported from {trained["text"]}'
+  return f'{text}; on which films they were trained is not known'
+
+
+def warnings(data: Mapping) -> list[str]:
+  """What has to be said of weights that come from elsewhere; else []."""
+  given = data.get('weights_from')
+  if not given:
+    return []
+  notes = [f'{given["file"]}: {note}.' for note in given['notes']]
+  if given['films_known']:
+    return notes
+  return [
+    f'On which films the weights of {given["file"]} were trained is not known: '
+    'test films may be among them, and then the estimates are too good.',
+    *notes,
+  ]
 
 
 def training(records: Sequence[Mapping]) -> tables.Section | None:
