@@ -208,6 +208,10 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.evaluate.measure_films = 128  # test films of the measures; 0: all
   # Test films of the measures that need many maps of each; 0: all.
   config.evaluate.sanity_films = 32
+  # Of the measure 'map_attacks': its steps, and how far a logit may move while
+  # the map is attacked.
+  config.evaluate.map_attack_steps = 20
+  config.evaluate.map_attack_tolerance = 0.1
   config.evaluate.check_films = 32  # test films that check the attacks; 0: none
   config.evaluate.num_resamples = 2000  # of patients, for intervals
   # Whether every map that is scored is kept, as evaluation/maps-<method>.npz.

@@ -190,6 +190,8 @@ def _rules():
     ),
     'evaluate.measures': _several(_one_of(*film_measures.MEASURES), at_least=0),
     'evaluate.measure_films': _whole(0),
+    'evaluate.map_attack_steps': _whole(1),
+    'evaluate.map_attack_tolerance': _above(0, 100),
     'evaluate.check_films': _whole(0),
     'evaluate.sanity_films': _whole(0),
     'evaluate.stages': _several(

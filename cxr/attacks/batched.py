@@ -17,7 +17,8 @@ radius of the options and scales the step size with it.
 
 `make_attack` makes a pure function, to be jitted by the caller.
 `make_host_attack` makes one for callers outside of `jit` that drives the steps
-from the host; `make_compiled_attack` makes either.
+from the host; `make_compiled_attack` makes either; `compile_steps` does of any
+attack on a film.
 """
 
 import dataclasses
@@ -38,6 +39,8 @@ ApplyFn = Callable[
   [Any, Float[Array | np.ndarray, 'b h w 1']], Float[Array, 'b k']
 ]
 LossFn = Callable[[Float[Array, ' k'], Any], ascent.Scalar]
+# (variables, film 'h w', label, epsilon) -> the attack on this film
+MakeSteps = Callable[[Any, Array, Any, Array], ascent.Steps]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,19 +127,8 @@ def make_attack(
     >>> attack(None, jax.random.key(0), image, label).ravel().tolist()
     [0.75, 0.25]
   """
-  over_films = _over_films(apply_fn, loss_fn, options)
-  best_of = over_films(
-    lambda steps, _, key: ascent.run(
-      steps, key, unroll=unroll, **options.counts
-    )
-  )
-
-  def attack(variables, key, image, label, epsilon=None):
-    epsilon = options.epsilon if epsilon is None else epsilon
-    key, films = _inputs(variables, key, image, label, epsilon)
-    return best_of(*films, None, key)[..., None]
-
-  return attack
+  make_steps = _make_steps(apply_fn, loss_fn, options)
+  return _pure(make_steps, options.epsilon, unroll=unroll, **options.counts)
 
 
 def make_host_attack(
@@ -148,21 +140,85 @@ def make_host_attack(
   compiled once. That is the quickest form on a CPU, where loops of convolutions
   are slow and unrolled ones take minutes to compile (see `ascent`).
   """
-  over_films = _over_films(apply_fn, loss_fn, options)
-  start = jax.jit(
-    over_films(
-      lambda steps, restart, key: steps.init(jax.random.fold_in(key, restart))
-    )
+  make_steps = _make_steps(apply_fn, loss_fn, options)
+  return _from_host(make_steps, options.epsilon, **options.counts)
+
+
+def make_compiled_attack(
+  apply_fn: ApplyFn, loss_fn: LossFn, options: Options, *, from_host: bool
+) -> Attack:
+  """Returns the attack for callers outside of `jit`.
+
+  Driven from the host, which is quicker on a CPU, or one compiled program.
+  Either compiles once for all values of epsilon.
+  """
+  return compile_steps(
+    _make_steps(apply_fn, loss_fn, options),
+    options.epsilon,
+    from_host=from_host,
+    **options.counts,
+  )
+
+
+def compile_steps(
+  make_steps: MakeSteps,
+  epsilon: float,
+  *,
+  num_steps: int,
+  restarts: int = 1,
+  from_host: bool,
+) -> Attack:
+  """As `make_compiled_attack`, of any attack on a film.
+
+  Args:
+    make_steps: (variables, film 'h w', label, epsilon) -> its `ascent.Steps`.
+    epsilon: the radius that is taken where the call gives none.
+    num_steps: of each restart.
+    restarts: of which the best by loss is returned.
+    from_host: the steps are driven from the host.
+  """
+  counts = {'num_steps': num_steps, 'restarts': restarts}
+  if from_host:
+    return _from_host(make_steps, epsilon, **counts)
+  attack = jax.jit(_pure(make_steps, epsilon, unroll=False, **counts))
+  default = epsilon
+
+  def with_epsilon(variables, key, image, label, epsilon=None):
+    epsilon = default if epsilon is None else epsilon
+    return attack(variables, key, image, label, epsilon)
+
+  return with_epsilon
+
+
+def _pure(
+  make_steps: MakeSteps, default: float, *, unroll: bool, **counts: int
+) -> Attack:
+  best_of = _over_films(
+    make_steps,
+    lambda steps, _, key: ascent.run(steps, key, unroll=unroll, **counts),
+  )
+
+  def attack(variables, key, image, label, epsilon=None):
+    epsilon = default if epsilon is None else epsilon
+    key, films = _inputs(variables, key, image, label, epsilon)
+    return best_of(*films, None, key)[..., None]
+
+  return attack
+
+
+def _from_host(
+  make_steps: MakeSteps, default: float, *, num_steps: int, restarts: int
+) -> Attack:
+  over_films = lambda function: jax.jit(_over_films(make_steps, function))
+  start = over_films(
+    lambda steps, restart, key: steps.init(jax.random.fold_in(key, restart))
   )
   # Not donated: without a random start the state holds the caller's image.
-  step = jax.jit(over_films(lambda steps, i, state: steps.step(i, state)))
-  result = jax.jit(over_films(lambda steps, _, state: steps.result(state)))
+  step = over_films(lambda steps, i, state: steps.step(i, state))
+  result = over_films(lambda steps, _, state: steps.result(state))
   # Apart, so that a loss which nobody asks for is not computed.
-  image_alone = jax.jit(
-    over_films(lambda steps, _, state: steps.result(state)[0])
-  )
+  image_alone = over_films(lambda steps, _, state: steps.result(state)[0])
   better = jax.jit(jax.vmap(ascent.better))
-  num_steps, restarts = options.counts.values()
 
   def attempt(restart, key, films):
     state = start(*films, restart, key)
@@ -171,7 +227,7 @@ def make_host_attack(
     return state
 
   def attack(variables, key, image, label, epsilon=None):
-    epsilon = options.epsilon if epsilon is None else epsilon
+    epsilon = default if epsilon is None else epsilon
     key, films = _inputs(variables, key, image, label, epsilon)
     state = attempt(0, key, films)
     if restarts == 1:
@@ -183,25 +239,6 @@ def make_host_attack(
     return best[0][..., None]
 
   return attack
-
-
-def make_compiled_attack(
-  apply_fn: ApplyFn, loss_fn: LossFn, options: Options, *, from_host: bool
-) -> Attack:
-  """Returns the attack for callers outside of `jit`.
-
-  Driven from the host, which is quicker on a CPU, or one compiled program.
-  Either compiles once for all values of epsilon.
-  """
-  if from_host:
-    return make_host_attack(apply_fn, loss_fn, options)
-  attack = jax.jit(make_attack(apply_fn, loss_fn, options))
-
-  def with_epsilon(variables, key, image, label, epsilon=None):
-    epsilon = options.epsilon if epsilon is None else epsilon
-    return attack(variables, key, image, label, epsilon)
-
-  return with_epsilon
 
 
 def _steps(options, loss_fn, image, epsilon) -> ascent.Steps:
@@ -229,26 +266,30 @@ def _steps(options, loss_fn, image, epsilon) -> ascent.Steps:
   )
 
 
-def _over_films(apply_fn, loss_fn, options) -> Callable:
-  """function(steps, shared, own) -> the same for a batch of films.
+def _make_steps(apply_fn, loss_fn, options) -> MakeSteps:
+  def make_steps(variables, film, label, epsilon):
+    def film_loss(film):
+      return loss_fn(apply_fn(variables, film[None, ..., None])[0], label)
+
+    return _steps(options, film_loss, film, epsilon)
+
+  return make_steps
+
+
+def _over_films(make_steps: MakeSteps, function: Callable) -> Callable:
+  """function(steps, shared, own) of each film of a batch.
 
   What it returns takes (variables, image, label, epsilon, shared, own); the
   variables and `shared` are one for all films, the rest has a batch axis.
   """
 
-  def over_films(function):
-    def on_film(variables, image, label, epsilon, shared, own):
-      def film_loss(film):
-        return loss_fn(apply_fn(variables, film[None, ..., None])[0], label)
+  def on_film(variables, image, label, epsilon, shared, own):
+    # What a loop carries has no axis of one channel: a TPU would lay it in
+    # the 128 lanes of its memory, 127 of them empty.
+    steps = make_steps(variables, image[..., 0], label, epsilon)
+    return function(steps, shared, own)
 
-      # What a loop carries has no axis of one channel: a TPU would lay it in
-      # the 128 lanes of its memory, 127 of them empty.
-      film = image[..., 0]
-      return function(_steps(options, film_loss, film, epsilon), shared, own)
-
-    return jax.vmap(on_film, in_axes=(None, 0, 0, 0, None, 0))
-
-  return over_films
+  return jax.vmap(on_film, in_axes=(None, 0, 0, 0, None, 0))
 
 
 def _inputs(variables, key, image, label, epsilon) -> tuple[Array, tuple]:

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, Bool, Float, Key, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 from scipy import ndimage, stats
 
 from cxr.attribution import passes, saliency
@@ -309,39 +309,6 @@ def area(
   """
   curve = np.asarray(curve, np.float64)
   return (curve[..., 1:] + curve[..., :-1]).mean(-1) / 2
-
-
-def stability(
-  map_fn: Callable[[Float[Array | np.ndarray, 'b h w 1']], Maps],
-  key: Key[Array, ''],
-  image: Float[Array | np.ndarray, 'b h w 1'],
-  *,
-  noise: float = 0.01,
-  num_samples: int = 4,
-) -> Float[np.ndarray, ' b *k']:
-  """Mean rank correlation of the map with the maps of noisy copies.
-
-  The noise is Gaussian, of standard deviation `noise` in [0, 1] pixels. The
-  noisy films are clipped to [0, 1].
-
-  Raises:
-    ValueError: num_samples is below 1.
-
-  Examples:
-    >>> fixed = lambda image: np.array([[[1.0, 2.0]]])
-    >>> image = jnp.ones((1, 1, 2, 1)) / 2
-    >>> stability(fixed, jax.random.key(0), image).round(6).tolist()
-    [1.0]
-  """
-  if num_samples < 1:
-    raise ValueError(f'num_samples ({num_samples}) must be at least 1.')
-  clean = map_fn(image)
-  rows = []
-  for sample in jax.random.split(key, num_samples):
-    noisy = image + noise * jax.random.normal(sample, image.shape)
-    noisy = map_fn(jnp.clip(noisy, 0, 1))
-    rows.append(correlation(clean, noisy, rank=True))
-  return np.mean(rows, 0)
 
 
 def sameness(maps: Maps) -> Float[np.ndarray, ' b *k']:

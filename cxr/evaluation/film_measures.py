@@ -13,7 +13,10 @@ from cxr import heatmaps
 from cxr.evaluation import (
   measure_attacks,
   measure_causes,
+  measure_faithfulness,
+  measure_map_attacks,
   measure_maps,
+  measure_stability,
   measures,
   named_attacks,
 )
@@ -89,14 +92,30 @@ MEASURES = {
     lambda subject: _measured_films(subject) | {'sparsity': 'gini'},
     before=(measure_maps.UNIFORM,),
   ),
-  'stability': _Kind(measure_maps.stability, _sanity_films),
+  'stability': _Kind(measure_stability.correlation, _sanity_films),
   'randomisation': _Kind(measure_maps.randomisation, _sanity_films),
   # insertion, deletion
   'faithfulness': _Kind(
-    measure_maps.faithfulness,
+    measure_faithfulness.faithfulness,
     _sanity_films,
     after=(measure_maps.RANDOM,),
     raw=False,
+  ),
+  # road_morf, road_lerf, road
+  'road': _Kind(
+    measure_faithfulness.road,
+    _sanity_films,
+    after=(measure_maps.RANDOM,),
+    raw=False,
+  ),
+  # relative_input_stability, relative_output_stability,
+  # relative_representation_stability
+  'relative_stability': _Kind(
+    measure_stability.relative, _sanity_films, splits=('validation', 'test')
+  ),
+  # attacked_map, attacked_top, attacked_iou, attacked_logit, attacked_logits
+  'map_attacks': _Kind(
+    measure_map_attacks.map_attacks, measure_map_attacks.settings, raw=False
   ),
   # of phantoms: effects, maps on what causes
   'causes': _Kind(

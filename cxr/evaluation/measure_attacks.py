@@ -224,7 +224,7 @@ def under_attack(
 
   for method, by_condition in maps_of.items():
     for condition, maps in by_condition.items():
-      scores = _scores(subject, films, film, finding, maps)
+      scores = scores_of_pairs(subject, films, film, finding, maps)
       add('box_iou', method, condition, scores['iou'])
       add('pointing', method, condition, scores['pointing'])
     clean, attacked = by_condition.values()
@@ -302,7 +302,7 @@ def _attacked(
   return np.concatenate([films for _, films in fetched(attacked)])
 
 
-def _scores(
+def scores_of_pairs(
   subject: Subject, films: data.BoxedFilms, film, finding, maps
 ) -> dict[str, Float[np.ndarray, ' p']]:
   """'iou' (the mean over the true boxes) and 'pointing' of the map of each

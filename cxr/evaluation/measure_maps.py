@@ -19,14 +19,11 @@ from cxr import heatmaps, sharding
 from cxr.attribution import saliency, sanity
 from cxr.evaluation.measures import Measure
 from cxr.inference import Subject
-from cxr.localization import controls
 
 # Controls: a map that is the same everywhere, and noise.
 UNIFORM = 'uniform'
 RANDOM = 'random'
 NOISE = 0.01  # standard deviation, of the [0, 1] film
-NOISY_COPIES = 2
-CURVE_STEPS = 10  # of insertion and deletion
 # Above these the report warns.
 SAME_MAP = 0.95
 GAP = 0.05
@@ -172,24 +169,6 @@ def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
   return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)
 
 
-def stability(subject: Subject, methods: Sequence[str]) -> list[Measure]:
-  """`sanity.stability` of the raw maps: their rank correlation with the maps of
-  the film under noise that no one sees (Alvarez-Melis and Jaakkola 2018)."""
-  rows = subject.films(subject.config.evaluate.sanity_films)
-  image = images(subject, rows)
-  key = jax.random.key(subject.config.seed)
-  measured = []
-  for method in methods:
-    map_fn = Partial(make_map_fn(subject, method, rows), subject.variables)
-    value = sanity.stability(
-      map_fn, key, image, noise=NOISE, num_samples=NOISY_COPIES
-    )
-    measured.append(
-      make_measure(subject, 'stability', rows, value, method=method)
-    )
-  return measured
-
-
 def randomisation(subject: Subject, methods: Sequence[str]) -> list[Measure]:
   """`sanity.cascading_randomisation`; a condition is the stage down to which
   the network's weights are shuffled, from the head on."""
@@ -222,81 +201,6 @@ def randomisation(subject: Subject, methods: Sequence[str]) -> list[Measure]:
 def random_grid(subject: Subject) -> heatmaps.Grid:
   """The grid of cells of the random map: that of the first method's maps."""
   return heatmaps.grids(subject)[subject.config.evaluate.methods[0]]
-
-
-def faithfulness(subject: Subject, methods: Sequence[str]) -> list[Measure]:
-  """Areas of `sanity.insertion` and `sanity.deletion` (Petsiuk et al. 2018).
-
-  They are of the finding's probability, on films that have the finding, as
-  pixels come in or go in the order of the map that is scored, hottest first.
-  The method RANDOM is the random map that localization is compared with.
-  """
-  has = subject.test.label[:, subject.mapped_columns] == 1
-  film, finding = spread(has, subject.config.evaluate.sanity_films)
-  if not len(film):
-    return []
-  rows, index = np.unique(film, return_inverse=True)
-  image = images(subject, rows)
-
-  def heatmaps_of(method):
-    if method == RANDOM:
-      weights = random_grid(subject).weights(image.shape[1])
-      names = subject.test.image_name[film].tolist()
-      return np.float32(
-        [
-          controls.random_map(
-            controls.film_seed(name, k, subject.config.seed), *weights
-          )
-          for name, k in zip(names, finding.tolist(), strict=True)
-        ]
-      )
-    map_fn = make_map_fn(subject, method, rows, raw=False)
-    return map_fn(subject.variables, image)[index, ..., finding]
-
-  curves = Partial(_make_curves(subject), subject.variables)
-  measured = []
-  for method in methods:
-    heatmap = heatmaps_of(method)
-    inserted, deleted = in_batches(
-      subject,
-      curves,
-      film,
-      image[index],
-      heatmap,
-      subject.mapped_columns[finding],
-      # A curve is a batch by itself.
-      batch_size=max(1, subject.batch_size // (CURVE_STEPS + 1)),
-    )
-    broken = ~np.isfinite(heatmap).all((1, 2))
-    for name, curve in (('insertion', inserted), ('deletion', deleted)):
-      value = np.full((len(rows), len(subject.mapped)), np.nan)
-      value[index, finding] = np.where(broken, np.nan, sanity.area(curve))
-      measured.append(make_measure(subject, name, rows, value, method=method))
-  return measured
-
-
-def _make_curves(subject: Subject) -> Callable:
-  """(variables, keys, image 'b h w 1', heatmap 'b h w', finding 'b') ->
-  insertion and deletion 'b s' of the finding's probability."""
-  options = {'num_steps': CURVE_STEPS, 'chunk': CURVE_STEPS + 1}
-
-  def probability(variables, finding, image):
-    logits, _ = subject.model.apply(variables, image[None])
-    return jax.nn.sigmoid(logits[0, finding])
-
-  def curves(variables, keys, image, heatmap, finding):
-    del keys
-
-    def of_one(image, heatmap, finding):
-      score_fn = Partial(probability, variables, finding)
-      return (
-        sanity.insertion(score_fn, image, heatmap, **options),
-        sanity.deletion(score_fn, image, heatmap, **options),
-      )
-
-    return jax.vmap(of_one)(image, heatmap, finding)
-
-  return sharding.each_share(subject.mesh, curves)
 
 
 def spread(

@@ -42,6 +42,8 @@ _SCALES = {
     'sparsity',
     'insertion',
     'deletion',
+    'road_morf',
+    'road_lerf',
     'lesion_share',
     'on_lesion',
     'on_shortcut',

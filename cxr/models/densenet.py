@@ -42,13 +42,14 @@ class DenseLayer(nn.Module):
   growth: int
   dtype: DTypeLike
   forms: platforms.Forms
+  softplus: float | None
 
   @nn.compact
   def __call__(self, x, train):
     conv, norm = layers.conv_and_norm(self.dtype, self.forms, train)
-    y = nn.relu(norm(name='norm1')(x))
+    y = layers.rectify(norm(name='norm1')(x), self.softplus)
     y = conv(BOTTLENECK * self.growth, 1, name='conv1')(y)
-    y = nn.relu(norm(name='norm2')(y))
+    y = layers.rectify(norm(name='norm2')(y), self.softplus)
     y = conv(self.growth, 3, name='conv2')(y)
     return jnp.concatenate([x, y], axis=-1)
 
@@ -60,6 +61,7 @@ class DenseBlock(nn.Module):
   growth: int
   dtype: DTypeLike
   forms: platforms.Forms
+  softplus: float | None
   remat: bool
 
   @nn.compact
@@ -68,9 +70,13 @@ class DenseBlock(nn.Module):
     if self.remat:
       layer = nn.remat(DenseLayer, static_argnums=(2,))
     for i in range(self.num_layers):
-      x = layer(self.growth, self.dtype, self.forms, name=f'denselayer{i + 1}')(
-        x, train
-      )
+      x = layer(
+        self.growth,
+        self.dtype,
+        self.forms,
+        self.softplus,
+        name=f'denselayer{i + 1}',
+      )(x, train)
     return x
 
 
@@ -79,12 +85,13 @@ class Transition(nn.Module):
 
   dtype: DTypeLike
   forms: platforms.Forms
+  softplus: float | None
   norm_only: bool = False
 
   @nn.compact
   def __call__(self, x, train):
     conv, norm = layers.conv_and_norm(self.dtype, self.forms, train)
-    x = nn.relu(norm(name='norm')(x))
+    x = layers.rectify(norm(name='norm')(x), self.softplus)
     if self.norm_only:
       return x
     x = conv(x.shape[-1] // 2, 1, name='conv')(x)
@@ -108,6 +115,7 @@ class DenseNet(layers.Network):
     remat: recompute every dense layer in the backward pass, which makes the
       memory grow with the depth, not with its square.
     forms: of convolution and pooling; see cxr/platforms.py.
+    softplus: its beta, where it stands for ReLU; see `smooth`.
   """
 
   arch: str
@@ -119,6 +127,7 @@ class DenseNet(layers.Network):
   dtype: DTypeLike = jnp.float32
   remat: bool = False
   forms: platforms.Forms = platforms.ANY
+  softplus: float | None = None
 
   HEAD = 'classifier'
 
@@ -165,7 +174,8 @@ class DenseNet(layers.Network):
       # see a step of .125/255.
       x = layers.normalize(x, self.input_mean, self.input_std)
       x = conv(self.num_filters, 7, 2, name='conv0', dtype=jnp.float32)(x)
-      x = layers.max_pool(nn.relu(norm(name='norm0')(x)), self.forms)
+      x = layers.rectify(norm(name='norm0')(x), self.softplus)
+      x = layers.max_pool(x, self.forms)
     for i, num_layers in enumerate(NUM_LAYERS[self.arch][: self.num_stages]):
       if i >= first:
         x = DenseBlock(
@@ -173,24 +183,29 @@ class DenseNet(layers.Network):
           self.num_filters // 2,
           self.dtype,
           self.forms,
+          self.softplus,
           self.remat,
           name=f'denseblock{i + 1}',
         )(x, train)
         endpoints[f'stage{i + 1}'] = x
       if i + 1 >= first and i + 1 < self.num_stages:
-        x = Transition(self.dtype, self.forms, name=f'transition{i + 1}')(
-          x, train
-        )
+        x = Transition(
+          self.dtype,
+          self.forms,
+          self.softplus,
+          name=f'transition{i + 1}',
+        )(x, train)
     if start != 'features':
       if self.num_stages < len(NUM_LAYERS[self.arch]):
         x = Transition(
           self.dtype,
           self.forms,
+          self.softplus,
           norm_only=True,
           name=f'transition{self.num_stages}',
         )(x, train)
       else:
-        x = nn.relu(norm(name='norm5')(x))
+        x = layers.rectify(norm(name='norm5')(x), self.softplus)
     endpoints['features'] = x.astype(jnp.float32)
     logits = layers.pool_and_classify(
       endpoints['features'], self.num_findings, name=self.HEAD

@@ -76,6 +76,18 @@ def average_pool(
   return nn.avg_pool(x, (2, 2), (2, 2))
 
 
+def rectify(
+  x: Float[Array, '... c'], softplus: float | None = None
+) -> Float[Array, '... c']:
+  """ReLU; or, with a `softplus` of beta, log(1 + exp(beta x)) / beta.
+
+  The softplus has derivatives of every order, and comes to ReLU as beta grows.
+  """
+  if softplus is None:
+    return nn.relu(x)
+  return nn.softplus(softplus * x) / softplus
+
+
 class Conv(nn.Module):
   """A square convolution without bias; initialised as torchvision's."""
 
@@ -160,6 +172,16 @@ class Network(nn.Module):
       'dense_cam needs a ResNet with a stride to turn into a dilation '
       '(model.output_stride of 8 or more); choose cam.'
     )
+
+  def smooth(self, beta: float) -> 'Network':
+    """The network of the same weights with a softplus for every ReLU.
+
+    ReLU's second derivative is 0, and so a gradient map seems not to depend on
+    the film's pixels. Attacks on maps take their steps by this network's, and
+    measure the maps of the real one (Ghorbani et al. 2019, arXiv 1710.10547;
+    Dombrowski et al. 2019, arXiv 1906.07983).
+    """
+    return self.clone(softplus=beta)
 
 
 def first_stage(start: str, num_stages: int) -> int:

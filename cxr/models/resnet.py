@@ -85,6 +85,7 @@ class BasicBlock(nn.Module):
   dilations: tuple[int, int]  # of the first 3x3 in the block, and after it
   dtype: DTypeLike
   forms: platforms.Forms
+  softplus: float | None
   expansion = 1
 
   @nn.compact
@@ -92,10 +93,11 @@ class BasicBlock(nn.Module):
     conv, norm = layers.conv_and_norm(self.dtype, self.forms, train)
     before, after = self.dilations
     y = conv(self.num_filters, 3, self.stride, before, name='conv1')(x)
-    y = nn.relu(norm(name='bn1')(y))
+    y = layers.rectify(norm(name='bn1')(y), self.softplus)
     y = conv(self.num_filters, 3, dilation=after, name='conv2')(y)
     y = norm(name='bn2', scale_init=nn.initializers.zeros)(y)
-    return nn.relu(y + _shortcut(x, y, self.stride, conv, norm))
+    y += _shortcut(x, y, self.stride, conv, norm)
+    return layers.rectify(y, self.softplus)
 
 
 class Bottleneck(nn.Module):
@@ -106,6 +108,7 @@ class Bottleneck(nn.Module):
   dilations: tuple[int, int]
   dtype: DTypeLike
   forms: platforms.Forms
+  softplus: float | None
   expansion = 4
 
   @nn.compact
@@ -113,12 +116,13 @@ class Bottleneck(nn.Module):
     conv, norm = layers.conv_and_norm(self.dtype, self.forms, train)
     before, _ = self.dilations
     y = conv(self.num_filters, 1, name='conv1')(x)
-    y = nn.relu(norm(name='bn1')(y))
+    y = layers.rectify(norm(name='bn1')(y), self.softplus)
     y = conv(self.num_filters, 3, self.stride, before, name='conv2')(y)
-    y = nn.relu(norm(name='bn2')(y))
+    y = layers.rectify(norm(name='bn2')(y), self.softplus)
     y = conv(self.num_filters * self.expansion, 1, name='conv3')(y)
     y = norm(name='bn3', scale_init=nn.initializers.zeros)(y)
-    return nn.relu(y + _shortcut(x, y, self.stride, conv, norm))
+    y += _shortcut(x, y, self.stride, conv, norm)
+    return layers.rectify(y, self.softplus)
 
 
 def _shortcut(x, y, stride, conv, norm):
@@ -150,6 +154,7 @@ class ResNet(layers.Network):
     remat: recompute every block in the backward pass: memory for some 30 %
       more time.
     forms: of convolution and pooling; see cxr/platforms.py.
+    softplus: its beta, where it stands for ReLU; see `smooth`.
   """
 
   arch: str
@@ -162,6 +167,7 @@ class ResNet(layers.Network):
   dtype: DTypeLike = jnp.float32
   remat: bool = False
   forms: platforms.Forms = platforms.ANY
+  softplus: float | None = None
 
   HEAD = 'fc'
 
@@ -215,7 +221,8 @@ class ResNet(layers.Network):
       # see a step of .125/255.
       x = layers.normalize(x, self.input_mean, self.input_std)
       x = conv(self.num_filters, 7, 2, name='conv1', dtype=jnp.float32)(x)
-      x = layers.max_pool(nn.relu(norm(name='bn1')(x)), self.forms)
+      x = layers.rectify(norm(name='bn1')(x), self.softplus)
+      x = layers.max_pool(x, self.forms)
     before = 1
     for i, (stride, after) in enumerate(grid):
       if i >= first:
@@ -226,6 +233,7 @@ class ResNet(layers.Network):
             (before if j == 0 else after, after),
             self.dtype,
             self.forms,
+            self.softplus,
             name=f'layer{i + 1}_{j}',
           )(x, train)
         endpoints[f'stage{i + 1}'] = x

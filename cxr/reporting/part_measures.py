@@ -51,6 +51,21 @@ MEANINGS = {
   'first (Petsiuk et al. 2018). Higher is better.',
   'deletion': 'the same while the pixels of the film turn black. Lower is '
   'better.',
+  'road_morf': "the mean of the finding's probability as 10 to 90 % of the "
+  'pixels are removed, the most relevant first, each replaced by the mean of '
+  'its neighbours and noise (ROAD, Rong et al. 2022). Lower is better.',
+  'road_lerf': 'the same, the least relevant pixels first. Higher is better.',
+  'road': 'the second less the first: near 0 for a map that knows nothing of '
+  'the network.',
+  'relative_input_stability': 'how far the map moves under invisible noise, '
+  'relative to the map, over how far the film moves, relative to the film: the '
+  'largest ratio of four draws that leave the finding called or not called '
+  '(Agarwal et al. 2022). All three are log10 of the ratio; in spite of the '
+  'name a high value is a map that is not stable.',
+  'relative_output_stability': 'the same over how far the logits move. A '
+  'network whose logits hardly move has a small divisor.',
+  'relative_representation_stability': 'the same over how far the features '
+  'move that the head sees, relative to the features.',
   'effect': 'how much the logit falls without the lesion, or without the '
   'shortcut, on films with one finding.',
   'lesion_share': 'the magnitude of the effect of the lesion, divided by the '

@@ -10,7 +10,7 @@ import pytest
 
 from cxr import heatmaps, inference, train_state
 from cxr.attribution import by_name
-from cxr.evaluation import measure_maps, named_attacks
+from cxr.evaluation import measure_faithfulness, named_attacks
 from tests.accelerators import compiled_text, machines
 
 FILMS = 16
@@ -100,7 +100,7 @@ def test_every_device_maps_its_own_films(platform, num_devices, method):
 @by_machine
 def test_insertion_and_deletion(platform, num_devices):
   shown, variables, batch = subject(platform, num_devices)
-  curves = measure_maps._make_curves(shown)
+  curves = measure_faithfulness._make_curves(shown)
   names = 'image', 'heatmap', 'finding'
   batch['image'] = jax.ShapeDtypeStruct(
     batch['image'].shape, jnp.float32, sharding=batch['image'].sharding

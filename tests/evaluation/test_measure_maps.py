@@ -2,110 +2,32 @@
 
 import types
 
-import jax
 import numpy as np
 import pytest
 from flax import linen as nn
-from jax import numpy as jnp
 
 from configs import default
-from cxr import configuration, heatmaps, sharding
-from cxr.attribution import by_name, sanity
-from cxr.evaluation import film_measures, measure_maps, measures
-from cxr.inference import Subject
+from cxr import configuration, heatmaps
+from cxr.attribution import by_name
+from cxr.evaluation import (
+  measure_maps,
+  measures,
+)
 from cxr.models import resnet
-from input_pipeline import pipeline
 from input_pipeline.findings import BOXED, FINDINGS
 from input_pipeline.phantom import draw
-
-SIZE = 48
-N = 9
-RNG = np.random.default_rng(0)
-
-
-class Linear(nn.Module):
-  """A weight for each pixel: the gradient is the weights."""
-
-  @nn.compact
-  def __call__(self, x, train=False, start='image'):
-    logits = nn.Dense(len(FINDINGS), name='fc')(x.reshape(len(x), -1))
-    return logits, {'features': x}
-
-  def cells(self, endpoint):
-    return 1, 0
-
-  def head(self, params):
-    raise NotImplementedError  # it has no CAM
-
-
-def split(name, image, label):
-  n = len(image)
-  return pipeline.Split(
-    name=name,
-    image=np.asarray(image, np.uint8),
-    label=np.asarray(label, np.float32),
-    image_name=np.array([f'{i:03d}.png' for i in range(n)]),
-    patient=np.arange(n) // 2,
-    view=np.full(n, 'PA'),
-    age=np.full(n, 50.0),
-    sex=np.full(n, 'F'),
-    box=np.zeros((0, 4)),
-    box_image=np.zeros(0, int),
-    box_finding=np.zeros(0, int),
-    findings=FINDINGS,
-    boxed=BOXED,
-  )
-
-
-def films(n=N):
-  """A bright body on a dark ground."""
-  image = RNG.integers(0, 3, (n, SIZE, SIZE, 1))
-  image[:, 8:40, 8:40] += RNG.integers(100, 200, (n, 32, 32, 1))
-  return image
-
-
-def labels(*findings):
-  label = np.zeros((len(findings), len(FINDINGS)))
-  label[np.arange(len(findings)), findings] = 1
-  return label
-
-
-def make_subject(kernel, splits=None, *, mesh=1, **options):
-  """`kernel` 'h w 14' of the linear model."""
-  config = default.get_config('smoke')
-  config.data.image_size = SIZE
-  config.evaluate.methods = options.pop('methods', ('gradient',))
-  config.evaluate.batch_size = 4
-  config.evaluate.update(options)
-  mesh = sharding.make_mesh(mesh)
-  variables = {
-    'params': {
-      'fc': {
-        'kernel': jnp.asarray(kernel, jnp.float32).reshape(SIZE**2, -1),
-        'bias': jnp.zeros(len(FINDINGS)),
-      }
-    }
-  }
-  variables = jax.device_put(variables, sharding.replicated(mesh))
-  splits = splits or {'test': split('test', films(), labels(*range(N)))}
-  return Subject(config, Linear(), variables, mesh, splits)
-
-
-def weights(scale=0.01):
-  return scale * RNG.normal(size=(SIZE, SIZE, len(FINDINGS)))
-
-
-def taken(name, subject):
-  """The measures of all methods and controls, as in an evaluation."""
-  kind = film_measures.MEASURES[name]
-  methods = subject.config.evaluate.methods
-  return kind.compute(subject, (*kind.before, *methods, *kind.after))
-
-
-def by_key(found):
-  assert len({m.key for m in found}) == len(found)
-  return {m.key: m.value for m in found}
-
+from tests.evaluation.made_subject import (
+  SIZE,
+  Linear,
+  N,
+  by_key,
+  films,
+  labels,
+  make_subject,
+  split,
+  taken,
+  weights,
+)
 
 # Maps as they are.
 
@@ -235,49 +157,12 @@ def test_sparsity_of_one_pixel_and_of_all():
 # Many maps of a film.
 
 
-def test_a_map_that_ignores_the_film_is_stable():
-  (found,) = taken('stability', make_subject(weights(), sanity_films=3))
-  assert found.key == ('stability', 'gradient', '')
-  np.testing.assert_allclose(found.value, np.ones((3, len(BOXED))))
-
-
 def test_shuffled_weights_leave_nothing_of_the_map():
   subject = make_subject(weights(), sanity_films=3)
   (found,) = taken('randomisation', subject)
   assert found.key == ('randomisation', 'gradient', 'fc')
   assert found.value.shape == (3, len(BOXED))
   assert np.abs(found.value).max() < 0.1
-
-
-def test_insertion_and_deletion_are_those_of_each_film_with_its_finding():
-  subject = make_subject(
-    weights(0.05), {'test': split('test', films(), labels(*[2] * N))}
-  )
-  subject.config.evaluate.sanity_films = 16  # two of each finding
-  subject.config.evaluate.smooth = 0.0
-  found = by_key(taken('faithfulness', subject))
-  assert found.keys() == {
-    (name, method, '')
-    for name in ('insertion', 'deletion')
-    for method in ('gradient', 'random')
-  }
-  image = np.float32(subject.test.image[[0, N - 1]]) / 255
-  kernel = subject.variables['params']['fc']['kernel'][:, 2]
-  for name, curve in (
-    ('insertion', sanity.insertion),
-    ('deletion', sanity.deletion),
-  ):
-    value = found[name, 'gradient', '']
-    assert value.shape == (2, len(BOXED))
-    assert np.isnan(np.delete(value, 2, axis=1)).all()
-    for i in range(2):
-      expected = curve(
-        lambda x: jax.nn.sigmoid(x.ravel() @ kernel),
-        jnp.asarray(image[i]),
-        jnp.abs(kernel).reshape(SIZE, SIZE),
-        num_steps=measure_maps.CURVE_STEPS,
-      )
-      assert value[i, 2] == pytest.approx(sanity.area(expected), abs=1e-5)
 
 
 def test_spread_takes_an_equal_share_of_each_finding():

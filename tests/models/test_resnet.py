@@ -321,3 +321,26 @@ def test_blocks_begin_as_the_identity():
 def test_configuration_errors(changes, message):
   with pytest.raises(ValueError, match=message):
     architectures.make_model(config(**changes), 14)
+
+
+def test_the_smooth_network_comes_to_the_network_and_has_second_derivatives():
+  model, variables = build(num_filters=2, num_stages=1)
+  image = images(1)
+  logits, _ = apply(model, variables, image)
+  near, _ = apply(model.smooth(1e4), variables, image)
+  np.testing.assert_allclose(near, logits, atol=1e-3)
+  smooth = model.smooth(2.0)
+  # By a derivative of the gradient along a direction, and by two gradients.
+  direction = jnp.sign(jax.random.normal(jax.random.key(1), image.shape))
+
+  @quick_jit
+  def gradient(x):
+    return jax.grad(lambda x: smooth.apply(variables, x)[0][0, 0])(x)
+
+  along = quick_jit(jax.grad(lambda x: jnp.vdot(gradient(x), direction)))(image)
+  step = 1e-2
+  two = gradient(image + step * direction) - gradient(image - step * direction)
+  expected = np.asarray(two) / (2 * step)
+  scale = np.abs(expected).max()
+  assert scale > 1e-3
+  np.testing.assert_allclose(along, expected, atol=0.02 * scale)
