@@ -110,8 +110,12 @@ def validated(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
 
 def subset(split: pipeline.Split, num_films: int) -> np.ndarray:
   """Indices of at most `num_films` films, evenly spread over the split."""
-  n = len(split.label)
-  return np.unique(np.linspace(0, n - 1, min(num_films, n)).astype(np.int64))
+  return spread(len(split.label), num_films)
+
+
+def spread(n: int, count: int) -> np.ndarray:
+  """At most `count` of the indices 0 to n - 1, evenly spread."""
+  return np.unique(np.linspace(0, n - 1, min(count, n)).astype(np.int64))
 
 
 def fetched(

@@ -24,7 +24,7 @@ import numpy as np
 from jax import numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from cxr.attribution import sanity
+from cxr.attribution import similarity
 from cxr.attribution.sanity import Maps
 
 # A change that is smaller is none; eps_min of the paper.
@@ -58,7 +58,8 @@ def stability(
   clean = map_fn(image)
   copies = noisy_copies(key, image, noise=noise, num_samples=num_samples)
   return np.mean(
-    [sanity.correlation(clean, map_fn(copy), rank=True) for copy in copies], 0
+    [similarity.correlation(clean, map_fn(copy), rank=True) for copy in copies],
+    0,
   )
 
 

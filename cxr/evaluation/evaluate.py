@@ -94,6 +94,7 @@ def evaluate(config: ConfigDict, workdir: str, output: str = '') -> None:
   examples.write_examples(
     os.path.join(workdir, 'examples.npz'), subject, boxes, logits
   )
+  localize.write_coarse_maps(workdir, subject, parts)
   measured = film_measures.measure(subject, parts)
   checks = attack_flags.checked(subject, parts)
   if jax.process_index() == 0:

@@ -8,6 +8,7 @@ its boxes set down elsewhere, and the maps of the network with shuffled weights.
 
 import functools
 import os
+import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
@@ -15,9 +16,9 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float
 
-from cxr import data, files, heatmaps, sharding, stored_rows
+from cxr import data, files, heatmaps, inference, sharding, stored_rows
 from cxr.attribution import by_name
-from cxr.evaluation import map_controls, map_rows
+from cxr.evaluation import coarse_maps, map_controls, map_rows
 from cxr.evaluation.parts import Parts, is_whole
 from cxr.exporting import boxes_and_masks
 from cxr.inference import Subject
@@ -122,11 +123,14 @@ def _maps_to_score(
     path = parts.path(f'boxes-{method}.npz', settings)
     another_path = parts.path(f'boxes-{another}.npz', settings | draws)
     exports = _exports(subject, parts, method)
-    if _all_whole([path, another_path], exports):
+    coarse_path = _coarse_path(subject, parts, method)
+    if _all_whole([path, another_path, coarse_path], exports):
       yield path, None
       yield another_path, None
     else:
-      own = _by_finding(_compute(subject, parts, films, method, method))
+      maps = _compute(subject, parts, films, method, method)
+      _write_coarse(coarse_path, subject, films, method, maps)
+      own = _by_finding(maps)
       yield path, job(map_rows.score, method, own)
       of_all = own
       if len(beside.row):
@@ -156,6 +160,51 @@ def _maps_to_score(
       seed=config.seed,
     )
     yield path, None if is_whole(path) else job(map_rows.score, name, maps_of)
+
+
+def _coarse_path(subject: Subject, parts: Parts, method: str) -> str:
+  settings = heatmaps.settings(subject.config, method) | {
+    'films': subject.config.evaluate.measure_films,
+    'cells': coarse_maps.CELLS,
+  }
+  return parts.path(f'coarse_maps-{method}.npz', settings)
+
+
+def _write_coarse(
+  path: str,
+  subject: Subject,
+  films: data.BoxedFilms,
+  method: str,
+  maps: Float[np.ndarray, 'n h w k'],
+) -> None:
+  if jax.process_index():
+    return
+  count = subject.config.evaluate.measure_films or len(films.row)
+  film = inference.spread(len(films.row), count)
+  coarse_maps.write(
+    path,
+    coarse_maps.CoarseMaps(
+      films.name[film].astype(np.str_),
+      films.patient[film],
+      np.array(films.findings),
+      {method: coarse_maps.reduce(maps[film])},
+    ),
+  )
+
+
+def write_coarse_maps(workdir: str, subject: Subject, parts: Parts) -> None:
+  """Joins the parts of all methods in the workdir; see coarse_maps.py."""
+  if jax.process_index():
+    return
+  path = os.path.join(workdir, coarse_maps.FILE)
+  if not len(data.boxed_films(subject.test).row):
+    # Those of an earlier evaluation are of other films.
+    pathlib.Path(path).unlink(missing_ok=True)
+    return
+  arrays = {}
+  for method in subject.config.evaluate.methods:
+    arrays |= files.read_arrays(_coarse_path(subject, parts, method))
+  files.write_arrays(path, arrays)
 
 
 def _all_whole(parts: Sequence[str], exports: Sequence[str]) -> bool:

@@ -16,7 +16,7 @@ from jax.tree_util import Partial
 from jaxtyping import Float, Int
 
 from cxr import data, heatmaps, inference, losses
-from cxr.attribution import gradient_alignment, sanity
+from cxr.attribution import gradient_alignment, similarity
 from cxr.evaluation import (
   map_controls,
   measure_maps,
@@ -228,12 +228,12 @@ def under_attack(
       add('box_iou', method, condition, scores['iou'])
       add('pointing', method, condition, scores['pointing'])
     clean, attacked = by_condition.values()
-    for name, value in similarity(clean, attacked).items():
+    for name, value in map_similarity(clean, attacked).items():
       add(name, method, _condition(subject), value)
   return rows
 
 
-def similarity(
+def map_similarity(
   a: Float[np.ndarray, 'p h w'], b: Float[np.ndarray, 'p h w']
 ) -> dict[str, Float[np.ndarray, ' p']]:
   """How alike each pair of maps is; neither value depends on a map's scale.
@@ -251,8 +251,8 @@ def similarity(
   both = np.stack([a_scaled, b_scaled])
   spread = both.max((0, 2, 3)) - both.min((0, 2, 3))
   return {
-    'map_spearman': sanity.correlation(a, b, rank=True),
-    'map_ssim': sanity.ssim(a_scaled, b_scaled, data_range=spread),
+    'map_spearman': similarity.correlation(a, b, rank=True),
+    'map_ssim': similarity.ssim(a_scaled, b_scaled, data_range=spread),
   }
 
 

@@ -30,7 +30,7 @@ from jaxtyping import Float, Int
 
 from cxr import data, platforms
 from cxr.attacks import ascent, batched, constrained
-from cxr.attribution import by_name, saliency, sanity
+from cxr.attribution import by_name, saliency, similarity
 from cxr.evaluation import measure_attacks, measure_maps, named_attacks
 from cxr.evaluation.measures import Measure
 from cxr.inference import Subject
@@ -128,7 +128,7 @@ def _of_method(subject: Subject, method: str, pairs: _Pairs) -> list[Measure]:
     add(
       'attacked_map',
       condition,
-      sanity.correlation(clean_map, heatmap, rank=True),
+      similarity.correlation(clean_map, heatmap, rank=True),
     )
     add('attacked_top', condition, _top_kept(clean_map, heatmap))
     add('attacked_iou', condition, _iou(subject, pairs, heatmap))

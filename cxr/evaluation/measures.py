@@ -42,6 +42,8 @@ _SCALES = {
     'sparsity',
     'insertion',
     'deletion',
+    'attacked_top',
+    'attacked_iou',
     'road_morf',
     'road_lerf',
     'lesion_share',
@@ -53,6 +55,7 @@ _SCALES = {
     'completeness_gap',
     'hide_moves_others',
     'plant_moves_others',
+    'attacked_logits',
   ),
   'fisher': (
     'cosine',
@@ -61,6 +64,8 @@ _SCALES = {
     'randomisation',
     'map_spearman',
     'map_ssim',
+    'attacked_map',
+    'repeatability',
   ),
 }
 

@@ -26,6 +26,7 @@ from cxr.evaluation import (
   measures,
   ranking_estimates,
   reader_estimates,
+  repeatability,
   runs,
   summary,
 )
@@ -100,6 +101,13 @@ def study(
         [sampled[run.workdir] for run in of_group]
         for of_group in groups.values()
       ]
+    ),
+    'repeatability': repeatability.estimates(
+      {
+        name: [run.workdir for run in of_group]
+        for name, of_group in groups.items()
+      },
+      **options,
     ),
   }
   for warning in result['warnings']:

@@ -66,6 +66,17 @@ MEANINGS = {
   'network whose logits hardly move has a small divisor.',
   'relative_representation_stability': 'the same over how far the features '
   'move that the head sees, relative to the features.',
+  'attacked_map': 'the rank correlation of a map before and after an attack '
+  'within epsilon. The attack away takes the map off its own hottest tenth, '
+  'mirror draws it to the other side of the film, both while no logit moves by '
+  'more than config.evaluate.map_attack_tolerance; logit lowers the logit of '
+  'the finding while the map keeps a correlation of .95; noise is a random '
+  'film of the same ball (after Ghorbani et al. 2019, Dombrowski et al. 2019).',
+  'attacked_top': 'the share of the hottest tenth of the map that still is.',
+  'attacked_iou': 'the IoU of the boxes with the true boxes, clean and '
+  'attacked.',
+  'attacked_logit': 'how far the logit of the finding moved.',
+  'attacked_logits': 'the farthest that any logit moved.',
   'effect': 'how much the logit falls without the lesion, or without the '
   'shortcut, on films with one finding.',
   'lesion_share': 'the magnitude of the effect of the lesion, divided by the '

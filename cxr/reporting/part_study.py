@@ -103,6 +103,7 @@ def markdown(study: Mapping) -> str:
   ]
   for part in ('classification', 'readers', 'localization', 'measures'):
     lines += _tables(part.capitalize(), names, named(part))
+  lines += _repeatability(study.get('repeatability') or {})
   title = "Localization of the networks' controls"
   lines += _tables(title, names, named('of networks'))
   # No network makes them: they are the same for every run.
@@ -195,6 +196,38 @@ def _table(title, names, rows, text):
   if not (cells and names):
     return []
   return ['', f'## {title}', '', tables.markdown(cells)]
+
+
+def _repeatability(found: Mapping) -> list[str]:
+  """How alike the maps of two runs are, mean over findings."""
+  title = ['', '## Repeatability of maps', '']
+  if found.get('missing'):
+    return [*title, found['missing']]
+  means = [e for e in found.get('estimates', ()) if e['finding'] == 'mean']
+  if not means:
+    return []
+  text = (
+    'The rank correlation of the maps of two runs on one film, mean over the '
+    'pairs of runs, films and findings, with its 95 % interval over patients; '
+    'the runs are taken as they are, and the values of the lowest and the '
+    'highest pair stand behind.'
+  )
+  cells = []
+  for e in means:
+    value = wording.with_interval(e, sign=e['signed'])
+    if e['pairs'] > 1:
+      value += f'; {wording.number(e["lowest"])} to '
+      value += wording.number(e['highest'])
+    cells.append(
+      {
+        'method': e['method'],
+        'maps': e['maps'],
+        'pairs': str(e['pairs']),
+        'films (patients)': f'{e["images"]:,} ({e["patients"]:,})',
+        'correlation': value,
+      }
+    )
+  return [*title, text, '', tables.markdown(cells)]
 
 
 def _by_finding(key):

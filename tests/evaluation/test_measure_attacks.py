@@ -175,9 +175,9 @@ def test_similarity_does_not_depend_on_the_scale_of_a_map():
   rng = np.random.default_rng(0)
   a, b = rng.normal(size=(2, 3, 16, 16)).astype(np.float32)
   b[2] = 0
-  found = measure_attacks.similarity(a, b)
-  other = measure_attacks.similarity(a, 100 * b)
-  same = measure_attacks.similarity(a, 7 * a)
+  found = measure_attacks.map_similarity(a, b)
+  other = measure_attacks.map_similarity(a, 100 * b)
+  same = measure_attacks.map_similarity(a, 7 * a)
   for name in ('map_spearman', 'map_ssim'):
     np.testing.assert_allclose(found[name], other[name], atol=1e-6)
     np.testing.assert_allclose(same[name], 1, atol=1e-6)
