@@ -74,6 +74,8 @@ def evaluate(config: ConfigDict, workdir: str, output: str = '') -> None:
     run_files.read_findings(workdir),
     synonyms.read(config.data.synonyms),
   )
+  if not output and run_files.read_weights_from(workdir):
+    splits = provenance.without_seen(workdir, splits)
   subject = Subject(config, model, variables, mesh, splits)
   validation = {}
   if output:
@@ -82,7 +84,7 @@ def evaluate(config: ConfigDict, workdir: str, output: str = '') -> None:
     other_films.tell_of_replaced(output, subject.test)
     if jax.process_index() == 0:
       other_films.claim(output, workdir, seen)
-  else:
+  elif not run_files.read_weights_from(workdir):
     provenance.check_films(workdir, config, splits)
   run, workdir = workdir, output or workdir
   parts = Parts(workdir, subject, step=step)

@@ -54,18 +54,12 @@ def record(
 def check_films(
   workdir: str, config: ConfigDict, splits: Mapping[str, pipeline.Split]
 ) -> None:
-  """Refuses to evaluate on films that the weights learned from.
-
-  Of weights from elsewhere it cannot be known, unless hashes of these films
-  came with them; their page says so.
+  """Refuses to evaluate on films that the weights of a training learned from.
 
   Raises:
     ValueError: validation or test films are among the training films, or it
       cannot be known, as the training films are not there any more.
   """
-  if run_files.read_weights_from(workdir):
-    _check_seen(workdir, splits)
-    return
   trained = trained_on(workdir)
   now = data.summary(config, splits)['splits']
   if all(_same(trained.get(n), now[n]) for n in ('train', 'validation')):
@@ -87,18 +81,44 @@ def check_films(
   logging.info('The films are others than those of the training.')
 
 
-def _check_seen(workdir: str, splits: Mapping[str, pipeline.Split]) -> None:
-  """`check_films` for weights from elsewhere, by the hashes of their films."""
-  for name, split in splits.items():
-    if name == 'train':
-      continue
+def without_seen(
+  workdir: str, splits: Mapping[str, pipeline.Split]
+) -> Mapping[str, pipeline.Split]:
+  """The splits without the films that weights from elsewhere have seen.
+
+  Test films may be none that they learned from or were chosen by, validation
+  films none that they learned from: the calibration is fitted on these. What
+  is left out is counted in the `left_out` of the splits.
+
+  Args:
+    workdir: of a run that was made of such weights; where no hashes of films
+      came with them, nothing is known and nothing is left out.
+    splits: of the films; those of the phantom without a cause go with the test
+      films that they are drawn of.
+
+  Raises:
+    ValueError: all films of a split were seen.
+  """
+  kept, left_out = dict(splits), dict(getattr(splits, 'left_out', {}))
+  for name in ('validation', 'test'):
+    split = splits[name]
     seen = seen_elsewhere(workdir, split, validation=name != 'validation')
-    if seen.any():
-      raise ValueError(
-        f'{seen.sum():,} of the {len(seen):,} {name} films are films that the '
-        f'weights in {workdir} were trained or validated on; evaluate them '
-        'with the config.data of their training or on other films.'
-      )
+    if not seen.any():
+      continue
+    sentence = f'{name} films, such as {split.image_name[seen][0]}, are films '
+    sentence += f'that the weights in {workdir} were trained or validated on'
+    if seen.all():
+      raise ValueError(f'All {sentence}; evaluate them on other films.')
+    logging.warning(
+      f'{seen.sum():,} of the {len(seen):,} {sentence}: they are left out.'
+    )
+    left_out[f'{name} seen by the weights'] = int(seen.sum())
+    for other, drawn in splits.items():
+      if other == name or (name == 'test' and other.startswith('test_')):
+        kept[other] = data.without(drawn, seen)
+  kept = pipeline.Splits(kept)
+  kept.left_out = left_out
+  return kept
 
 
 def seen_elsewhere(

@@ -6,8 +6,9 @@ import os
 import numpy as np
 import pytest
 
-from cxr import data, files, run_files
+from cxr import data, files, film_hashes, run_files
 from cxr.evaluation import parts, provenance
+from cxr.exporting import companions
 from input_pipeline.phantom import write
 
 
@@ -105,3 +106,58 @@ def test_json_is_strict(tmp_path):
     with pytest.raises(ValueError, match=r'a\.json is not written'):
       files.write_json(str(path), {'a': [number]})
   assert json.loads(path.read_text()) == {'a': 1}
+
+
+class TestWithoutSeen:
+  """Weights from elsewhere, with hashes of the films that they have seen."""
+
+  @pytest.fixture
+  def splits(self, tiny_config):
+    return data.load(tiny_config)
+
+  def seen(self, tmp_path, splits, train, validation):
+    hashes = lambda films: np.concatenate(
+      [np.zeros(0, np.uint64)]
+      + [film_hashes.of_split(splits[name])[index] for name, index in films]
+    )
+    path = str(tmp_path / companions.SEEN_FILMS)
+    film_hashes.write(path, film_hashes.Seen(hashes(train), hashes(validation)))
+    return str(tmp_path)
+
+  def test_they_are_left_out_and_counted(self, splits, tmp_path, caplog):
+    workdir = self.seen(
+      tmp_path,
+      splits,
+      train=[('test', [0]), ('validation', [1])],
+      validation=[('test', [2]), ('validation', [0])],
+    )
+    kept = provenance.without_seen(workdir, splits)
+    names = splits['test'].image_name
+    left = [name for i, name in enumerate(names) if i not in (0, 2)]
+    assert kept['test'].image_name.tolist() == left
+    # Films without a cause stand at the places of those that they belong to.
+    assert kept['test_without_lesions'].image_name.tolist() == left
+    # The checkpoint was chosen on film 0, and so may the calibration be.
+    left = np.delete(splits['validation'].image_name, 1)
+    assert kept['validation'].image_name.tolist() == left.tolist()
+    assert kept['train'] is splits['train']
+    assert kept.left_out == dict(splits.left_out) | {
+      'test seen by the weights': 2,
+      'validation seen by the weights': 1,
+    }
+    assert f'2 of the {len(names)} test films, such as' in caplog.text
+
+  def test_nothing_is_left_out_where_nothing_was_seen(self, splits, tmp_path):
+    for workdir in (
+      str(tmp_path / 'nothing known'),
+      self.seen(tmp_path, splits, [('train', slice(None))], []),
+    ):
+      kept = provenance.without_seen(workdir, splits)
+      assert {n: s.content for n, s in kept.items()} == {
+        n: s.content for n, s in splits.items()
+      }
+
+  def test_only_seen_films_are_refused(self, splits, tmp_path):
+    workdir = self.seen(tmp_path, splits, [('test', slice(None))], [])
+    with pytest.raises(ValueError, match='All test films, such as .*other'):
+      provenance.without_seen(workdir, splits)
