@@ -97,8 +97,8 @@ def _caption(films, shared, method, rule):
   )
   if any(case['another'].get(method) for c in shared for case in c.values()):
     text += (
-      " Another patient's: the same network's map of another patient's film "
-      'without the finding, laid over this film and held against its box.'
+      " Another patient's: a map made in the same way of another patient's "
+      'film without the finding, laid over this film and held against its box.'
     )
   else:
     text += (

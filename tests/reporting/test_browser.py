@@ -1,5 +1,6 @@
 """Pages in headless Chromium: what is clicked, slid, sorted, copied works."""
 
+import contextlib
 import json
 import shutil
 
@@ -14,6 +15,8 @@ from tests import made_workdir
 webdriver = pytest.importorskip(
   'selenium.webdriver', reason='selenium is not installed'
 )
+action_chains = pytest.importorskip('selenium.webdriver.common.action_chains')
+Keys = pytest.importorskip('selenium.webdriver.common.keys').Keys
 CHROMIUM, DRIVER = shutil.which('chromium'), shutil.which('chromedriver')
 pytestmark = pytest.mark.skipif(
   not (CHROMIUM and DRIVER),
@@ -168,10 +171,11 @@ def _column(browser, table, index):
   )
 
 
-@pytest.mark.parametrize('name', ['report', 'compare', 'explain'])
-@pytest.mark.parametrize('width', [390, 1280])
-def test_fits_the_screen(visit, name, width):
-  browser = visit(name)
+PAGES = ['report', 'compare', 'explain']
+
+
+@contextlib.contextmanager
+def _screen(browser, width):
   browser.execute_cdp_cmd(
     'Emulation.setDeviceMetricsOverride',
     {
@@ -181,21 +185,121 @@ def test_fits_the_screen(visit, name, width):
       'mobile': width < 500,
     },
   )
+  try:
+    yield
+  finally:
+    browser.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
+
+
+@pytest.mark.parametrize('name', PAGES)
+@pytest.mark.parametrize('width', [400, 1280, 1920])
+def test_fits_the_screen(visit, name, width):
+  browser = visit(name)
+  with _screen(browser, width):
+    browser.execute_script(
+      'document.querySelectorAll("details").forEach((e) => { e.open = true; })'
+    )
+    # Wide tables scroll in their own frame, never the page, and by keyboard.
+    assert (
+      browser.execute_script('return document.documentElement.scrollWidth')
+      <= width
+    )
+    deaf = browser.execute_script(
+      'return [...document.querySelectorAll("main *")].filter((e) =>'
+      '  getComputedStyle(e).overflowX === "auto" && e.tabIndex < 0 &&'
+      '  e.scrollWidth > e.clientWidth).map((e) => e.className)'
+    )
+    assert deaf == []
+    assert browser.execute_script(
+      'return [...document.images].every((image) => image.naturalWidth > 0)'
+    )
+
+
+@pytest.mark.parametrize('width', [400, 1280, 1920])
+@pytest.mark.parametrize('name', ['report', 'compare'])
+def test_the_pictures_stand_by_the_first_sentence(visit, name, width):
+  browser = visit(name)
+  with _screen(browser, width):
+    first, pictures, others = browser.execute_script(
+      'return [".answer", ".medians", ".others"].map((s) => {'
+      '  const b = document.querySelector(s).getBoundingClientRect();'
+      '  return {left: b.left, right: b.right, top: b.top,'
+      '    bottom: b.bottom}; })'
+    )
+  if width == 400:  # below it, and before the other sentences
+    assert first['bottom'] <= pictures['top'] < 400
+    assert pictures['bottom'] <= others['top']
+  else:  # beside it
+    assert first['right'] <= pictures['left'] and pictures['top'] < 150
+    assert first['bottom'] <= others['top'] < 600
+
+
+# Everything that a key can reach, in the order of the page.
+_STOPS = """
+  const stops = [...document.querySelectorAll(
+    'a[href], button, input, select, summary, [tabindex="0"]')].filter((e) =>
+    e.checkVisibility({visibilityProperty: true}));
+"""
+
+
+@pytest.mark.parametrize('width', [400, 1280, 1920])
+@pytest.mark.parametrize('name', PAGES)
+def test_by_keyboard_alone(visit, name, width):
+  browser = visit(name)
+  with _screen(browser, width):
+    stops = browser.execute_script(
+      _STOPS + 'window.stops = stops; window.seen = [];'
+      'document.documentElement.style.scrollBehavior = "auto";'
+      'document.addEventListener("focusin", ({target}) => {'
+      '  const style = getComputedStyle(target);'
+      '  const box = target.getBoundingClientRect();'
+      '  window.seen.push([stops.indexOf(target),'
+      '    style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0,'
+      '    box.bottom > 0 && box.top < innerHeight]); });'
+      'return stops.length;'
+    )
+    assert stops > 10
+    keys = action_chains.ActionChains(browser, duration=0)
+    keys.send_keys(Keys.TAB * stops).perform()
+    seen = browser.execute_script('return window.seen')
+  assert [index for index, *_ in seen] == list(range(stops))
+  assert all(outlined and on_screen for _, outlined, on_screen in seen)
+
+
+def _press(browser, selector, key):
+  """Focuses what the selector finds and presses a key there."""
   browser.execute_script(
-    'document.querySelectorAll("details").forEach((e) => { e.open = true; })'
+    'document.querySelector(arguments[0]).focus()', selector
   )
-  # Wide tables scroll in their own frame, never the page.
-  assert (
-    browser.execute_script('return document.documentElement.scrollWidth')
-    <= width
-  )
-  assert all(
-    image.get_property('naturalWidth') > 0 for image in _all(browser, 'img')
-  )
-  browser.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
+  action_chains.ActionChains(browser, duration=0).send_keys(key).perform()
 
 
-@pytest.mark.parametrize('name', ['report', 'compare', 'explain'])
+@pytest.mark.parametrize('name', PAGES)
+def test_the_first_stop_skips_to_the_results(visit, name):
+  browser = visit(name)
+  action_chains.ActionChains(browser).send_keys(Keys.TAB, Keys.ENTER).perform()
+  active = browser.switch_to.active_element
+  assert active.tag_name == 'main'
+
+
+def test_controls_answer_to_keys(visit):
+  browser = visit('report')
+  _press(browser, '#card summary', Keys.ENTER)
+  assert _all(browser, '#card details')[0].get_property('open')
+  head = '#auroc-test thead th:nth-child(3)'
+  _press(browser, f'{head} button', Keys.SPACE)
+  assert _all(browser, head)[0].get_attribute('aria-sort') == 'ascending'
+  _press(
+    browser, '#localization [data-filter=finding] [value=Mass]', Keys.ENTER
+  )
+  assert set(_column(browser, 'accuracy-iou', 1)) == {'Mass'}
+  _press(browser, '[data-choice=finding] [value=Mass]', Keys.SPACE)
+  assert 'Mass' in _all(browser, '.card h3 span')[0].text
+  _press(browser, '.level', Keys.ARROW_RIGHT)
+  assert f'{gallery.LEVEL + 1} of 255' in _all(browser, '.level-text')[0].text
+
+
+@pytest.mark.parametrize('name', PAGES)
 def test_nothing_is_loaded(visit, name):
   browser = visit(name)
   loaded = browser.execute_script(
@@ -204,7 +308,7 @@ def test_nothing_is_loaded(visit, name):
   assert [url for url in loaded if not url.startswith('data:')] == []
 
 
-@pytest.mark.parametrize('name', ['report', 'compare', 'explain'])
+@pytest.mark.parametrize('name', PAGES)
 def test_every_figure_has_a_text(visit, name):
   browser = visit(name)
   missing = browser.execute_script(
@@ -239,7 +343,7 @@ def test_dark_and_light(visit):
   assert lightness[1][1] < 150 < 600 < lightness[1][0]
 
 
-@pytest.mark.parametrize('name', ['report', 'compare', 'explain'])
+@pytest.mark.parametrize('name', PAGES)
 def test_paper_shows_whole_tables_and_dark_text(visit, name):
   browser = visit(name)
   browser.execute_cdp_cmd(
