@@ -276,7 +276,7 @@ def localization(
   return tables.Section(
     'localization',
     'Localization',
-    [tables.group([table], filters), part_published.table(metrics, caveat)],
+    [tables.group([table], filters), *part_published.beside(metrics, caveat)],
     figures=part_localization.curves(metrics, rule),
   )
 

@@ -33,7 +33,7 @@ def localization(metrics: Mapping, caveat: str) -> tables.Section | None:
     'Localization',
     [
       tables.group([*accuracies, _other_scores(methods)], filters),
-      part_published.table({'': metrics}, caveat),
+      *part_published.beside({'': metrics}, caveat),
     ],
     text=_text(scores, part_maps.of_others(metrics)),
     figures=curves({'': metrics}, rule),

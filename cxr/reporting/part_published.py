@@ -25,26 +25,35 @@ def caveat(metrics: Mapping, data: Mapping) -> str:
   )
 
 
-def table(runs: Mapping[str, Mapping], films: str) -> tables.Table | None:
+def beside(runs: Mapping[str, Mapping], films: str) -> list[tables.Table]:
   """T(IoU) .1 to .5 of every run's methods and of every published work.
 
   Args:
     runs: name ('' for the only one) -> its metrics.json.
     films: the caveat of the first of them; '' where its films are others.
+
+  Returns:
+    the table, and where its published rows come from; [] for other films.
   """
   own = [row for name, run in runs.items() for row in _own(name, run)]
   if not (films and own):
-    return None
-  rows = [*own, *map(_published, published.LOCALIZATION)]
-  return tables.table(
+    return []
+  works = published.LOCALIZATION
+  numbers = tables.table(
     'published',
     'Beside published results: accuracy at T(IoU), mean over 8 findings',
-    rows,
+    [*own, *(_row(_name(work), _estimates(work)) for work in works)],
     f'{films} Rules that make boxes of a map, the films that were scored and '
-    'the size of the films differ from work to work: a difference of some '
-    'hundredths says nothing. A random map is part of each reading: what one '
-    'reaches depends on the rule of the boxes.',
+    'their size differ from work to work: a difference of some hundredths says '
+    'nothing. What a random map reaches depends on the rule of the boxes, and '
+    'is part of each reading.',
   )
+  sources = tables.table(
+    'published-sources',
+    'Where the published rows come from',
+    list(map(_source, works)),
+  )
+  return [t for t in (numbers, sources) if t]
 
 
 def _own(name, metrics):
@@ -55,41 +64,39 @@ def _own(name, metrics):
     for m in localization.get('methods', {})
     if wording.is_own(m) or m == 'random'
   ]
-  train = part_origin.splits(metrics.get('data', {})).get('train', {})
-  films = wording.count(train.get('images'), 'film')
-  learned = f'{films} of NIH ChestX-ray14' if train else 'not known here'
   return [
     _row(
       f'{name}, {wording.method_name(m)}' if name else wording.method_name(m),
       main_result.mean_scores(localization, m),
-      'nothing: a random map' if m == 'random' else learned,
-      'none' if train or m == 'random' else 'not known here',
-      'this run' if not name else f'the run {name}',
     )
     for m in methods
   ]
 
 
-def _published(work):
+def _row(name, scores):
+  return {'map': name} | {
+    wording.score_name(score): tables.estimate_cell(scores.get(score))
+    for score in published.LOCALIZATION[0].accuracy
+  }
+
+
+def _name(work):
+  mark = 'as printed by others' if work.read_in else 'published'
+  return tables.text_cell(work.name, mark=mark)
+
+
+def _estimates(work):
+  return {score: {'value': value} for score, value in work.accuracy.items()}
+
+
+def _source(work):
   source = work.source
   if work.read_in:
-    source += f' (not read there, but as printed by others: {work.read_in})'
-  accuracy = {score: {'value': value} for score, value in work.accuracy.items()}
-  name = tables.text_cell(
-    work.name, mark='as printed by others' if work.read_in else 'published'
-  )
-  return _row(name, accuracy, work.trained_on, work.boxes, source)
-
-
-def _row(name, scores, trained_on, boxes, source):
+    source += f'. Not read there: as printed by others, in {work.read_in}'
   wrapped = lambda text: tables.text_cell(text, wrap=True)
   return {
-    'map': name,
-    **{
-      wording.score_name(score): tables.estimate_cell(scores.get(score))
-      for score in published.LOCALIZATION[0].accuracy
-    },
-    'trained on': wrapped(trained_on),
-    'boxes used': wrapped(boxes),
+    'work': _name(work),
+    'trained on': wrapped(work.trained_on),
+    'boxes used': wrapped(work.boxes),
     'source': wrapped(source),
   }

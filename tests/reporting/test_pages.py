@@ -221,7 +221,7 @@ def test_published_rows_need_nihs_films(tmp_path, page):
   nih = _Page(pages.write(made_workdir.write(tmp_path, source='nih')))
   published_rows = [r for r in nih.rows if r.get('class') == 'published']
   # Wang's in two tables by finding; then those that were read themselves.
-  assert len(published_rows) == 2 * (1 + len(BOXED)) + 4
+  assert len(published_rows) == 2 * (1 + len(BOXED)) + 2 * 4
   assert 'published' in nih.ids and 'CLARiTy 2025' in nih.text
   assert 'published for another test set' in nih.text
 
