@@ -214,7 +214,8 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.evaluate.map_attack_tolerance = 0.1
   config.evaluate.check_films = 32  # test films that check the attacks; 0: none
   config.evaluate.num_resamples = 2000  # of patients, for intervals
-  # Whether every map that is scored is kept, as evaluation/maps-<method>.npz.
+  # Whether every map that is scored is kept, as evaluation/…/maps-<method>.npz,
+  # or written by --mode=export: files that --mode=score reads (docs/maps.md).
   config.evaluate.save_maps = False
   # Files for other tools: 'coco' (boxes), 'chexlocalize' (masks).
   config.evaluate.export = ()

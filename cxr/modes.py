@@ -15,6 +15,7 @@ from cxr.evaluation import (
   compare,
   evaluate,
   foreign,
+  map_export,
   other_films,
   score,
   study,
@@ -224,7 +225,9 @@ def _explain(request: Request) -> None:
 def _export(request: Request) -> None:
   config, workdir = _stored(request)
   other_films.check_run(workdir)
-  export.export(config, workdir, request.output)
+  folder = export.export(config, workdir, request.output)
+  if config.evaluate.save_maps:
+    map_export.write_maps(config, workdir, folder)
 
 
 def _stored(request: Request) -> tuple[ConfigDict, str]:

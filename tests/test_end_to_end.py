@@ -208,8 +208,8 @@ def test_other_rules_fused_stages_and_files_for_other_tools(
   folders = list((workdir / 'evaluation').glob('*/coco-truth.json'))
   (folder,) = [path.parent for path in folders]
   with np.load(folder / 'maps-layer_cam.npz') as stored:
-    films = len(stored['name'])
-    assert stored['maps'].shape == (films, 64, 64, 8)
+    films = len(set(stored['image'].tolist()))
+    assert stored['map'].shape == (8 * films, 64, 64)
   names, _, hits = readers.results(folder / 'chexlocalize-layer_cam-hit.csv')
   assert len(names) == films
   pointing = of_method['otsu']['mean']['pointing']['value']

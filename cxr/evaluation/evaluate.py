@@ -10,6 +10,7 @@ them. --mode=report starts at the tables.
 import importlib.metadata
 import os
 import platform
+from collections.abc import Sequence
 
 import jax
 from absl import logging
@@ -64,19 +65,11 @@ def evaluate(config: ConfigDict, workdir: str, output: str = '') -> None:
     FileNotFoundError: the workdir has no checkpoint.
     ValueError: the config or the data do not fit.
   """
-  mesh = sharding.make_mesh()
-  config, model, variables, step = inference.load_model(
-    workdir, config, platforms.of(mesh)
-  )
-  variables = sharding.replicate(mesh, variables)
-  splits = data.with_findings(
-    data.load(config, _needed(workdir, output)),
-    run_files.read_findings(workdir),
-    synonyms.read(config.data.synonyms),
-  )
+  subject, step = open_subject(config, workdir, _needed(workdir, output))
+  config, splits = subject.config, subject.splits
   if not output and run_files.read_weights_from(workdir):
     splits = provenance.without_seen(workdir, splits)
-  subject = Subject(config, model, variables, mesh, splits)
+    subject = subject._replace(splits=splits)
   validation = {}
   if output:
     subject, validation, seen = other_films.prepare(subject, workdir)
@@ -134,6 +127,32 @@ def _needed(workdir: str, output: str) -> tuple[str, ...]:
   if run_files.read_weights_from(workdir):
     return ('validation', 'test')
   return film_table.SPLITS
+
+
+def open_subject(
+  config: ConfigDict, workdir: str, needed: Sequence[str]
+) -> tuple[Subject, int]:
+  """(a run's model and its films, the step of its weights).
+
+  Args:
+    config: of the run, with what this evaluation has otherwise.
+    workdir: of the run.
+    needed: the splits that must have films.
+
+  Raises:
+    FileNotFoundError, ValueError: the weights or the films cannot be read.
+  """
+  mesh = sharding.make_mesh()
+  config, model, variables, step = inference.load_model(
+    workdir, config, platforms.of(mesh)
+  )
+  splits = data.with_findings(
+    data.load(config, needed),
+    run_files.read_findings(workdir),
+    synonyms.read(config.data.synonyms),
+  )
+  variables = sharding.replicate(mesh, variables)
+  return Subject(config, model, variables, mesh, splits), step
 
 
 def _export(subject: Subject, parts: Parts, boxes, logits) -> None:

@@ -20,7 +20,7 @@ from cxr import data, files, heatmaps, inference, sharding, stored_rows
 from cxr.attribution import by_name
 from cxr.evaluation import coarse_maps, map_controls, map_rows
 from cxr.evaluation.parts import Parts, is_whole
-from cxr.exporting import boxes_and_masks
+from cxr.exporting import boxes_and_masks, saved_maps
 from cxr.inference import Subject
 from cxr.localization import scoring, thresholds
 from cxr.reporting import wording
@@ -128,7 +128,7 @@ def _maps_to_score(
       yield path, None
       yield another_path, None
     else:
-      maps = _compute(subject, parts, films, method, method)
+      maps = _compute(subject, parts, films, beside, method, method)
       _write_coarse(coarse_path, subject, films, method, maps)
       own = _by_finding(maps)
       yield path, job(map_rows.score, method, own)
@@ -145,7 +145,7 @@ def _maps_to_score(
     if _all_whole([path], exports):
       yield path, None
     else:
-      maps = _compute(shuffled(), parts, films, method, name)
+      maps = _compute(shuffled(), parts, films, beside, method, name)
       yield path, job(map_rows.score, name, _by_finding(maps))
   grid = grids[config.evaluate.methods[0]]
   for name in map_controls.CONTROLS:
@@ -217,23 +217,43 @@ def _by_finding(maps: Float[np.ndarray, 'n h w k']) -> Callable:
 
 
 def _compute(
-  subject: Subject, parts: Parts, films: data.BoxedFilms, method: str, name: str
+  subject: Subject,
+  parts: Parts,
+  films: data.BoxedFilms,
+  beside: data.BoxedFilms,
+  method: str,
+  name: str,
 ) -> Float[np.ndarray, 'n h w k']:
   """The method's maps of the boxed films; exported, where the config says so.
 
-  `name`: of the maps, which may be those of shuffled weights.
+  Args:
+    subject: the network, and its films.
+    parts: the folder of the files.
+    films: those with a true region.
+    beside: films whose maps stand beside theirs; they are exported, too.
+    method: of attribution.
+    name: of the maps, which may be those of shuffled weights.
   """
   count = wording.count(len(films.row), 'boxed film')
   logging.info('Maps of %s: %s.', count, name)
   config = subject.config
   with parts.timed(f'maps-{name}'):
     maps = _maps(subject, method, films)
+  names, saved = films.name, [maps]
+  if config.evaluate.save_maps and len(beside.row) and name == method:
+    names = np.concatenate([names, beside.name])
+    saved.append(_maps(subject, method, beside))
   if jax.process_index() == 0:
     folder = export_folder(subject, parts)
     if config.evaluate.save_maps:
-      files.write_arrays(
-        os.path.join(folder, f'maps-{name}.npz'),
-        {'name': films.name, 'maps': maps},
+      saved_maps.write(
+        os.path.join(folder, saved_maps.file_name(name)),
+        names.tolist(),
+        films.findings,
+        saved,
+        size=config.data.image_size,
+        method=name,
+        cells=next(iter(heatmaps.grids(subject).values())),
       )
     if 'chexlocalize' in config.evaluate.export:
       rule = thresholds.main_rule(config.evaluate.rules)
@@ -252,7 +272,7 @@ def _maps(
 def _exports(subject: Subject, parts: Parts, name: str) -> list[str]:
   """The files that `_compute` leaves of these maps for other tools."""
   evaluate = subject.config.evaluate
-  names = [f'maps-{name}.npz'] if evaluate.save_maps else []
+  names = [saved_maps.file_name(name)] if evaluate.save_maps else []
   if 'chexlocalize' in evaluate.export:
     names += boxes_and_masks.chexlocalize_files(name)
   folder = export_folder(subject, parts) if names else ''
