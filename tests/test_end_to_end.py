@@ -21,7 +21,7 @@ from jax import export
 from PIL import Image
 
 from configs import baseline, robust
-from cxr import files, inference, jax_setup, modes, run_files
+from cxr import files, inference, jax_setup, modes, run_files, stored_rows
 from cxr.evaluation import evaluate
 from cxr.training import loop, signals, train
 from input_pipeline.findings import FINDINGS
@@ -567,3 +567,46 @@ def test_real_films_end_to_end(nih_dir, tmp_path):
   assert metrics['data']['left_out']
   assert sum(metrics['localization']['count'].values()) >= 20
   assert set(metrics['classification']['test']['auroc']) == {'mean', *FINDINGS}
+
+
+def test_exported_maps_score_as_in_the_run_s_own_evaluation(
+  runs, data_dir, tmp_path
+):
+  workdir = runs / 'baseline'
+  config = smoke(baseline, data_dir)
+  exported = tmp_path / 'export'
+  modes.run(
+    'export',
+    request(
+      config,
+      workdir,
+      output=str(exported),
+      overrides={'evaluate.save_maps': True},
+    ),
+  )
+  modes.run(
+    'score',
+    request(
+      config,
+      overrides={'data.image_size': 64},
+      maps=str(exported / 'maps-cam.npz'),
+      output=str(tmp_path / 'scored'),
+    ),
+  )
+  own, scored = (
+    stored_rows.read_boxes(str(folder / 'boxes.csv'))
+    for folder in (workdir, tmp_path / 'scored')
+  )
+  methods = list(dict.fromkeys(scored.method.tolist()))
+  controls = 'random', 'centre', 'mean_box', 'cam_set_down'
+  assert methods == ['cam', 'cam_another_patient', *controls]
+  for method in methods:
+    for mine, theirs in zip(
+      own.where(method=method), scored.where(method=method), strict=True
+    ):
+      np.testing.assert_array_equal(mine, theirs)
+  of_run, of_maps = (
+    read_json(folder / 'metrics.json')['localization']['methods']
+    for folder in (workdir, tmp_path / 'scored')
+  )
+  assert of_maps == {name: of_run[name] for name in of_maps}

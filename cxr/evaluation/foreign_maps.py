@@ -14,13 +14,14 @@ says why; whoever reads counts and names it.
 """
 
 import contextlib
+import io
 import math
 import os
 import pathlib
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool
@@ -208,7 +209,9 @@ class _Refused(ValueError):
   """A sentence of ours on a file's content."""
 
 
-def _header(f: BinaryIO, what: str) -> tuple[tuple[int, ...], np.dtype]:
+def _header(
+  f: io.BufferedIOBase, what: str
+) -> tuple[tuple[int, ...], np.dtype]:
   """Shape and type of the array in C's order that follows in the file.
 
   Raises:
@@ -278,7 +281,7 @@ def _place(archive: zipfile.ZipFile, path: str, members) -> map_places.Place:
   return map_places.Place(**told)
 
 
-def _exactly(f: BinaryIO, size: int) -> bytes:
+def _exactly(f: io.BufferedIOBase, size: int) -> bytes:
   content = f.read(size)
   if len(content) != size:
     raise ValueError('the file is cut short')
@@ -384,7 +387,7 @@ def _read_png(path: str) -> np.ndarray | Fault:
 
 
 @contextlib.contextmanager
-def storing(path: str) -> Iterator[BinaryIO]:
+def storing(path: str) -> Iterator[io.BufferedIOBase]:
   """A file for placed maps, which is removed at the end."""
   try:
     with open(path, 'wb') as f:

@@ -10,9 +10,10 @@ import collections
 import csv
 import functools
 import hashlib
+import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tqdm
@@ -95,7 +96,7 @@ def match(
   synonyms: Mapping[str, str],
   *,
   size: int,
-  store: BinaryIO,
+  store: io.BufferedIOBase,
 ) -> Matched:
   """Reads every map that is needed, once, and stores it placed.
 
@@ -212,7 +213,7 @@ def _store(source, wanted, place, test, rows, *, size, store):
         rows.append(_row(source, entry, NOT_FINITE, detail))
       if np.ptp(regions.clean(cells.astype(np.float64))) == 0:
         rows.append(_row(source, entry, CONSTANT))
-      frame = frames[place[entry, 0]]
+      frame = frames[place[entry, 0]].tolist()
       pixels = map_places.placed(cells, source.place, size, frame).tobytes()
       store.write(pixels)
       index[entry], done = done, done + 1
