@@ -36,7 +36,7 @@ _MOST_NAME_BYTES = 2**29
 _NPZ_WAY = 'np.savez(PATH, image=names, finding=findings, map=maps) writes one.'
 _UNREADABLE = (
   OSError, EOFError, ValueError, TypeError, SyntaxError, KeyError,
-  NotImplementedError, zipfile.BadZipFile, zlib.error,
+  RuntimeError, zipfile.BadZipFile, zlib.error,
   Image.DecompressionBombError, Image.DecompressionBombWarning,
 )  # fmt: skip
 

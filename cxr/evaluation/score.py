@@ -96,6 +96,9 @@ def with_defaults(
     config.name = re.sub(r'[^\w.+-]|^\W', '_', stem)[:100] or 'maps'
   if 'data.test_fraction' not in overrides:
     config.data.test_fraction = 1.0
+  # The pixels of a few films are shown, and no others needed.
+  if 'data.cache' not in overrides:
+    config.data.cache = 'none'
   chosen = 'data.image_size' in overrides or config.preset != 'phantom'
   if not chosen and not _is_drawn(config):
     config.data.image_size = int(source.place.size or IMAGE_SIZE)

@@ -15,6 +15,7 @@ from cxr import run_files
 from cxr.reporting import (
   gallery,
   main_result,
+  part_chexlocalize,
   part_localization,
   part_measures,
   part_origin,
@@ -276,7 +277,11 @@ def localization(
   return tables.Section(
     'localization',
     'Localization',
-    [tables.group([table], filters), *part_published.beside(metrics, caveat)],
+    [
+      tables.group([table], filters),
+      *part_published.beside(metrics, caveat),
+      part_chexlocalize.table(metrics),
+    ],
     figures=part_localization.curves(metrics, rule),
   )
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from cxr.reporting import (
   main_result,
+  part_chexlocalize,
   part_maps,
   part_published,
   plots,
@@ -34,6 +35,7 @@ def localization(metrics: Mapping, caveat: str) -> tables.Section | None:
     [
       tables.group([*accuracies, _other_scores(methods)], filters),
       *part_published.beside({'': metrics}, caveat),
+      part_chexlocalize.table({'': metrics}),
     ],
     text=_text(scores, part_maps.of_others(metrics)),
     figures=curves({'': metrics}, rule),
