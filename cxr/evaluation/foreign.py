@@ -289,12 +289,16 @@ def _state(weights, config, mesh, findings, taken):
     config.model, len(findings), platforms.of(mesh)
   )
   size = config.data.image_size
-  state = jax.jit(
+  shapes = jax.eval_shape(
     lambda key: train_state.create(
       model, optax.identity(), key, jnp.zeros((1, size, size, 1), jnp.float32)
     ),
-    out_shardings=sharding.replicated(mesh),
-  )(jax.random.key(config.seed))
+    jax.random.key(0),
+  )
+  # All of it comes from the file: random weights would be compiled for nothing.
+  state = sharding.replicate(
+    mesh, jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+  )
   variables, used = torch_weights.fill(
     weights, train_state.variables(state), config.model, findings, taken
   )
