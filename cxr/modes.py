@@ -33,7 +33,6 @@ class Request(NamedTuple):
   """What the command line asks for; a notebook names what it needs."""
 
   config: ConfigDict | None = None  # None: configs/default.py
-  config_chosen: bool = True  # by the user: its run is meant without a workdir
   overrides: Mapping[str, Any] = {}  # of --config.x=y, by dotted name
   workdir: str = ''
   workdirs: tuple[str, ...] = ()
@@ -44,6 +43,7 @@ class Request(NamedTuple):
   predictions_are: str = ''
   output: str = ''
   profile: str = ''  # START,STEPS
+  config_chosen: bool = True  # by the user: its run is meant without a workdir
 
 
 def run(mode: str, request: Request) -> None:
