@@ -2,9 +2,10 @@
 
 It moves inside the ball along the steepest direction of the value, less what
 would move the others: to first order each step leaves them within half of a
-tolerance. They are not linear, so every image on the way is checked, and the
-result is the best of those that keep the whole tolerance. The given image is
-one of them: the attack never breaks the constraint, but may gain nothing.
+tolerance. They are not linear, so a step is taken back, and the next one is
+half as long, where it breaks the whole tolerance or gains nothing; where it
+gains, the next one may be twice as long again. The given image keeps every
+tolerance: the attack never breaks the constraint, but may gain nothing.
 """
 
 from collections.abc import Callable
@@ -23,9 +24,15 @@ _RIDGE = 1e-4
 
 
 class _State(NamedTuple):
+  """The best image so far, what is known there, and the image to try."""
+
+  trial: Image
   image: Image
-  best: Image
-  best_value: Scalar
+  value: Scalar
+  gradient: Image
+  residual: Float[Array, ' m']
+  rows: Float[Array, 'm n']  # gradients of the residual
+  scale: Scalar  # of the next step
 
 
 def make_steps(
@@ -67,37 +74,56 @@ def make_steps(
   """
   ball = ascent.ball(norm)
 
+  size = len(jax.eval_shape(residual_fn, image))
+
   def init(key):
     del key  # it starts at the image, which keeps every tolerance
-    return _State(image, image, jnp.asarray(-jnp.inf, image.dtype))
+    lowest, one = jnp.asarray([-jnp.inf, 1], image.dtype)
+    nothing = jnp.zeros((size, image.size), image.dtype)
+    start = jnp.asarray(image)
+    return _State(
+      start, start, lowest, jnp.zeros_like(start), nothing[:, 0], nothing, one
+    )
 
-  def kept(state, value, residual):
+  def gains(state, value, residual):
     allowed = jnp.abs(residual).max() <= tolerance
-    value = jnp.where(allowed, value, -jnp.inf)
-    return ascent.better((state.best, state.best_value), (state.image, value))
+    return allowed & (value > state.value)
 
   def step(i, state):
     del i
-    value, gradient = jax.value_and_grad(value_fn)(state.image)
-    residual = residual_fn(state.image)
-    best = kept(state, value, residual)
-    jacobian = jax.jacrev(residual_fn)(state.image)
-    rows = jacobian.reshape(len(residual), -1)
-    move = step_size * ball.direction(gradient)
+    value, gradient = jax.value_and_grad(value_fn)(state.trial)
+    residual = residual_fn(state.trial)
+    rows = jax.jacrev(residual_fn)(state.trial).reshape(size, -1)
+    better = gains(state, value, residual)
+    scale = jnp.where(better, jnp.minimum(2 * state.scale, 1), state.scale / 2)
+    found = state.trial, value, gradient, residual, rows
+    known = jax.tree.map(
+      lambda new, old: jnp.where(better, new, old), found, tuple(state[1:6])
+    )
+    trial = _move(*known, scale)
+    return _State(trial, *known, scale)
+
+  def _move(image_now, value, gradient, residual, rows, scale):
+    del value
+    move = scale * step_size * ball.direction(gradient)
     # Where the others would be, and where they may.
     expected = residual + rows @ move.ravel()
     wanted = jnp.clip(expected, -tolerance / 2, tolerance / 2)
     gram = rows @ rows.T
-    ridge = _RIDGE * jnp.trace(gram) / len(residual)
+    ridge = _RIDGE * jnp.trace(gram) / size
     ridge = jnp.maximum(ridge, jnp.finfo(image.dtype).tiny)
-    gram += ridge * jnp.eye(len(residual), dtype=image.dtype)
+    gram += ridge * jnp.eye(size, dtype=image.dtype)
     back = jnp.linalg.solve(gram, wanted - expected)
     move += (back @ rows).reshape(image.shape)
-    moved = ball.project(state.image + move, image, epsilon)
-    return _State(moved, *best)
+    return ball.project(image_now + move, image, epsilon)
 
   def result(state):
-    return kept(state, value_fn(state.image), residual_fn(state.image))
+    value, residual = value_fn(state.trial), residual_fn(state.trial)
+    better = gains(state, value, residual)
+    return (
+      jnp.where(better, state.trial, state.image),
+      jnp.where(better, value, state.value),
+    )
 
   return ascent.Steps(init, step, result)
 
