@@ -110,10 +110,10 @@ def validated(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
 
 def subset(split: pipeline.Split, num_films: int) -> np.ndarray:
   """Indices of at most `num_films` films, evenly spread over the split."""
-  return spread(len(split.label), num_films)
+  return evenly_spread(len(split.label), num_films)
 
 
-def spread(n: int, count: int) -> np.ndarray:
+def evenly_spread(n: int, count: int) -> np.ndarray:
   """At most `count` of the indices 0 to n - 1, evenly spread."""
   return np.unique(np.linspace(0, n - 1, min(count, n)).astype(np.int64))
 

@@ -180,7 +180,7 @@ def _write_coarse(
   if jax.process_index():
     return
   count = subject.config.evaluate.measure_films or len(films.row)
-  film = inference.spread(len(films.row), count)
+  film = inference.evenly_spread(len(films.row), count)
   coarse_maps.write(
     path,
     coarse_maps.CoarseMaps(
