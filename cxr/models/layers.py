@@ -53,7 +53,8 @@ def normalize(
   for them there.
   """
   if isinstance(mean, tuple):
-    mean, std = (jnp.asarray(x, image.dtype) for x in (mean, std))
+    by_channel = lambda x: jnp.asarray(x, image.dtype).reshape(1, 1, 1, -1)
+    mean, std = by_channel(mean), by_channel(std)
   return (image - mean) / std
 
 
