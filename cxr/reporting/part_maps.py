@@ -63,8 +63,14 @@ def section(metrics: Mapping) -> tables.Section | None:
   if not maps:
     return None
   counted = [
-    {'': 'maps given', 'maps': maps['given']},
-    {'': 'maps scored', 'maps': maps['scored']},
+    {'what': what, 'number': number}
+    for what, number in (
+      ('maps given', maps['given']),
+      ('maps of films with a true region, which are scored', maps['scored']),
+      ('pairs of such a film and a finding', maps['pairs']),
+      ('true boxes', maps['all_boxes']),
+      ('true boxes with a map', maps['boxes']),
+    )
   ]
   reasons = [
     {

@@ -36,25 +36,29 @@ def square(i):
   return 4 * (i % 5), 3 * (i % 7)
 
 
-@pytest.fixture(scope='module')
-def made(tmp_path_factory):
+def draw(folder, scale=1):
   """Films of 12 patients, each with one box of one of two findings."""
-  folder = tmp_path_factory.mktemp('films')
   (folder / 'images').mkdir()
   rng = np.random.default_rng(0)
   rows, boxes = [['image', 'patient', *FINDINGS]], []
   for i in range(FILMS):
     name = f'images/{i:02d}.png'
-    pixels = rng.integers(60, 200, (SIZE, SIZE)).astype(np.uint8)
+    pixels = rng.integers(60, 200, (scale * SIZE,) * 2).astype(np.uint8)
     Image.fromarray(pixels).save(folder / name)
     rows.append([name, f'p{i}', 1 - i % 2, i % 2])
     y, x = square(i)
-    boxes.append([name, FINDINGS[i % 2], x, y, SIDE, SIDE])
+    corners = [scale * value for value in (x, y, SIDE, SIDE)]
+    boxes.append([name, FINDINGS[i % 2], *corners])
   write_csv(folder / 'films.csv', rows)
   write_csv(
     folder / 'boxes.csv', [['image', 'finding', 'x', 'y', 'w', 'h'], *boxes]
   )
   return folder
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+  return draw(tmp_path_factory.mktemp('films'))
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,6 @@ from cxr.models import architectures, torch_weights
 from input_pipeline import workers
 from input_pipeline.findings import FINDINGS
 from tests.evaluation import test_score
-from tests.evaluation.test_score import made  # noqa: F401
 from tests.models import test_resnet
 
 PAGE = pathlib.Path(__file__).parents[2] / 'docs' / 'maps.md'
@@ -39,14 +38,14 @@ def densenet():
 
 
 def test_our_cam_and_captum_s_layer_grad_cam_have_equal_figures(
-  made,  # noqa: F811
-  tmp_path,
-  monkeypatch,
+  tmp_path, monkeypatch
 ):
   """Of a head that pools and is linear, Grad-CAM is CAM over the cells."""
   torch, attr = need('torch', 'captum.attr')
   monkeypatch.setattr(workers, 'cores', lambda: 1)
   network = densenet()
+  (tmp_path / 'films').mkdir()
+  made = test_score.draw(tmp_path / 'films', scale=SIZE // test_score.SIZE)
   overrides = {'data.image_size': SIZE, 'evaluate.rules': ('wang', 'tuned')}
   config = baseline.get_config()
   config.update_from_flattened_dict(
@@ -156,7 +155,7 @@ def test_the_lines_of_the_page_write_what_score_reads(
   assert [entry[:2] for entry in source.entries] == [
     (film, finding) for film in 'ab' for finding in FINDINGS[:2]
   ]
-  assert source.place.size == 224 and source.place.method == 'grad_cam'
+  assert source.place.size == 224
   wanted = np.ones(4, bool)
   maps = [cells for _, cells in foreign_maps.read(source, wanted)]
   if library == 'captum.attr':
