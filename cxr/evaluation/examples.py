@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy import special
 
 from cxr import data, files, heatmaps, sharding, stored_rows
 from cxr.evaluation import map_controls
@@ -106,7 +107,7 @@ def write(
       'name': films.name[film].astype(str),
       'finding': np.array(films.findings)[finding],
       'kind': np.array([kind for _, _, kind in chosen]),
-      'probability': 1 / (1 + np.exp(-logits[films.row[film], finding])),
+      'probability': special.expit(logits[films.row[film], finding]),
       'truth': films.truth[film, finding],
     }
     | {f'map_{method}': of_method for method, of_method in maps.items()}

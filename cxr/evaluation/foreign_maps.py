@@ -87,7 +87,7 @@ def open_source(
       'IMAGE/FINDING.npy or IMAGE/FINDING.png.'
     )
   if os.path.isfile(path):
-    if not path.endswith('.npz'):
+    if not path.lower().endswith('.npz'):
       raise ValueError(
         f'--maps ({path}) is neither a folder nor an .npz file; {_NPZ_WAY}'
       )
@@ -127,20 +127,35 @@ def _list_folder(path: str):
   """(files, the entries of each, what they say of cells, faults)."""
   files, by_file, places, faults = [], [], [], []
   root = pathlib.Path(path)
-  for folder, subfolders, names in os.walk(root):
+
+  def cannot_list(error):
+    faults.append(
+      (str(error.filename), Fault('a folder that cannot be read', str(error)))
+    )
+
+  for folder, subfolders, names in os.walk(
+    root, onerror=cannot_list, followlinks=True
+  ):
+    if _leads_back(folder):
+      subfolders.clear()
+      faults.append((folder, Fault('a link to a folder that holds it')))
+      continue
     subfolders.sort()
     for name in sorted(names):
       file = os.path.join(folder, name)
       inside = pathlib.Path(file).relative_to(root)
       where = inside.as_posix()
-      if inside.as_posix() in ('predictions.csv',) or name.startswith('.'):
+      if where == 'predictions.csv' or name.startswith('.'):
         continue
-      if inside.suffix not in ENDINGS:
+      ending = inside.suffix.lower()
+      if not os.path.isfile(file):  # a pipe would block its reader
+        faults.append((where, Fault('not a file')))
+      elif ending not in ENDINGS:
         reason = 'not a map (.npy, .png or .npz)'
-        if inside.suffix in ('.pkl', '.pickle', '.pt', '.pth'):
+        if ending in ('.pkl', '.pickle', '.pt', '.pth'):
           reason = 'a pickle, which could run code: it is not opened'
         faults.append((where, Fault(reason)))
-      elif inside.suffix == '.npz':
+      elif ending == '.npz':
         try:
           entries, told = _npz_names(file, where)
         except ValueError as error:
@@ -158,6 +173,15 @@ def _list_folder(path: str):
         files.append(file)
         by_file.append([Entry(image, inside.stem, where)])
   return files, by_file, places, faults
+
+
+def _leads_back(folder: str) -> bool:
+  """Whether it is a link that would be followed without end."""
+  if not os.path.islink(folder):
+    return False
+  holder = os.path.realpath(os.path.dirname(folder))
+  real = os.path.realpath(folder)
+  return os.path.commonpath([holder, real]) == real
 
 
 # An .npz file.
@@ -306,7 +330,7 @@ def read(
   for path, count in zip(source.files, source.counts, strict=True):
     mine = range(first, first + count)
     first += count
-    if path.endswith('.npz'):
+    if path.lower().endswith('.npz'):
       yield from _read_npz(path, mine, wanted)
     elif wanted[mine[0]]:
       yield mine[0], _read_file(path)
@@ -332,7 +356,7 @@ def _read_npz(path, mine, wanted):
 
 def _read_file(path: str) -> np.ndarray | Fault:
   try:
-    if path.endswith('.png'):
+    if path.lower().endswith('.png'):
       return _read_png(path)
     with open(path, 'rb') as f:
       version = np.lib.format.read_magic(f)

@@ -72,11 +72,14 @@ def test_a_folder_holds_arrays_pictures_and_npz_files(tmp_path):
   gray = np.array([[0, 255], [7, 8]], np.uint8)
   Image.fromarray(gray).save(tmp_path / 'q/Lung Opacity.png')
   sixteen = np.array([[0, 60000]], np.uint16)
-  Image.fromarray(sixteen).save(tmp_path / 'q/Nodule.png')
+  Image.fromarray(sixteen).save(tmp_path / 'q/Nodule.PNG')
+  (tmp_path / 'r').symlink_to(tmp_path / 'p1')
+  (tmp_path / 'q/loop').symlink_to(tmp_path)
   npz(tmp_path / 'more.npz')
   (tmp_path / 'predictions.csv').write_text('image,Mass\n')
   source = foreign_maps.open_source(str(tmp_path))
-  assert not source.faults
+  ((where, fault),) = source.faults
+  assert where.endswith('q/loop') and 'that holds it' in fault.reason
   by_name = {source.entries[i][:2]: array for i, array in read_all(source)}
   np.testing.assert_array_equal(by_name['p1/study/view.png', 'Mass'], cells)
   np.testing.assert_array_equal(by_name['q', 'Lung Opacity'], gray)
@@ -84,7 +87,8 @@ def test_a_folder_holds_arrays_pictures_and_npz_files(tmp_path):
   np.testing.assert_array_equal(
     by_name['b', 'Nodule'], [[6, 7, 8], [9, 10, 11]]
   )
-  assert len(by_name) == 5
+  np.testing.assert_array_equal(by_name['r/study/view.png', 'Mass'], cells)
+  assert len(by_name) == 6
 
 
 def test_what_is_no_map_is_a_fault_with_its_reason(tmp_path):
@@ -108,6 +112,7 @@ def test_what_is_no_map_is_a_fault_with_its_reason(tmp_path):
   Image.fromarray(colour[..., 0]).convert('LA').save(folder / 'alpha.png')
   (folder / 'more.pkl').write_bytes(pickle.dumps(Trap(str(tmp_path / 'ran'))))
   (folder / 'notes.txt').write_text('hello')
+  os.mkfifo(folder / 'pipe.npy')
   np.save(tmp_path / 'lonely.npy', np.zeros((2, 2)))
   (tmp_path / 'broken.npz').write_bytes(b'PK\x03\x04')
   source = foreign_maps.open_source(str(tmp_path))
@@ -115,6 +120,7 @@ def test_what_is_no_map_is_a_fault_with_its_reason(tmp_path):
   assert 'pickle' in reasons.pop('film/more.pkl')
   assert reasons == {
     'film/notes.txt': 'not a map (.npy, .png or .npz)',
+    'film/pipe.npy': 'not a file',
     'lonely.npy': 'not IMAGE/FINDING.npy or .png',
     'broken.npz': 'a file that cannot be read',
   }
