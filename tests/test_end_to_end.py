@@ -23,6 +23,8 @@ from PIL import Image
 from configs import baseline, robust
 from cxr import files, inference, jax_setup, modes, run_files, stored_rows
 from cxr.evaluation import evaluate
+from cxr.localization import regions, thresholds
+from cxr.reporting import examples
 from cxr.training import loop, signals, train
 from input_pipeline.findings import FINDINGS
 from tests.exporting import readers
@@ -237,6 +239,19 @@ def test_an_endpoint_that_the_model_lacks_is_named(runs, data_dir, tmp_path):
     )
 
 
+def test_another_patients_map_on_the_page_is_the_one_that_was_scored(runs):
+  cases = examples.read(str(runs / 'robust'), 'wang')
+  for case in cases:
+    another = case['another']['cam']
+    heatmap = np.asarray(another['map'], np.float64)
+    drawn = regions.levels_to_boxes(heatmap, thresholds.wang_levels(heatmap))
+    np.testing.assert_allclose(drawn, another['boxes'], atol=1e-6)
+    # NIH's names begin with the patient.
+    assert another['name'][:8] != case['name'][:8]
+  page = (runs / 'robust' / 'report.html').read_text()
+  assert page.count('<b>another patient&#39;s</b>') == 4
+
+
 def test_compare(runs):
   modes.MODES['compare'](
     request(
@@ -309,7 +324,9 @@ def test_explain_a_folder(runs, data_dir, tmp_path):
     rows = list(csv.DictReader(f))
   assert len(rows) == 3
   assert sum(bool(row['error']) for row in rows) == 1
-  assert (tmp_path / 'out' / 'explain.html').exists()
+  page = (tmp_path / 'out' / 'explain.html').read_text()
+  # Beside whose folder no phantom.json stands, they are real films.
+  assert 'trained on phantom films' in page and 'are real ones' in page
   with open(tmp_path / 'out' / 'boxes.csv') as f:
     boxes = list(csv.DictReader(f))
   assert boxes

@@ -63,24 +63,31 @@ def _warnings(source: str | None, paths: Sequence[str]) -> list[str]:
     return []
   drawn = sum(map(write.is_drawn, paths))
   real = len(paths) - drawn
-  of_all = f'of the {wording.count(len(paths), "film")}'
   if source == 'phantom' and real:
-    are = 'is a real film' if real == 1 else 'are real films'
     return [
-      f'The network learned from drawn films alone, and {real:,} {of_all} '
-      f'{are}: what it says of a patient means nothing. Real films need a run '
-      'that was trained on real films. (Drawn are those beside whose folder '
-      'the phantom.json of their drawing stands.)'
+      'The network learned from drawn films alone, and '
+      f'{_some(real, len(paths), "real")}: what it says of a patient means '
+      'nothing. Real films need a run that was trained on real films. (Drawn '
+      'are those beside whose folder the phantom.json of their drawing stands.)'
     ]
   if source != 'phantom' and drawn:
-    are = 'is a drawn one' if drawn == 1 else 'are drawn ones'
     films = wording.SOURCES.get(source, source)
     return [
-      f'The network learned from real films ({films}), and {drawn:,} {of_all} '
-      f'{are} of the phantom: what it says of these means nothing. They need a '
-      'run that was trained on the phantom.'
+      f'The network learned from real films ({films}), and '
+      f'{_some(drawn, len(paths), "drawn")}: what it says of a drawing means '
+      'nothing. Drawn films need a run that was trained on the phantom.'
     ]
   return []
+
+
+def _some(count, total, kind):
+  """'2 of the 3 films are real ones', 'the film is a real one', …"""
+  if total == 1:
+    return f'the film is a {kind} one'
+  if count == total:
+    return f'all {total:,} films are {kind} ones'
+  are = f'is a {kind} one' if count == 1 else f'are {kind} ones'
+  return f'{count:,} of the {total:,} films {are}'
 
 
 def _json(workdir, name):

@@ -54,9 +54,13 @@ def test_a_run_without_a_record_of_its_films(tmp_path):
 def test_real_films_meet_a_network_of_drawn_ones(tmp_path, films):
   run = write_run(tmp_path / 'run', 'phantom')
   (warning,) = origin.describe(run, films).warnings
-  assert '2 of the 3 films are real films' in warning
+  assert '2 of the 3 films are real ones:' in warning
   (warning,) = origin.describe(run, films[:2]).warnings
-  assert '1 of the 2 films is a real film' in warning
+  assert '1 of the 2 films is a real one:' in warning
+  (warning,) = origin.describe(run, films[1:]).warnings
+  assert 'all 2 films are real ones:' in warning
+  (warning,) = origin.describe(run, films[1:2]).warnings
+  assert 'and the film is a real one:' in warning
   assert origin.describe(run, films[:1]).warnings == []
 
 
