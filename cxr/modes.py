@@ -159,7 +159,7 @@ def _with_run_of_weights(request: Request) -> Request:
       configuration.validate(found.config)
       foreign.make_run(found, workdir)
     sharding.wait_for_all('run')
-  elif 'model.init_from' in overrides and run_files.read_weights_from(workdir):
+  elif 'model.init_from' in overrides:
     foreign.check_same_file(workdir, config)
   else:
     return request

@@ -133,9 +133,17 @@ def check_same_file(workdir: str, config: ConfigDict) -> None:
   """Refuses a second file for a run that was made of another.
 
   Raises:
-    ValueError: the workdir's weights are of other bytes.
+    ValueError: the workdir's weights are of other bytes, or were trained.
   """
   stored = run_files.read_weights_from(workdir)
+  trained_from = run_files.read_config(workdir).model.init_from
+  if not stored and trained_from == config.model.init_from:
+    return  # the training began with the file
+  if not stored:
+    raise ValueError(
+      f'{workdir} holds a run that was trained; to evaluate the weights of '
+      f'{config.model.init_from} as they are, choose another --workdir.'
+    )
   origin = origins.find(config.model.init_from)
   if origin.sha256 != stored['sha256']:
     raise ValueError(
@@ -327,7 +335,7 @@ def _record(
   logits, points_from = _operating_points(found, taken)
   return {
     'init_from': origin.stated,
-    'file': os.path.basename(origin.path),
+    'file': origin.name,
     'sha256': origin.sha256,
     'arch': config.model.arch,
     'num_filters': config.model.num_filters,

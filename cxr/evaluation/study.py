@@ -145,7 +145,9 @@ def group(opened: Sequence[runs.Run]) -> dict[str, list[runs.Run]]:
     }
     key = json.dumps([fields, run.trained_on], sort_keys=True, default=str)
     groups.setdefault(key, []).append(run)
-    films = f'{run.trained_films} ({run.trained_on[:6]})'
+    films = 'unknown'  # where the weights come from elsewhere
+    if run.trained_on:
+      films = f'{run.trained_films} ({run.trained_on[:6]})'
     fields_of[key] = fields | {'trained films': films}
   named = {}
   for key, of_group in groups.items():

@@ -27,6 +27,25 @@ class Origin(NamedTuple):
   exported: Mapping[str, Any] = {}
 
   @property
+  def name(self) -> str:
+    """The weights as a page names them, without the folders of a machine.
+
+    Examples:
+      >>> Origin('hf://owner/name', '/cache/x/model.safetensors').name
+      'hf://owner/name'
+      >>> Origin('runs/a/export', 'runs/a/export/model.safetensors').name
+      'export/model.safetensors'
+      >>> Origin('/data/w.pt', '/data/w.pt').name
+      'w.pt'
+    """
+    if '://' in self.stated:
+      return self.stated
+    folder, file = os.path.split(self.path)
+    if file == networks.WEIGHTS:  # as every export calls them
+      return os.path.join(os.path.basename(os.path.abspath(folder)), file)
+    return file
+
+  @property
   def sha256(self) -> str:
     """The hash of the file."""
     return files.sha256(self.path)
@@ -104,6 +123,13 @@ def _from_hub(stated: str) -> Origin:
     return Origin(stated, path)
   except _Refused as e:
     raise ValueError(str(e)) from None
+  except ImportError as e:
+    # It imports what it needs when that is asked of it.
+    raise ValueError(
+      f'config.model.init_from ({stated}) needs huggingface_hub, which is not '
+      f'whole here ({e}): pip install --upgrade huggingface_hub, or download '
+      'the file and give its path.'
+    ) from None
   except Exception as e:
     # The hub's own kinds, and those of whatever carries its requests.
     reason = (str(e).strip().splitlines() or [''])[0][:200]

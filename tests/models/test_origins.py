@@ -89,3 +89,9 @@ def test_hub_refused_in_a_sentence(export, monkeypatch):
   monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
   with pytest.raises(ValueError, match='pip install huggingface_hub'):
     origins.find('hf://owner/name')
+
+
+def test_a_hub_that_is_not_whole(export, monkeypatch):
+  hub(monkeypatch, export, fails=ModuleNotFoundError("No module named 'x'"))
+  with pytest.raises(ValueError, match=r"not whole here \(No module named 'x'"):
+    origins.find('hf://owner/name/a.pt')
