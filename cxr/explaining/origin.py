@@ -67,15 +67,17 @@ def _warnings(source: str | None, paths: Sequence[str]) -> list[str]:
     return [
       'The network learned from drawn films alone, and '
       f'{_some(real, len(paths), "real")}: what it says of a patient means '
-      'nothing. Real films need a run that was trained on real films. (Drawn '
-      'are those beside whose folder the phantom.json of their drawing stands.)'
+      'nothing. Real films need a network that was trained on real films, such '
+      f'as {networks.DEFAULT}. (Drawn are those beside whose folder the '
+      'phantom.json of their drawing stands.)'
     ]
   if source != 'phantom' and drawn:
     films = wording.SOURCES.get(source, source)
     return [
       f'The network learned from real films ({films}), and '
       f'{_some(drawn, len(paths), "drawn")}: what it says of a drawing means '
-      'nothing. Drawn films need a run that was trained on the phantom.'
+      'nothing. Drawn films need a network that was trained on the phantom, '
+      f'such as {networks.SCHEME}phantom_robust.'
     ]
   return []
 

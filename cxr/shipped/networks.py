@@ -10,9 +10,8 @@ import pathlib
 
 WEIGHTS = 'model.safetensors'  # what --mode=export calls a network's weights
 SCHEME = 'shipped://'
-# It explains where no other network is named: of those of real films the one
-# whose attributions this project is about.
-DEFAULT = f'{SCHEME}nih_robust'
+# It explains where no other network is named: it learned from real films.
+DEFAULT = f'{SCHEME}nih_baseline'
 _HERE = pathlib.Path(__file__).parent
 
 
@@ -70,8 +69,8 @@ def results(workdir: str) -> str:
   Examples:
     >>> results('runs/robust')
     'runs/robust'
-    >>> results(str(_HERE / 'nih_robust'))
-    'runs/shipped/nih_robust'
+    >>> results(str(_HERE / 'nih_baseline'))
+    'runs/shipped/nih_baseline'
   """
   name = name_of(workdir)
   return os.path.join('runs', 'shipped', name) if name else workdir
