@@ -29,6 +29,8 @@ class Common(NamedTuple):
   measured: Mapping[tuple[str, str, str], tuple[str, ...]]
   # Of each run the films and findings of its maps that others lack.
   maps_apart: tuple[int, ...] = ()
+  # The test films that every run predicts; None: they are the same in all.
+  films: frozenset[str] | None = None
 
 
 def find(workdirs: Sequence[str]) -> Common | None:
@@ -84,7 +86,24 @@ def find(workdirs: Sequence[str]) -> Common | None:
     in_all,
     _shared_measures(measured, findings),
     tuple(len({key[:2] for key in of_run} - pairs) for of_run in maps),
+    _shared_films([path(w, 'predictions.csv') for w in workdirs]),
   )
+
+
+def _shared_films(paths: Sequence[str]) -> frozenset[str] | None:
+  """The test films that all of the tables have; None where none lacks any.
+
+  A table without test films has no predictions at all, and is not asked.
+  """
+  test = stored_rows.Condition('test')
+  films = []
+  for path in paths:
+    _, blocks = stored_rows.read_predictions(path)
+    if test in blocks:
+      films.append(frozenset(blocks[test].image.tolist()))
+  if len(set(films)) < 2:
+    return None
+  return frozenset.intersection(*films)
 
 
 def _shared_measures(
@@ -128,6 +147,11 @@ def told(common: Common | None, names: Sequence[str]) -> list[str]:
       'that all have; left out are films and findings that another run lacks: '
       f'{", ".join(lacking)}.'
     ]
+  if common.films is not None:
+    sentences.append(
+      'Not every run has predictions of every test film: classification is '
+      f'compared on {len(common.films):,} films that all have.'
+    )
   apart = [
     f'{", ".join(findings)} ({name})'
     for findings, name in zip(common.apart, names, strict=True)
@@ -174,11 +198,16 @@ def _predictions_of(
   condition: stored_rows.Condition,
   block: stored_rows.Predictions,
   column: Sequence[int],
+  films: frozenset[str] | None,
 ) -> stored_rows.Predictions:
   """The block cut to these findings. Where every finding is attacked alone, a
   film that was attacked on none of them is no row of theirs."""
   label, logit = block.label[:, column], block.logit[:, column]
   block = block._replace(label=label, logit=logit)
+  if films is not None and condition.split == 'test':
+    shared = np.isin(block.image, list(films))
+    block = stored_rows.Predictions(*(values[shared] for values in block))
+    label = block.label
   if not wording.is_alone(condition.attack):
     return block
   attacked = ~np.isnan(label).all(axis=1)
@@ -211,7 +240,7 @@ def read(workdir: str, common: Common | None) -> run_tables.Tables:
   return run_tables.Tables(
     findings,
     {
-      condition: _predictions_of(condition, block, column)
+      condition: _predictions_of(condition, block, column, common.films)
       for condition, block in tables.predictions.items()
     },
     boxes.rows(np.flatnonzero(kept)),

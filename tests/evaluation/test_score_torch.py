@@ -11,7 +11,7 @@ from configs import baseline
 from cxr import data
 from cxr.attribution import cam
 from cxr.evaluation import foreign_maps
-from cxr.models import architectures, torch_weights
+from cxr.models import torch_weights
 from input_pipeline import workers
 from input_pipeline.findings import FINDINGS
 from tests.evaluation import test_score
@@ -61,17 +61,20 @@ def test_our_cam_and_captum_s_layer_grad_cam_have_equal_figures(
   path = tmp_path / 'densenet.safetensors'
   state = {k: v.numpy() for k, v in network.state_dict().items()}
   safetensors.numpy.save_file(state, path, {'findings': ','.join(FINDINGS)})
-  settings = test_resnet.config(
-    arch='densenet121', num_filters=64, init_pixels='unit'
-  )
-  model = architectures.make_model(settings, num_findings=len(FINDINGS))
+  settings = {
+    'arch': 'densenet121',
+    'num_filters': 64,
+    'init_pixels': 'unit',
+  }
+  model, variables = test_resnet.build(**settings)
   variables, report = torch_weights.init_from(
-    path, test_resnet.shapes(model), settings, findings=FINDINGS
+    path, variables, test_resnet.config(**settings), findings=FINDINGS
   )
   assert report['random_head'] == []
   _, endpoints = test_resnet.apply(model, variables, image)
   kernel, _ = model.head(variables['params'])
-  ours = np.asarray(cam.cam(endpoints['features'], kernel[:, columns]))
+  kernel = np.asarray(kernel)[:, columns]
+  ours = np.asarray(cam.cam(endpoints['features'], kernel))
   stride, offset = model.cells('features')
   assert (stride, offset) == (32, 14)  # as docs/maps.md says
 
