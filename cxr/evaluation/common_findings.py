@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cxr import run_files, stored_rows
+from cxr import files, stored_rows
 from cxr.evaluation import measures, run_tables
 from cxr.localization import overlap
 from cxr.reporting import part_maps, wording
@@ -49,10 +49,8 @@ def find(workdirs: Sequence[str]) -> Common | None:
     stored_rows.read_findings(path(w, 'predictions.csv')) for w in workdirs
   ]
   first = named[0]
-  metrics = [run_files.read(workdir, 'metrics.json') for workdir in workdirs]
-  if all(names == first for names in named) and not any(
-    part_maps.given(of_run) for of_run in metrics
-  ):
+  alike = all(names == first for names in named)
+  if alike and not any(map(_is_maps, workdirs)):
     return None
   matches = [findings_lib.match(first, names) for names in named]
   of_first = set.intersection(*({i for i, _ in m.pairs} for m in matches))
@@ -88,6 +86,12 @@ def find(workdirs: Sequence[str]) -> Common | None:
     tuple(len({key[:2] for key in of_run} - pairs) for of_run in maps),
     _shared_films([path(w, 'predictions.csv') for w in workdirs]),
   )
+
+
+def _is_maps(workdir: str) -> bool:
+  """Whether it holds the scores of maps from elsewhere."""
+  path = os.path.join(workdir, 'metrics.json')
+  return os.path.exists(path) and bool(part_maps.given(files.read_json(path)))
 
 
 def _shared_films(paths: Sequence[str]) -> frozenset[str] | None:

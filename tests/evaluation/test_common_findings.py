@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cxr import stored_rows
+from cxr import files, stored_rows
 from cxr.evaluation import (
   common_findings,
   measures,
@@ -185,3 +185,32 @@ def test_runs_that_share_no_finding_are_refused(workdirs, tmp_path):
   third = run(tmp_path, 'third', ('Gout',), [], (0,), [])
   with pytest.raises(ValueError, match=r'share no finding: .*Gout \(.*third'):
     common_findings.find([workdirs[0], third])
+
+
+def test_of_maps_from_elsewhere_films_without_a_prediction_are_left_out(
+  tmp_path,
+):
+  rows = [made_rows.row('f1', 'Mass', LEFT, [LEFT])]
+  block = predictions(0, 1)
+  some = stored_rows.Predictions(*(column[5:] for column in block))
+  workdirs = []
+  for name, of_run in (('own', block), ('maps', some), ('none', None)):
+    workdir = made_rows.written(tmp_path, rows, name, {})
+    blocks = {} if of_run is None else {TEST: of_run}
+    stored_rows.write_predictions(
+      f'{workdir}/predictions.csv', blocks, findings=('Mass', 'Edema')
+    )
+    workdirs.append(workdir)
+  assert common_findings.find(workdirs[:1] * 2) is None
+  files.write_json(
+    f'{workdirs[1]}/metrics.json', {'evaluation': {'maps': {'given': 1}}}
+  )
+  common = common_findings.find(workdirs)
+  assert common.films == set(some.image.tolist())
+  (told,) = common_findings.told(common, ['own', 'maps', 'none'])
+  assert f'{len(some.image)} films that all have' in told
+  for workdir in workdirs[:2]:
+    cut = common_findings.read(workdir, common).predictions[TEST]
+    np.testing.assert_array_equal(cut.image, some.image)
+    np.testing.assert_array_equal(cut.logit, some.logit)
+  assert common_findings.read(workdirs[2], common).predictions == {}
