@@ -101,7 +101,7 @@ def run(config: Mapping, metrics: Mapping, data: Mapping) -> list[str]:
   if 'arch' not in config.get('model', {}):
     return part_maps.sentences(metrics)
   text = f'This run is {part_origin.network(config, data)}'
-  if 'step' in metrics:
+  if 'step' in metrics and 'weights_from' not in data:
     text += (
       f'; its results are those of the checkpoint of step {metrics["step"]}'
     )
