@@ -87,7 +87,8 @@ def _metrics(workdir: str, step: int) -> dict:
 
 def _write_seen(workdir: str, path: str, config: ConfigDict) -> None:
   """Writes the hashes of the films that the weights have seen."""
-  if run_files.is_exported(workdir):
+  # Weights from elsewhere did not learn from the films of their run.
+  if run_files.is_exported(workdir) or run_files.read_weights_from(workdir):
     _copy(os.path.join(workdir, SEEN_FILMS), path)
     return
   reason = f'{workdir} has no data.json'

@@ -261,7 +261,10 @@ def test_evaluated_exported_and_evaluated_again(films, tmp_path):
 
   modes.run('export', modes.Request(workdir=str(run)))
   assert 'not known' in (run / 'export' / 'README.md').read_text()
+  # Nothing claims that they learned from the films of this run.
+  assert not (run / 'export' / 'seen_films.npz').exists()
   evaluate(str(run / 'export'), again)
+  assert 'were trained is not known' in (again / 'report.html').read_text()
   for name in ('predictions.csv', 'boxes.csv'):
     assert (run / name).read_bytes() == (again / name).read_bytes()
 

@@ -150,6 +150,23 @@ def test_three_channels_are_summed_with_their_means(tmp_path):
   )
 
 
+def test_three_channels_as_they_are(tmp_path):
+  """A model of three means has PyTorch's logits, at the border too."""
+  torch = torch_or_skip()
+  net = torch_nets.resnet(torch, 'resnet18', 8, channels=3)
+  torch.save(net.state_dict(), tmp_path / 'weights.pth')
+  mean, std = foreign_weights.IMAGENET
+  stated = {'input_mean': mean, 'input_std': std}
+  model, variables = test_resnet.build(**stated)
+  config = test_resnet.config(**stated)
+  weights = foreign_weights.read(tmp_path / 'weights.pth', config, '')
+  taken = {finding: row for row, finding in enumerate(FINDINGS)}
+  variables, _ = torch_weights.fill(weights, variables, config, FINDINGS, taken)
+  logits, _ = test_resnet.apply(model, variables, films())
+  x = ((films() - mean) / std).astype(np.float32)
+  np.testing.assert_allclose(logits, torch_logits(net, x), atol=1e-4)
+
+
 def saved(tmp_path, variables, changes=(), **metadata):
   """A file of these variables, with some tensors changed."""
   path = tmp_path / 'w.safetensors'
