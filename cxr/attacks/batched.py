@@ -176,6 +176,15 @@ def compile_steps(
     num_steps: of each restart.
     restarts: of which the best by loss is returned.
     from_host: the steps are driven from the host.
+
+  Examples:
+    >>> def make_steps(variables, film, label, epsilon):
+    ...   loss_fn = lambda film: label * film.sum()
+    ...   return pgd.make_steps(loss_fn, film, epsilon=epsilon, step_size=1.0)
+    >>> attack = compile_steps(make_steps, 0.25, num_steps=2, from_host=True)
+    >>> image, label = jnp.full((2, 1, 1, 1), 0.5), jnp.array([1.0, -1.0])
+    >>> attack(None, jax.random.key(0), image, label).ravel().tolist()
+    [0.75, 0.25]
   """
   counts = {'num_steps': num_steps, 'restarts': restarts}
   if from_host:
