@@ -47,6 +47,9 @@ def make_steps(
 ) -> ascent.Steps:
   """The attack on one image as `ascent.Steps`; `ascent.run` walks them.
 
+  The first step looks at the image itself, each later one at where the step
+  before it led.
+
   Args:
     value_fn: image -> scalar, to be raised.
     residual_fn: image -> what should stay 0, as it is at the given image.
@@ -85,16 +88,13 @@ def make_steps(
       start, start, lowest, jnp.zeros_like(start), nothing[:, 0], nothing, one
     )
 
-  def gains(state, value, residual):
-    allowed = jnp.abs(residual).max() <= tolerance
-    return allowed & (value > state.value)
-
   def step(i, state):
     del i
     value, gradient = jax.value_and_grad(value_fn)(state.trial)
     residual = residual_fn(state.trial)
     rows = jax.jacrev(residual_fn)(state.trial).reshape(size, -1)
-    better = gains(state, value, residual)
+    better = jnp.abs(residual).max() <= tolerance
+    better &= value > state.value
     scale = jnp.where(better, jnp.minimum(2 * state.scale, 1), state.scale / 2)
     found = state.trial, value, gradient, residual, rows
     known = jax.tree.map(
@@ -118,12 +118,7 @@ def make_steps(
     return ball.project(image_now + move, image, epsilon)
 
   def result(state):
-    value, residual = value_fn(state.trial), residual_fn(state.trial)
-    better = gains(state, value, residual)
-    return (
-      jnp.where(better, state.trial, state.image),
-      jnp.where(better, value, state.value),
-    )
+    return state.image, state.value
 
   return ascent.Steps(init, step, result)
 

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from cxr import files
 
 FILE = 'coarse_maps.npz'
+MOST_FILMS = 128
 CELLS = 32  # a side, where the film has as many pixels
 _PREFIX = 'map_'
 

@@ -129,7 +129,7 @@ def _maps_to_score(
       yield another_path, None
     else:
       maps = _compute(subject, parts, films, beside, method, method)
-      _write_coarse(coarse_path, subject, films, method, maps)
+      _write_coarse(coarse_path, films, method, maps)
       own = _by_finding(maps)
       yield path, job(map_rows.score, method, own)
       of_all = own
@@ -164,7 +164,7 @@ def _maps_to_score(
 
 def _coarse_path(subject: Subject, parts: Parts, method: str) -> str:
   settings = heatmaps.settings(subject.config, method) | {
-    'films': subject.config.evaluate.measure_films,
+    'films': coarse_maps.MOST_FILMS,
     'cells': coarse_maps.CELLS,
   }
   return parts.path(f'coarse_maps-{method}.npz', settings)
@@ -172,15 +172,13 @@ def _coarse_path(subject: Subject, parts: Parts, method: str) -> str:
 
 def _write_coarse(
   path: str,
-  subject: Subject,
   films: data.BoxedFilms,
   method: str,
   maps: Float[np.ndarray, 'n h w k'],
 ) -> None:
   if jax.process_index():
     return
-  count = subject.config.evaluate.measure_films or len(films.row)
-  film = inference.evenly_spread(len(films.row), count)
+  film = inference.evenly_spread(len(films.row), coarse_maps.MOST_FILMS)
   coarse_maps.write(
     path,
     coarse_maps.CoarseMaps(

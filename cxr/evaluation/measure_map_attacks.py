@@ -172,7 +172,10 @@ def _run(
   """(map, logits) of each pair: 'clean', of every goal, and of NOISE."""
   config = subject.config
   answer = jax.jit(jax.vmap(_make_answer(subject, method), (None, 0, 0)))
-  attacks = {goal: _make_attack(subject, method, goal) for goal in GOALS}
+  on_map, on_logit = (
+    _make_attack(subject, method, of_map=of_map) for of_map in (True, False)
+  )
+  top = jax.jit(jax.vmap(functools.partial(constrained.top, share=TOP)))
   radius = named_attacks.middle_epsilon(config) / 255
   ball = ascent.ball(config.evaluate.norm)
   shaken = jax.jit(jax.vmap(lambda k, x: ball.sample(k, x, radius)))
@@ -180,12 +183,22 @@ def _run(
   def on_batch(keys, image, finding):
     variables = subject.variables
     heatmap, logits = answer(variables, image, finding)
-    goal = {'finding': finding, 'map': heatmap, 'logits': logits}
+    clean = {'finding': finding, 'map': heatmap, 'logits': logits}
     results = {'clean': (heatmap, logits)}
+    hottest = top(heatmap)
+    attack = lambda fn, target: fn(
+      variables,
+      keys,
+      image,
+      clean | {'target': target},
+      epsilon=jnp.float32(radius),
+    )
     images = {
-      name: attack(variables, keys, image, goal, epsilon=jnp.float32(radius))
-      for name, attack in attacks.items()
-    } | {NOISE: shaken(keys, image)}
+      'away': attack(on_map, -hottest),
+      'mirror': attack(on_map, hottest[..., ::-1]),
+      'logit': attack(on_logit, hottest),
+      NOISE: shaken(keys, image),
+    }
     return results | {
       name: answer(variables, x, finding) for name, x in images.items()
     }
@@ -236,8 +249,14 @@ def _make_answer(subject: Subject, method: str, *, differentiable=False):
   return answer
 
 
-def _make_attack(subject: Subject, method: str, goal: str) -> batched.Attack:
-  """The attack; the label of a film is its finding, clean map and logits."""
+def _make_attack(
+  subject: Subject, method: str, *, of_map: bool
+) -> batched.Attack:
+  """The attack on the map, or on the finding's logit.
+
+  What it has of a film in the place of a label: its finding, clean map, clean
+  logits, and the target that an attacked map is to correlate with.
+  """
   answer = _make_answer(subject, method, differentiable=True)
   evaluate = subject.config.evaluate
   columns = jnp.asarray(subject.mapped_columns)
@@ -246,26 +265,17 @@ def _make_attack(subject: Subject, method: str, goal: str) -> batched.Attack:
     def of(film):
       return answer(variables, film[..., None], clean['finding'])
 
-    target = constrained.top(clean['map'], TOP)
-    column = columns[clean['finding']]
-    alike = lambda film: constrained.correlation(of(film)[0], clean['map'])
-    value, residual, tolerance = {
-      'away': (
-        lambda film: -constrained.correlation(of(film)[0], target),
-        lambda film: of(film)[1] - clean['logits'],
-        evaluate.map_attack_tolerance,
-      ),
-      'mirror': (
-        lambda film: constrained.correlation(of(film)[0], target[:, ::-1]),
-        lambda film: of(film)[1] - clean['logits'],
-        evaluate.map_attack_tolerance,
-      ),
-      'logit': (
-        lambda film: -of(film)[1][column],
-        lambda film: 1 - alike(film)[None],
-        1 - SAME_MAP,
-      ),
-    }[goal]
+    if of_map:
+      value = lambda film: constrained.correlation(of(film)[0], clean['target'])
+      residual = lambda film: of(film)[1] - clean['logits']
+      tolerance = evaluate.map_attack_tolerance
+    else:
+      column = columns[clean['finding']]
+      value = lambda film: -of(film)[1][column]
+      residual = lambda film: (
+        1 - constrained.correlation(of(film)[0], clean['map'])[None]
+      )
+      tolerance = 1 - SAME_MAP
     return constrained.make_steps(
       value,
       residual,

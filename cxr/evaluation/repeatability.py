@@ -62,7 +62,7 @@ def estimates(groups: Mapping[str, Sequence[str]], **options) -> dict:
     return _missing(
       f'the runs share no film, finding or method in {coarse_maps.FILE}, or '
       'their maps have other cells; evaluate them with the same '
-      'config.evaluate.methods and measure_films.'
+      'config.evaluate.methods on one data folder.'
     )
   rows, index = _index(first.name, names), _index(first.finding, findings)
   patient = first.patient[rows]
