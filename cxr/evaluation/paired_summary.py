@@ -92,10 +92,12 @@ def compare(
   localization = _compare_localization(
     workdirs, [run.boxes for run in tables], **options
   )
-  if not shared and not localization:
+  # Maps from elsewhere may have come without any prediction.
+  all_predict = all(run.predictions for run in tables)
+  if not shared and (all_predict or not localization):
     raise ValueError(
-      f'{", ".join(workdirs)} share no split and attack, and no method of '
-      'maps; evaluate them with the same config.evaluate.'
+      f'{", ".join(workdirs)} share no split and attack, or no method of maps; '
+      'evaluate them with the same config.evaluate.'
     )
   return {
     'runs': runs.distinct_names(workdirs),
