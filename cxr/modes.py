@@ -37,12 +37,12 @@ class Request(NamedTuple):
   workdir: str = ''
   workdirs: tuple[str, ...] = ()
   images: str = ''
+  output: str = ''
+  profile: str = ''  # START,STEPS
   maps: str = ''  # for 'score', as are the next three
   place: Place = Place()
   predictions: str = ''
   predictions_are: str = ''
-  output: str = ''
-  profile: str = ''  # START,STEPS
   config_chosen: bool = True  # by the user: its run is meant without a workdir
 
 

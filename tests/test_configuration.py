@@ -179,7 +179,7 @@ def test_paths_of_a_request_are_expanded(monkeypatch):
   )
   (request,) = seen
   assert request.config.data.dir == '/home/somebody/films'
-  assert request[1:] == (
+  assert request[1:7] == (
     {'data.dir': '/home/somebody/films'},
     '/home/somebody/a',
     ('/home/somebody/b', '/c'),
