@@ -40,7 +40,7 @@ flags.DEFINE_string(
   '',
   'The run; default runs/<config.name>. For --mode=explain also a folder that '
   '--mode=export wrote, or shipped://NAME, a network that comes with the code; '
-  'default shipped://nih_baseline.',
+  'default shipped://nih_robust.',
 )
 flags.DEFINE_list(
   'workdirs',

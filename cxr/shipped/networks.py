@@ -10,8 +10,8 @@ import pathlib
 
 WEIGHTS = 'model.safetensors'  # what --mode=export calls a network's weights
 SCHEME = 'shipped://'
-# It explains where no other network is named: it learned from real films.
-DEFAULT = f'{SCHEME}nih_baseline'
+# It explains where no other network is named: the robust one of real films.
+DEFAULT = f'{SCHEME}nih_robust'
 _HERE = pathlib.Path(__file__).parent
 
 
@@ -69,8 +69,8 @@ def results(workdir: str) -> str:
   Examples:
     >>> results('runs/robust')
     'runs/robust'
-    >>> results(str(_HERE / 'nih_baseline'))
-    'runs/shipped/nih_baseline'
+    >>> results(str(_HERE / 'nih_robust'))
+    'runs/shipped/nih_robust'
   """
   name = name_of(workdir)
   return os.path.join('runs', 'shipped', name) if name else workdir

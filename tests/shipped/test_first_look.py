@@ -30,9 +30,9 @@ def test_a_film_is_explained_without_a_run(film, tmp_path, monkeypatch, caplog):
     modes.run('explain', request)
   assert f'{networks.DEFAULT} explains' in caplog.text
   assert 'shipped://phantom_baseline' in caplog.text
-  (folder,) = (tmp_path / 'runs/shipped/nih_baseline/explain').iterdir()
+  (folder,) = (tmp_path / 'runs/shipped/nih_robust/explain').iterdir()
   text = (folder / 'explain.html').read_text()
-  assert 'nih_baseline, which comes with the code' in text
+  assert 'nih_robust, which comes with the code' in text
   assert 'never for diagnosis' in text and 'guessing has 0.5' in text
   assert 'NIH ChestX-ray14' in text
   with open(folder / 'predictions.csv', newline='') as f:

@@ -17,7 +17,7 @@ from cxr.shipped import networks
 from input_pipeline.findings import FINDINGS
 from input_pipeline.phantom import draw, plan
 
-NAMES = ['nih_baseline', 'phantom_baseline', 'phantom_robust']
+NAMES = ['nih_baseline', 'nih_robust', 'phantom_baseline', 'phantom_robust']
 FILES = [
   'MODEL_CARD.md',
   'README.md',
@@ -40,8 +40,8 @@ def read(name, file):
 
 def test_all_are_there():
   assert networks.names() == NAMES
-  assert networks.DEFAULT == 'shipped://nih_baseline'
-  assert len(networks.others()) == 2
+  assert networks.DEFAULT == 'shipped://nih_robust'
+  assert len(networks.others()) == 3
 
 
 def test_an_unknown_one_is_told_those_there_are():
@@ -56,7 +56,7 @@ def test_an_unknown_one_is_told_those_there_are():
 def test_results_are_never_written_among_the_code():
   assert networks.results('runs/robust') == 'runs/robust'
   folder = networks.folder(networks.DEFAULT)
-  assert networks.results(folder) == os.path.join('runs/shipped/nih_baseline')
+  assert networks.results(folder) == os.path.join('runs/shipped/nih_robust')
 
 
 def test_they_are_small():
