@@ -31,6 +31,7 @@ _SCORES = (
   'false_iobb@0.5',
   'mean_iou',
   'pointing',
+  'map_ap',
 )
 # Logits that a film loses without its shortcut.
 _RELIANCE = ('effect', '', 'shortcut')

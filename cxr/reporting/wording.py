@@ -46,6 +46,18 @@ SCORES = {
   'box_iou': 'IoU of the boxes',
   'map_spearman': 'rank correlation of the maps',
   'map_ssim': 'SSIM of the maps',
+  'road_morf': 'ROAD, most relevant first',
+  'road_lerf': 'ROAD, least relevant first',
+  'road': 'ROAD, least less most relevant first',
+  'relative_input_stability': 'log10 relative input stability',
+  'relative_output_stability': 'log10 relative output stability',
+  'relative_representation_stability': 'log10 relative representation '
+  'stability',
+  'attacked_map': 'rank correlation of the attacked map',
+  'attacked_top': 'hottest tenth of the attacked map that stays',
+  'attacked_iou': 'IoU of the boxes of the attacked map',
+  'attacked_logit': 'change of the logit, map attacked',
+  'attacked_logits': 'largest change of a logit, map attacked',
 }
 # config.data.source -> the films that it stands for.
 SOURCES = {
