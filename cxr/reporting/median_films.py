@@ -102,8 +102,9 @@ def _caption(films, shared, method, rule):
     )
   else:
     text += (
-      " Another patient's maps are not stored in this evaluation; "
-      '--mode=evaluate stores them.'
+      " Another patient's maps are not here: an older version evaluated "
+      '(--mode=evaluate stores them), or no film of another patient without '
+      'the finding has a map.'
     )
   if len(runs) > MOST_RUNS:
     text += f' Of {len(runs)} runs the first {MOST_RUNS} are shown.'
