@@ -207,18 +207,20 @@ def _study(request: Request) -> None:
 
 
 def _explain(request: Request) -> None:
+  unnamed = not request.workdir and not request.config_chosen
+  if unnamed:
+    request = request._replace(workdir=networks.folder(networks.DEFAULT))
+  config, workdir = _stored(request)
+  other_films.check_run(workdir)
   if not request.images:
     raise ValueError('--mode=explain needs --images=FILE or --images=FOLDER.')
-  if not request.workdir and not request.config_chosen:
+  if unnamed:
     logging.info(
       'No --workdir is given, so that %s explains, a network that comes with '
       'the code. Others are %s; your own is --workdir=runs/NAME.',
       networks.DEFAULT,
       ', '.join(networks.others()),
     )
-    request = request._replace(workdir=networks.folder(networks.DEFAULT))
-  config, workdir = _stored(request)
-  other_films.check_run(workdir)
   explain.explain(config, workdir, request.images, request.output)
 
 

@@ -681,9 +681,7 @@ def test_odd_films_are_used_and_told_of(tmp_path, monkeypatch):
   splits = made.load(folder, tmp_path / 'p')
   assert len(splits['test'].label) == 6 and splits.left_out == {}
   (line,) = (line for line in lines if 'deep/c.dcm' in line)
-  assert line.startswith(
-    '1 films (first: deep/c.dcm): This film was taken at a'
-  )
+  assert line.startswith('1 film (first: deep/c.dcm): This film was taken at a')
 
 
 def test_a_lateral_dicom_is_left_out(tmp_path):
