@@ -56,3 +56,24 @@ def tiny_config(tmp_path_factory):
   config.train.validate_every = 0.5
   config.train.num_epochs = 2.0
   return config
+
+
+# The longest files, which several workers begin with: a file stays with one.
+LONGEST = (
+  'test_end_to_end.py',
+  'test_devices.py',
+  'test_own_findings.py',
+  'test_hospital.py',
+  'test_pages.py',
+)
+
+
+def pytest_collection_modifyitems(items):
+  # Sorting keeps the order of all others.
+  items.sort(
+    key=lambda item: (
+      LONGEST.index(item.path.name)
+      if item.path.name in LONGEST
+      else len(LONGEST)
+    )
+  )

@@ -575,9 +575,9 @@ def test_real_films_end_to_end(nih_dir, tmp_path):
   config = smoke(robust, tmp_path)
   config.data.source = 'nih'
   config.data.dir = str(folder)
-  config.data.image_size = 128
   config.train.num_epochs = 1.0
   config.evaluate.attacks = ('fgsm',)
+  config.evaluate.measures = ('alignment', 'maps')
   modes.MODES['train'](request(config, tmp_path / 'run'))
   metrics = read_json(tmp_path / 'run' / 'metrics.json')
   assert metrics['data']['name'] == 'nih'
