@@ -380,7 +380,7 @@ def test_the_page(workdirs, tmp_path):
   assert f'| {value:.3f} (' in of_groups
   assert f'{difference["value"]:+.3f}'.replace('-', '−') in of_difference
   assert '## Localization of controls' in lines
-  assert sum('random map' in line for line in lines) == 11
+  assert sum('random map' in line for line in lines) == 12
   # Every row of a table has the cells of its header.
   tables = [line for line in lines if line.startswith('|')]
   assert {line.count('|') for line in tables} <= {4, 5, 6}

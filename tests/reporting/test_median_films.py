@@ -85,7 +85,7 @@ def test_an_older_run_shows_what_it_has():
   medians = of_one_run([case('Mass', 0.5, another=False)])
   ((_, maps),) = medians.films
   assert [p.title for p in maps.panels] == ['own map']
-  assert "Another patient's maps are not stored" in medians.caption
+  assert "Another patient's maps are not here" in medians.caption
 
 
 @pytest.mark.parametrize('number', [2, 3])
