@@ -155,9 +155,9 @@ def _with_run_of_weights(request: Request) -> Request:
     other_films.check_run(workdir)
     _check_memory()
     with _locked(workdir):
-      found = foreign.find(config, overrides, workdir)
-      configuration.validate(found.config)
-      foreign.make_run(found, workdir)
+      start = foreign.find(config, overrides, workdir)
+      configuration.validate(start.config)
+      foreign.make_run(start, workdir)
     sharding.wait_for_all('run')
   elif 'model.init_from' in overrides:
     foreign.check_same_file(workdir, config)

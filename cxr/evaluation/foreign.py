@@ -55,8 +55,8 @@ ARRAYS = 'weights.csv'
 _FREE = ('model.dtype', 'model.output_stride', 'seed')
 
 
-class Found(NamedTuple):
-  """Weights from elsewhere, and the config of the run that they make."""
+class Start(NamedTuple):
+  """What a run of step 0 is made of: weights from elsewhere, and its config."""
 
   origin: Origin
   weights: Weights
@@ -65,7 +65,7 @@ class Found(NamedTuple):
 
 def find(
   config: ConfigDict, overrides: Mapping[str, Any], workdir: str
-) -> Found:
+) -> Start:
   """Reads the weights of config.model.init_from.
 
   Args:
@@ -97,7 +97,7 @@ def find(
   config = config.copy_and_resolve_references()
   with config.ignore_type():  # three means in the place of one
     config.update_from_flattened_dict(fields)
-  return Found(origin, weights, config)
+  return Start(origin, weights, config)
 
 
 def _exported_fields(
@@ -163,14 +163,14 @@ def check_trained(workdir: str) -> None:
     )
 
 
-def make_run(found: Found, workdir: str) -> None:
+def make_run(start: Start, workdir: str) -> None:
   """Makes the run, and says what was matched and what was left out.
 
   Raises:
     ValueError: no output of the file is a finding of the films, an array is not
       finite, or the workdir holds something else.
   """
-  origin, weights, config = found
+  origin, weights, config = start
   splits = data.load(config, ('validation', 'test'))
   known = next(iter(splits.values())).findings
   table = synonyms.read(config.data.synonyms)
@@ -189,7 +189,7 @@ def make_run(found: Found, workdir: str) -> None:
   mesh = sharding.make_mesh()
   state, used = _state(weights, config, mesh, findings, taken)
   notes += _size_note(weights, config)
-  record = _record(found._replace(weights=weights), known, taken, used, notes)
+  record = _record(start._replace(weights=weights), known, taken, used, notes)
   _say(weights, record)
 
   aligned = data.with_findings(splits, findings, table)
@@ -325,14 +325,14 @@ def _size_note(weights: Weights, config: ConfigDict) -> list[str]:
 
 
 def _record(
-  found: Found, known: Sequence[str], taken: Mapping[str, int], used, notes
+  start: Start, known: Sequence[str], taken: Mapping[str, int], used, notes
 ) -> dict:
   """What weights.json holds."""
-  origin, weights, config = found
+  origin, weights, config = start
   left_out = torch_weights.left_out_of_file(weights, used)
   counters = [n for n in weights.tensors if n.endswith('num_batches_tracked')]
   rows = set(taken.values())
-  logits, points_from = _operating_points(found, taken)
+  logits, points_from = _operating_points(start, taken)
   return {
     'init_from': origin.stated,
     'file': origin.name,
@@ -393,10 +393,10 @@ def _seen_films(origin: Origin) -> str | None:
 
 
 def _operating_points(
-  found: Found, taken: Mapping[str, int]
+  start: Start, taken: Mapping[str, int]
 ) -> tuple[dict[str, float], str]:
   """({finding: the logit from which on it is called}, who says so)."""
-  origin, weights, _ = found
+  origin, weights, _ = start
   stored = (origin.exported.get('calibration') or {}).get('findings', {})
   if stored:
     points = {
@@ -459,9 +459,9 @@ def _say(weights: Weights, record: Mapping) -> None:
     record['counters_left_out'],
   )
   matched = [
-    f'{finding} (output {of["output"]}'
-    + (')' if of['name'] == finding else f', {of["name"]})')
-    for finding, of in record['findings'].items()
+    f'{finding} (output {match["output"]}'
+    + (')' if match['name'] == finding else f', {match["name"]})')
+    for finding, match in record['findings'].items()
   ]
   logging.info('Findings matched: %d (%s).', len(matched), ', '.join(matched))
   for key, text in (

@@ -27,7 +27,7 @@ def fields(weights: Weights, exported: Mapping[str, Any] = {}) -> dict:
   stated = lambda name: exported.get(name) or metadata.get(name)
   num_filters = len(weights.tensors[weights.first])
   arch, num_stages = _arch(weights, stated('arch'))
-  found = {
+  fields = {
     'arch': arch,
     'num_filters': num_filters,
     'num_stages': num_stages,
@@ -38,8 +38,8 @@ def fields(weights: Weights, exported: Mapping[str, Any] = {}) -> dict:
     'input_std': weights.std,
     'dtype': stated('dtype') or 'float32',
   }
-  _check_widths(weights, found)
-  return found
+  _check_widths(weights, fields)
+  return fields
 
 
 def _arch(weights: Weights, stated: str | None) -> tuple[str, int]:
@@ -79,9 +79,9 @@ _DENSENETS = {
 }
 
 
-def _check_widths(weights: Weights, found: Mapping[str, Any]) -> None:
+def _check_widths(weights: Weights, fields: Mapping[str, Any]) -> None:
   """Refuses wide and grouped ResNets, and DenseNets of another growth."""
-  filters = found['num_filters']
+  filters = fields['num_filters']
   name, wanted = {
     'bottleneck': ('layer1.0.conv2.weight', (filters, filters)),
     'basic': ('layer1.0.conv2.weight', (filters, filters)),
@@ -89,12 +89,12 @@ def _check_widths(weights: Weights, found: Mapping[str, Any]) -> None:
       'features.denseblock1.denselayer1.conv2.weight',
       (filters // 2, densenet.BOTTLENECK * filters // 2),
     ),
-  }[(_RESNETS | _DENSENETS)[found['arch']][0]]
+  }[(_RESNETS | _DENSENETS)[fields['arch']][0]]
   shape = weights.tensors[name].shape if name in weights.tensors else wanted
   if shape[:2] != wanted:
     raise ValueError(
       f'{name} in {weights.path} goes from {shape[1]} channels to {shape[0]}, '
-      f'and from {wanted[1]} to {wanted[0]} in a {found["arch"]} of {filters} '
+      f'and from {wanted[1]} to {wanted[0]} in a {fields["arch"]} of {filters} '
       'filters: wide and grouped networks (wide_resnet, resnext) are not among '
       'those here.'
     )

@@ -199,12 +199,12 @@ def _table(title, names, rows, text):
   return ['', f'## {title}', '', tables.markdown(cells)]
 
 
-def _repeatability(found: Mapping) -> list[str]:
+def _repeatability(alike: Mapping) -> list[str]:
   """How alike the maps of two runs are, mean over findings."""
   title = ['', '## Repeatability of maps', '']
-  if found.get('missing'):
-    return [*title, found['missing']]
-  means = [e for e in found.get('estimates', ()) if e['finding'] == 'mean']
+  if alike.get('missing'):
+    return [*title, alike['missing']]
+  means = [e for e in alike.get('estimates', ()) if e['finding'] == 'mean']
   if not means:
     return []
   text = (
