@@ -87,6 +87,12 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   # Activations are computed again where the gradient needs them: less memory,
   # more time. It saves none on a CPU; train.accumulate does.
   config.model.remat = False
+  # How a film's logit is pooled from those of its cells: 'mean' | 'lse'
+  # (log-sum-exp, as Wang 2017 pools) | 'top' (the mean of the highest cells).
+  config.model.pooling = 'mean'
+  # Of 'lse': towards 0 it is the mean, towards infinity the maximum.
+  config.model.pooling_sharpness = 4.0
+  config.model.pooling_share = 0.1  # of the cells, which 'top' takes
   # Weights to start from, or to evaluate as they are: a file (.safetensors,
   # .pt, .pth), the folder of an export, or hf://OWNER/NAME[/FILE]; '': random.
   config.model.init_from = ''

@@ -12,7 +12,7 @@ from cxr import run_files
 from cxr.attribution import by_name, saliency
 from cxr.evaluation import evaluate, film_measures, named_attacks
 from cxr.localization import thresholds
-from cxr.models import architectures, foreign_weights
+from cxr.models import architectures, foreign_weights, head
 from input_pipeline import catalogue
 from input_pipeline.phantom import draw
 from input_pipeline.sources import by_name as layouts
@@ -133,6 +133,9 @@ def _rules():
     'model.output_stride': _one_of(4, 8, 16, 32),
     'model.dtype': _one_of('float32', 'bfloat16'),
     'model.remat': _SWITCH,
+    'model.pooling': _one_of(*head.KINDS),
+    'model.pooling_sharpness': _above(0, 1e3),
+    'model.pooling_share': _above(0, 1),
     'model.init_from': _TEXT,
     'model.init_findings': (
       lambda xs: isinstance(xs, tuple) and all(map(_FINDING[0], xs)),

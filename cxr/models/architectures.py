@@ -63,6 +63,7 @@ def make_model(
     'input_std': c.input_std,
     'dtype': DTYPES[c.dtype],
     'remat': c.remat,
+    'pooling': (c.pooling, c.pooling_sharpness, c.pooling_share),
     'forms': forms,
   }
   if MODELS[c.arch] is resnet.ResNet:

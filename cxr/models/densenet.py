@@ -24,7 +24,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cxr import platforms
-from cxr.models import layers
+from cxr.models import head, layers
 
 STEM_STRIDE = 4
 NUM_LAYERS = {
@@ -126,6 +126,7 @@ class DenseNet(layers.Network):
   input_std: float | tuple[float, ...] = 0.25
   dtype: DTypeLike = jnp.float32
   remat: bool = False
+  pooling: tuple[str, float, float] = ('mean', 4.0, 0.1)
   forms: platforms.Forms = platforms.ANY
   softplus: float | None = None
 
@@ -207,7 +208,10 @@ class DenseNet(layers.Network):
       else:
         x = layers.rectify(norm(name='norm5')(x), self.softplus)
     endpoints['features'] = x.astype(jnp.float32)
-    logits = layers.pool_and_classify(
-      endpoints['features'], self.num_findings, name=self.HEAD
+    logits = head.pool_and_classify(
+      endpoints['features'],
+      self.num_findings,
+      name=self.HEAD,
+      pooling=self.pooling,
     )
     return logits, endpoints

@@ -192,9 +192,3 @@ def first_stage(start: str, num_stages: int) -> int:
   if start not in order:
     raise ValueError(f'start ({start}) must be one of {", ".join(order)}.')
   return order[start]
-
-
-def pool_and_classify(features, num_findings: int, *, name: str):
-  """Mean over the grid, then one linear layer. Call inside a module."""
-  head = nn.Dense(num_findings, precision='highest', name=name)
-  return head(features.mean(axis=(1, 2)))

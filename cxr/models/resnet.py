@@ -28,7 +28,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cxr import platforms
-from cxr.models import layers
+from cxr.models import head, layers
 
 STEM_STRIDE = 4
 BLOCKS = {
@@ -166,6 +166,7 @@ class ResNet(layers.Network):
   input_std: float | tuple[float, ...] = 0.25
   dtype: DTypeLike = jnp.float32
   remat: bool = False
+  pooling: tuple[str, float, float] = ('mean', 4.0, 0.1)
   forms: platforms.Forms = platforms.ANY
   softplus: float | None = None
 
@@ -239,7 +240,10 @@ class ResNet(layers.Network):
         endpoints[f'stage{i + 1}'] = x
       before = after
     endpoints['features'] = x.astype(jnp.float32)
-    logits = layers.pool_and_classify(
-      endpoints['features'], self.num_findings, name=self.HEAD
+    logits = head.pool_and_classify(
+      endpoints['features'],
+      self.num_findings,
+      name=self.HEAD,
+      pooling=self.pooling,
     )
     return logits, endpoints
