@@ -30,7 +30,7 @@ from ml_collections import ConfigDict
 from cxr import files, inference, run_files
 from cxr.attribution import cam
 from cxr.exporting import companions
-from cxr.models import densenet, layers, resnet, torch_weights
+from cxr.models import densenet, head, layers, resnet, torch_weights
 from cxr.reporting import main_result, part_origin, rendering, wording
 from cxr.shipped import networks
 from cxr.statistics import calibration
@@ -165,6 +165,7 @@ def describe(
     'num_filters': c.num_filters,
     'num_stages': c.num_stages,
     'output_stride': c.output_stride,
+    **{name: c[name] for name in head.FIELDS},
     'findings': list(findings),
     'input': {
       'shape': 'b h w 1',

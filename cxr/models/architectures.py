@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cxr import platforms
-from cxr.models import densenet, layers, resnet
+from cxr.models import densenet, head, layers, resnet
 
 MODELS = {
   **dict.fromkeys(resnet.BLOCKS, resnet.ResNet),
@@ -63,7 +63,7 @@ def make_model(
     'input_std': c.input_std,
     'dtype': DTYPES[c.dtype],
     'remat': c.remat,
-    'pooling': (c.pooling, c.pooling_sharpness, c.pooling_share),
+    'pooling': tuple(getattr(c, name) for name in head.FIELDS),
     'forms': forms,
   }
   if MODELS[c.arch] is resnet.ResNet:

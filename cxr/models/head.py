@@ -10,6 +10,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 KINDS = ('mean', 'lse', 'top')
+# Of config.model.
+FIELDS = ('pooling', 'pooling_sharpness', 'pooling_share')
 
 
 def pool(

@@ -11,10 +11,10 @@ from cxr.models.foreign_weights import Weights
 def fields(weights: Weights, exported: Mapping[str, Any] = {}) -> dict:
   """The fields of config.model that a file of weights shows, by name.
 
-  They are arch, num_filters, num_stages, output_stride, input_mean, input_std
-  and dtype. The stride is that of the network as it was published, without
-  dilation, unless a run was exported with another; the dtype is float32 unless
-  a run was exported with another.
+  They are arch, num_filters, num_stages, output_stride, input_mean, input_std,
+  dtype and pooling. The stride is that of the network as it was published,
+  without dilation, the dtype float32 and the pooling the mean, unless a run was
+  exported with another.
 
   Args:
     weights: of the file.
@@ -38,6 +38,12 @@ def fields(weights: Weights, exported: Mapping[str, Any] = {}) -> dict:
     'input_std': weights.std,
     'dtype': stated('dtype') or 'float32',
   }
+  if (stated('pooling') or 'mean') != 'mean':
+    fields |= {
+      'pooling': stated('pooling'),
+      'pooling_sharpness': float(stated('pooling_sharpness')),
+      'pooling_share': float(stated('pooling_share')),
+    }
   _check_widths(weights, fields)
   return fields
 

@@ -19,7 +19,7 @@ import numpy as np
 import safetensors.numpy
 
 from cxr import files
-from cxr.models import foreign_weights
+from cxr.models import foreign_weights, head
 from cxr.models.foreign_weights import Weights
 from input_pipeline import findings as findings_lib
 
@@ -261,9 +261,12 @@ def save(
   """Writes safetensors in torchvision's names, with how to feed them.
 
   The metadata: arch, num_stages, input_mean and input_std (what an image in
-  [0, 1] is normalised by) and findings, the order of the outputs.
+  [0, 1] is normalised by), pooling where it is not the mean, and findings, the
+  order of the outputs.
   """
   fields = ('arch', 'num_stages', 'input_mean', 'input_std')
+  if config_model.pooling != 'mean':
+    fields += head.FIELDS
   text = lambda x: x if isinstance(x, str) else json.dumps(x)
   metadata = {name: text(getattr(config_model, name)) for name in fields}
   # With commas between them, as other programs expect; JSON where a name has

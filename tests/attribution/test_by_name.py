@@ -3,12 +3,12 @@
 import importlib
 
 import jax
-import ml_collections
 import numpy as np
 import pytest
 from flax import linen as nn
 from jax import numpy as jnp
 
+from configs import default
 from cxr.attribution import by_name
 from cxr.models import architectures, densenet, resnet
 
@@ -329,18 +329,8 @@ def test_against_pytorch_grad_cam():
 
 
 def test_the_projects_network():
-  config = ml_collections.ConfigDict(
-    {
-      'arch': 'resnet18',
-      'num_filters': 4,
-      'num_stages': 2,
-      'output_stride': 8,
-      'input_mean': 0.5,
-      'input_std': 0.25,
-      'dtype': 'float32',
-      'remat': False,
-    }
-  )
+  config = default.get_config().model
+  config.num_filters, config.num_stages = 4, 2
   model = architectures.make_model(config, num_findings=3)
   image = jax.random.uniform(KEY, (2, 32, 32, 1))
   variables = jax.jit(model.init)(KEY, image)

@@ -17,10 +17,10 @@ import sys
 import time
 
 import jax
-import ml_collections
 from jax import numpy as jnp
 from jax.tree_util import Partial
 
+from configs import default
 from cxr import platforms, sharding
 from cxr.attribution import by_name, cam, saliency
 from cxr.models import architectures
@@ -29,18 +29,8 @@ NUM_FINDINGS = 14
 
 
 def make(arch, size, batch_size):
-  config = ml_collections.ConfigDict(
-    {
-      'arch': arch,
-      'num_filters': 64,
-      'num_stages': 4,
-      'output_stride': 16,
-      'input_mean': 0.5,
-      'input_std': 0.25,
-      'dtype': 'float32',
-      'remat': False,
-    }
-  )
+  config = default.get_config('nih').model
+  config.arch, config.output_stride, config.dtype = arch, 16, 'float32'
   forms = platforms.of(sharding.make_mesh(1))
   model = architectures.make_model(config, NUM_FINDINGS, forms)
   image = jax.random.uniform(jax.random.key(0), (batch_size, size, size, 1))

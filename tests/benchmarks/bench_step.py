@@ -73,21 +73,16 @@ def _jax_step(o):
   import jax
   import jax.numpy as jnp
 
+  from configs import default
   from cxr import losses, platforms, sharding
   from cxr.attacks import batched
   from cxr.models import architectures
 
+  config = default.get_config('nih').model
+  config.arch, config.num_filters, config.dtype = o.arch, o.filters, o.dtype
+  config.output_stride = 32
   model = architectures.make_model(
-    types.SimpleNamespace(
-      arch=o.arch,
-      num_filters=o.filters,
-      num_stages=4,
-      output_stride=None,
-      input_mean=0.5,
-      input_std=0.25,
-      dtype=o.dtype,
-      remat=False,
-    ),
+    config,
     num_findings=14,
     forms=platforms.of(sharding.make_mesh(1)),
   )

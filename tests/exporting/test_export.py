@@ -213,6 +213,13 @@ def torchvision():
     },
     {'arch': 'resnet18', 'num_filters': 8, 'num_stages': 2, 'output_stride': 8},
     {'arch': 'densenet121', 'num_stages': 2, 'output_stride': 8},
+    {
+      'arch': 'densenet121',
+      'num_stages': 1,
+      'output_stride': 4,
+      'pooling': 'lse',
+    },
+    {'arch': 'resnet18', 'num_stages': 2, 'pooling': 'top'},
   ],
   ids=lambda fields: '-'.join(map(str, fields.values())),
 )

@@ -53,6 +53,16 @@ def test_densenets(arch):
   assert (found['arch'], found['num_stages']) == (arch, 4)
 
 
+def test_pooling_is_the_mean_unless_it_is_stated():
+  names = densenet_names('densenet121')
+  assert 'pooling' not in recognition.fields(weights(names, 64, 'densenet'))
+  stated = {'pooling_sharpness': '6.0', 'pooling_share': '0.1'}
+  found = recognition.fields(
+    weights(names, 64, 'densenet', pooling='lse', **stated)
+  )
+  assert (found['pooling'], found['pooling_sharpness']) == ('lse', 6.0)
+
+
 def test_what_is_stated_chooses_among_those_that_fit():
   """Two stages of a ResNet-50 are two of a ResNet-101."""
   names = resnet_names('resnet50', stages=2)

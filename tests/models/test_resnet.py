@@ -22,6 +22,9 @@ def config(**changes):
     'input_std': 0.25,
     'dtype': 'float32',
     'remat': False,
+    'pooling': 'mean',
+    'pooling_sharpness': 4.0,
+    'pooling_share': 0.1,
   }
   return types.SimpleNamespace(**(fields | changes))
 
