@@ -239,6 +239,8 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
 
 
 def _phantom(config):
+  # As many as sanity_films and check_films: each size is compiled for itself.
+  config.evaluate.batch_size = 32
   config.evaluate.attack_films = 256  # a matter of minutes on a laptop
   config.evaluate.finding_attack_films = 18
 

@@ -116,10 +116,13 @@ def _make_maps(
   # The host drives the passes where that is quicker: on one CPU.
   from_host = platforms.of(mesh).host_loops and mesh.size == 1
   attribute = _attribution(model, method, columns, options, from_host)
+  magnitude = functools.partial(by_name.magnitude, sigma=smooth)
+  if from_host:
+    magnitude = jax.jit(magnitude)
 
   def maps(variables, keys, image, *finding):
     out = attribute(variables, keys, data.to_unit(image), *finding)
-    return out if smooth is None else by_name.magnitude(out, sigma=smooth)
+    return out if smooth is None else magnitude(out)
 
   return maps if from_host else sharding.each_share(mesh, maps)
 
@@ -191,15 +194,15 @@ def shuffled(subject: inference.Subject) -> inference.Subject:
   variables = sanity.shuffle(
     subject.config.seed, jax.device_get(subject.variables)
   )
-  return subject._replace(variables=sharding.replicate(subject.mesh, variables))
+  return subject._replace(
+    variables=sharding.replicate(subject.mesh, variables), boxed_maps={}
+  )
 
 
 def compute_maps(
   subject: inference.Subject,
   maps_fn: Callable,
   rows: Int[np.ndarray, ' n'],
-  *,
-  batch_size: int | None = None,
 ) -> Float[np.ndarray, 'n ...']:
   """maps_fn(variables, keys 'b', image 'b h w 1') of the test films at `rows`.
 
@@ -208,7 +211,7 @@ def compute_maps(
   key = jax.random.key(subject.config.seed)
 
   def computed():
-    for part, batch in subject.batches(rows, batch_size):
+    for part, batch in subject.batches(rows):
       keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch['index'])
       yield part, maps_fn(subject.variables, keys, batch['image'])
 

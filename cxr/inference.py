@@ -4,6 +4,7 @@ import functools
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -40,6 +41,10 @@ class Subject(NamedTuple):
   # Logits and labels 'n k' of the validation films, where these themselves are
   # not among the splits.
   validated: tuple[np.ndarray, np.ndarray] | None = None
+  # By method, where they were made already: the maps 'p h w' of the boxed test
+  # films, for each film and finding with a true box in the order of
+  # np.nonzero(data.boxed_films(test).boxed). They are of these variables.
+  boxed_maps: Mapping[str, np.ndarray] = MappingProxyType({})
 
   @property
   def test(self) -> pipeline.Split:
@@ -61,10 +66,16 @@ class Subject(NamedTuple):
     """Of each mapped finding the column of its logit and label."""
     return data.columns_of(self.mapped, self.findings)
 
-  @property
-  def batch_size(self) -> int:
-    """config.evaluate.batch_size, rounded up so that the mesh divides it."""
-    return sharding.round_up(self.mesh, self.config.evaluate.batch_size)
+  def batch_size(self, num_films: int) -> int:
+    """The films of a batch where there are `num_films` in all.
+
+    config.evaluate.batch_size, or for fewer films the next power of two: a
+    program is compiled for one size of batch, and the parts of an evaluation,
+    which look at 15, 18 or 25 films, then share it. The mesh divides it.
+    """
+    enough = 1 << max(num_films - 1, 0).bit_length()
+    size = min(self.config.evaluate.batch_size, enough)
+    return sharding.round_up(self.mesh, size)
 
   def films(self, num_films: int) -> np.ndarray:
     """Indices of `num_films` test films, evenly spread; 0 asks for all."""
@@ -87,7 +98,7 @@ class Subject(NamedTuple):
     Of anything computed for the batch, the first part.stop - part.start belong
     to these films. (No mask has to come back from the devices for this.)
     """
-    batch_size = batch_size or self.batch_size
+    batch_size = batch_size or self.batch_size(len(index))
     batches = pipeline.eval_batches(
       self.splits[split], batch_size=batch_size, index=index, **data.share()
     )
@@ -171,7 +182,7 @@ def predict_split(
       their own.
     attack: (variables, index 'b', image, label) -> image, which the model is
       shown in the place of the film; see `by_index`.
-    batch_size: by default that of the subject.
+    batch_size: by default `Subject.batch_size`.
 
   Returns:
     Logits 'n k', float32, in the order of the index.

@@ -65,8 +65,7 @@ def run(subject: Subject) -> list[dict]:
   epsilon = named_attacks.middle_epsilon(config)
 
   def logits(**options):
-    batch_size = _batch_size(subject, rows)
-    return predict_split(subject, index=rows, batch_size=batch_size, **options)
+    return predict_split(subject, index=rows, **options)
 
   def under(name, **options):
     attack = named_attacks.make(subject, name, **options)
@@ -156,10 +155,6 @@ def of_estimates(robustness: Sequence[Mapping]) -> list[dict]:
   return flags
 
 
-def _batch_size(subject: Subject, rows) -> int:
-  return sharding.round_up(subject.mesh, min(subject.batch_size, len(rows)))
-
-
 def _gradients(subject: Subject, rows) -> Float[np.ndarray, 'n h w 1']:
   """The gradient of each film's own loss with respect to the film."""
 
@@ -172,7 +167,7 @@ def _gradients(subject: Subject, rows) -> Float[np.ndarray, 'n h w 1']:
     return jax.grad(loss)(data.to_unit(image))
 
   gradients = []
-  for part, batch in subject.batches(rows, _batch_size(subject, rows)):
+  for part, batch in subject.batches(rows):
     of_batch = gradient(subject.variables, batch['image'], batch['label'])
     gradients.append(sharding.to_host(of_batch)[: part.stop - part.start])
   return np.concatenate(gradients)

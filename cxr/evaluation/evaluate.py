@@ -84,13 +84,15 @@ def evaluate(config: ConfigDict, workdir: str, output: str = '') -> None:
 
   blocks, audits = classify.classify(subject, parts)
   blocks = validation | blocks
-  boxes, grids = localize.localize(subject, parts)
+  boxes, grids, boxed_maps = localize.localize(subject, parts)
   logits = blocks[stored_rows.Condition('test')].logit
   examples.write_examples(
     os.path.join(workdir, 'examples.npz'), subject, boxes, logits
   )
   localize.write_coarse_maps(workdir, subject, parts)
-  measured = film_measures.measure(subject, parts)
+  measured = film_measures.measure(
+    subject._replace(boxed_maps=boxed_maps), parts
+  )
   checks = attack_flags.checked(subject, parts)
   if jax.process_index() == 0:
     path = lambda name: os.path.join(workdir, name)

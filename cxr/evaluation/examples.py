@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import special
 
-from cxr import data, files, heatmaps, sharding, stored_rows
+from cxr import data, files, heatmaps, stored_rows
 from cxr.evaluation import map_controls
 from cxr.inference import Subject
 from cxr.localization import overlap, scoring, thresholds
@@ -63,7 +63,6 @@ def write_examples(
       subject,
       heatmaps.make_maps(subject, method),
       films.row[shown],
-      batch_size=sharding.round_up(subject.mesh, min(32, subject.batch_size)),
     )
     maps[method] = of_shown[index, ..., finding]
   donors = _donors(subject, films, chosen)
@@ -168,7 +167,6 @@ def _donors(
     subject,
     heatmaps.make_maps(subject, method),
     np.concatenate([films.row, beside.row])[mapped],
-    batch_size=sharding.round_up(subject.mesh, min(32, subject.batch_size)),
   )
   finding = [k for _, k, _ in chosen]
   names = donor_names(films, beside, donor)

@@ -9,7 +9,7 @@ its boxes set down elsewhere, and the maps of the network with shuffled weights.
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -40,23 +40,27 @@ def export_folder(subject: Subject, parts: Parts) -> str:
 
 def localize(
   subject: Subject, parts: Parts
-) -> tuple[stored_rows.Boxes, dict[str, heatmaps.Grid]]:
+) -> tuple[stored_rows.Boxes, dict[str, heatmaps.Grid], dict[str, np.ndarray]]:
   """Maps the boxed test films by every method and control, and scores them.
 
   Returns:
-    the rows of boxes.csv, and each method's grid of cells.
+    the rows of boxes.csv; each method's grid of cells; and
+    `Subject.boxed_maps`, of the methods whose boxes were not stored already.
   """
   films = data.boxed_films(subject.test)
   if not len(films.row):
     logging.warning(
       'No test film has a true box or mask: localization is left out.'
     )
-    return stored_rows.no_boxes(), {}
+    return stored_rows.no_boxes(), {}, {}
   grids = heatmaps.grids(subject)
+  boxed_maps = {}
   # They score maps while the device makes the next ones.
   with workers.pool(min(workers.cores(), MOST_WORKERS)) as executor:
     scored = []
-    for path, job_of in _maps_to_score(subject, parts, films, grids):
+    for path, job_of in _maps_to_score(
+      subject, parts, films, grids, boxed_maps
+    ):
       futures = None
       if job_of is not None and jax.process_index() == 0:
         findings = range(len(films.findings))
@@ -80,16 +84,21 @@ def localize(
     map_controls.set_down(rows, films.findings, subject.config.seed)
     for rows in own
   ]
-  return stored_rows.concatenate_boxes([boxes, *moved]), grids
+  return stored_rows.concatenate_boxes([boxes, *moved]), grids, boxed_maps
 
 
 def _maps_to_score(
-  subject: Subject, parts: Parts, films: data.BoxedFilms, grids
+  subject: Subject,
+  parts: Parts,
+  films: data.BoxedFilms,
+  grids: Mapping[str, heatmaps.Grid],
+  boxed_maps: dict[str, np.ndarray],
 ) -> Iterator[tuple[str, Callable | None]]:
   """(path of the boxes of a method or control, what makes them).
 
   What makes them is a function of the finding: (function, its arguments), to be
-  run by a worker; None where the boxes are stored already.
+  run by a worker; None where the boxes are stored already. What maps the
+  measure 'under_attack' asks for again are added to `boxed_maps`.
   """
   config = subject.config
   rules = {'rules': config.evaluate.rules, 'scores': scoring.SCORES}
@@ -130,6 +139,9 @@ def _maps_to_score(
     else:
       maps = _compute(subject, parts, films, beside, method, method)
       _write_coarse(coarse_path, films, method, maps)
+      if 'under_attack' in config.evaluate.measures:
+        film, finding = np.nonzero(films.boxed)
+        boxed_maps[method] = maps[film, ..., finding]
       own = _by_finding(maps)
       yield path, job(map_rows.score, method, own)
       of_all = own

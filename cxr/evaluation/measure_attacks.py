@@ -16,7 +16,7 @@ from jax.tree_util import Partial
 from jaxtyping import Float, Int
 
 from cxr import data, heatmaps, inference, losses
-from cxr.attribution import gradient_alignment, similarity
+from cxr.attribution import by_name, gradient_alignment, similarity
 from cxr.evaluation import (
   map_controls,
   measure_maps,
@@ -27,7 +27,6 @@ from cxr.inference import (
   Subject,
   by_index,
   fetched,
-  make_predict,
   predict_split,
 )
 from cxr.localization import scoring, thresholds
@@ -97,7 +96,9 @@ def targeted(
   attack = _targeted_attack(subject, threshold)
   after = np.full((before.shape[1], *before.shape), np.nan, np.float32)
   for k in np.flatnonzero(np.isfinite(threshold)):
-    after[k] = predict_split(subject, index=rows, attack=attack(int(k)))
+    after[k] = predict_split(
+      subject, index=rows, label=before, attack=attack(int(k))
+    )
   return [
     measures.Measure(
       name,
@@ -151,8 +152,8 @@ def targeted_values(
 def _targeted_attack(
   subject: Subject, threshold: Float[np.ndarray, ' k']
 ) -> Callable:
-  """(finding) -> the attack on it, as predict_split takes one."""
-  predict = make_predict(subject.model, subject.mesh)
+  """(finding) -> the attack on it, as predict_split takes one; its `label` are
+  the logits of the clean films."""
 
   def loss_fn(logits, target):
     hide, plant = (
@@ -167,8 +168,7 @@ def _targeted_attack(
   key = jax.random.key(subject.config.seed)
 
   def of_finding(finding):
-    def on_target(variables, keys, image, label):
-      clean = predict(variables, image)
+    def on_target(variables, keys, image, clean):
       target = {
         'clean': clean,
         'finding': jnp.full(len(image), finding),
@@ -264,24 +264,39 @@ def _maps_of_pairs(
   finding: Int[np.ndarray, ' p'],
 ) -> dict[str, dict[str, Float[np.ndarray, 'p h w']]]:
   """{method: {condition: the map of each film[i] for finding[i] alone}}."""
-  images = {
-    'clean': measure_maps.images(subject, films.row),
-    _condition(subject): _attacked(subject, films.row),
-  }
+  attacked = _attacked(subject, films.row)
   result = {}
   for method in methods:
-    maps_fn = heatmaps.make_maps(subject, method)
+    clean = subject.boxed_maps.get(method)
+    if clean is None:
+      image = measure_maps.images(subject, films.row)
+      clean = _maps_of(subject, method, films.row, image, film, finding)
     result[method] = {
-      condition: measure_maps.in_batches(
-        subject,
-        Partial(maps_fn, subject.variables),
-        films.row[film],
-        image[film],
-        finding,
-      )[..., 0]
-      for condition, image in images.items()
+      'clean': clean,
+      _condition(subject): _maps_of(
+        subject, method, films.row, attacked, film, finding
+      ),
     }
   return result
+
+
+def _maps_of(
+  subject: Subject,
+  method: str,
+  rows: Int[np.ndarray, ' n'],
+  image: Float[np.ndarray, 'n h w 1'],
+  film: Int[np.ndarray, ' p'],
+  finding: Int[np.ndarray, ' p'],
+) -> Float[np.ndarray, 'p h w']:
+  """The map of each image[film[i]] for finding[i]; `rows` are the films'."""
+  maps_fn = Partial(heatmaps.make_maps(subject, method), subject.variables)
+  if method in by_name.CAM_METHODS:
+    # One pass through the network serves all findings.
+    maps = measure_maps.in_batches(subject, maps_fn, rows, image)
+    return maps[film, ..., finding]
+  return measure_maps.in_batches(
+    subject, maps_fn, rows[film], image[film], finding
+  )[..., 0]
 
 
 def _attacked(

@@ -101,7 +101,9 @@ def faithfulness(subject: Subject, methods: Sequence[str]) -> list[Measure]:
       heatmap,
       subject.mapped_columns[pairs.finding],
       # A curve is a batch by itself.
-      batch_size=max(1, subject.batch_size // (CURVE_STEPS + 1)),
+      batch_size=max(
+        1, subject.batch_size(len(pairs.film)) // (CURVE_STEPS + 1)
+      ),
     )
     for name, curve in zip(('insertion', 'deletion'), of_method, strict=True):
       value = sanity.area(curve)

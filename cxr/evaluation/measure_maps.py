@@ -15,7 +15,7 @@ from jax import numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Bool, Float, Int
 
-from cxr import heatmaps, sharding
+from cxr import heatmaps, inference, sharding
 from cxr.attribution import saliency, sanity
 from cxr.evaluation.measures import Measure
 from cxr.inference import Subject
@@ -49,8 +49,8 @@ def in_batches(
   whole result. A film's key is its row's, so that its random draws do not
   depend on the other films. `arrays` have an entry for each of `rows`.
   """
-  size = min(batch_size or subject.batch_size, len(rows))
-  size = sharding.round_up(subject.mesh, size)
+  size = subject.batch_size(len(rows))
+  size = sharding.round_up(subject.mesh, min(batch_size or size, size))
   key = jax.random.key(subject.config.seed)
   results = []
   for start in range(0, len(rows), size):
@@ -157,10 +157,8 @@ def _completeness_gap(subject, rows, image, maps) -> Measure:
 
 def make_logits_fn(subject: Subject, rows: Int[np.ndarray, ' n']) -> Callable:
   """Returns image 'n h w 1' -> logits 'n k' in float64."""
-  apply = jax.jit(
-    lambda variables, image: subject.model.apply(variables, image)[0]
-  )
-  fn = lambda keys, image: apply(subject.variables, image)
+  predict = inference.make_predict(subject.model, subject.mesh)
+  fn = lambda keys, image: predict(subject.variables, image)
   return lambda image: in_batches(subject, fn, rows, image).astype(np.float64)
 
 

@@ -99,8 +99,8 @@ def rows(tmp_path_factory):
     config, Bright(), {}, sharding.make_mesh(1), {'test': make_split()}
   )
   folder = tmp_path_factory.mktemp('run')
-  found, _ = localize.localize(subject, Parts(str(folder), subject))
-  again, _ = localize.localize(subject, Parts(str(folder), subject))
+  found, *_ = localize.localize(subject, Parts(str(folder), subject))
+  again, *_ = localize.localize(subject, Parts(str(folder), subject))
   path = str(folder / 'boxes.csv')
   stored_rows.write_boxes(path, found)
   read = stored_rows.read_boxes(path)
@@ -303,7 +303,7 @@ def test_of_one_boxed_finding_films_without_a_box_are_the_other_patients(
   subject = inference.Subject(
     config, OneLogit(), {}, sharding.make_mesh(1), {'test': split}
   )
-  found, _ = localize.localize(subject, Parts(str(tmp_path), subject))
+  found, *_ = localize.localize(subject, Parts(str(tmp_path), subject))
   assert set(found.finding.tolist()) == {'Mass'}
   assert set(found.image.tolist()) == {'f0.png'}
   another = found.where(method=f'{METHOD}_another_patient')
@@ -380,7 +380,7 @@ def test_masks_are_the_truth_of_every_map(tmp_path):
   subject = inference.Subject(
     config, Bright(), {}, sharding.make_mesh(1), {'test': by_mask()}
   )
-  found, _ = localize.localize(subject, Parts(str(tmp_path), subject))
+  found, *_ = localize.localize(subject, Parts(str(tmp_path), subject))
   truth = found.masked[overlap.has_box(found.truth)]
   assert truth.any() and not truth.all()
   result = box_estimates.estimates(found, num_resamples=20)

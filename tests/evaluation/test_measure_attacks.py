@@ -167,6 +167,38 @@ def test_a_gradient_that_does_not_hang_on_the_film_stays_under_attack():
     np.testing.assert_allclose(value, expected, atol=1e-6)
 
 
+def test_maps_that_localization_made_are_not_made_again(monkeypatch):
+  boxes = [(1, 0, row_box(0)), (1, 3, row_box(15)), (4, 3, row_box(3))]
+  subject = make(boxes=boxes)
+  mapped = []
+
+  def maps_of(of_subject, method, rows, image, film, finding):
+    mapped.append(image)
+    return rows_of(of_subject, method, rows, image, film, finding)
+
+  rows_of = measure_attacks._maps_of
+  monkeypatch.setattr(measure_attacks, '_maps_of', maps_of)
+  expected = measure_attacks.under_attack(subject, ['gradient'])
+  assert len(mapped) == 2
+  clean = np.zeros((3, SIZE, SIZE), np.float32)
+  clean[[0, 1, 2], [0, 3, 3]] = 1  # the finding's row, as its gradient has it
+  kept = subject._replace(boxed_maps={'gradient': clean})
+  found = measure_attacks.under_attack(kept, ['gradient'])
+  assert len(mapped) == 3  # of the attacked films alone
+  for one, other in zip(found, expected, strict=True):
+    assert one.key == other.key
+    np.testing.assert_array_equal(one.value, other.value)
+
+
+def test_few_sizes_of_batches_serve_any_number_of_films():
+  subject = make(num_devices=1)
+  subject.config.evaluate.batch_size = 24
+  sizes = {n: subject.batch_size(n) for n in (0, 1, 3, 8, 9, 16, 17, 500)}
+  assert sizes == {0: 1, 1: 1, 3: 4, 8: 8, 9: 16, 16: 16, 17: 24, 500: 24}
+  four = subject._replace(mesh=sharding.make_mesh(4))
+  assert [four.batch_size(n) for n in (1, 6)] == [4, 8]
+
+
 def test_no_box_is_no_measure():
   assert measure_attacks.under_attack(make(), ['gradient']) == []
 

@@ -130,7 +130,7 @@ def computed(monkeypatch, tmp_path):
     names.clear()
     parts = Parts(str(tmp_path), subject)
     blocks, audits = classify.classify(subject, parts)
-    boxes, _ = localize.localize(subject, parts)
+    boxes, *_ = localize.localize(subject, parts)
     rows = film_measures.measure(subject, parts)
     attack_flags.checked(subject, parts)
     evaluate.last = blocks, audits, boxes, rows
