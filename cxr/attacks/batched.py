@@ -167,6 +167,7 @@ def compile_steps(
   num_steps: int,
   restarts: int = 1,
   from_host: bool,
+  make_program: Callable[[Callable], Callable] = jax.jit,
 ) -> Attack:
   """As `make_compiled_attack`, of any attack on a film.
 
@@ -176,6 +177,11 @@ def compile_steps(
     num_steps: of each restart.
     restarts: of which the best by loss is returned.
     from_host: the steps are driven from the host.
+    make_program: compiles a function of (whole, *of_films): a pytree that is
+      one for all films, and others with a leading axis of films. Films that lie
+      on several devices may be needed together by what a step computes (such
+      as systems of equations); a caller who knows the devices can keep each
+      device to its own films.
 
   Examples:
     >>> def make_steps(variables, film, label, epsilon):
@@ -188,8 +194,12 @@ def compile_steps(
   """
   counts = {'num_steps': num_steps, 'restarts': restarts}
   if from_host:
-    return _from_host(make_steps, epsilon, **counts)
-  attack = jax.jit(_pure(make_steps, epsilon, unroll=False, **counts))
+    return _from_host(make_steps, epsilon, make_program, **counts)
+  attack = jax.jit(
+    _pure(
+      make_steps, epsilon, unroll=False, make_program=make_program, **counts
+    )
+  )
   default = epsilon
 
   def with_epsilon(variables, key, image, label, epsilon=None):
@@ -200,25 +210,37 @@ def compile_steps(
 
 
 def _pure(
-  make_steps: MakeSteps, default: float, *, unroll: bool, **counts: int
+  make_steps: MakeSteps,
+  default: float,
+  *,
+  unroll: bool,
+  make_program: Callable = lambda function: function,
+  **counts: int,
 ) -> Attack:
-  best_of = _over_films(
-    make_steps,
-    lambda steps, _, key: ascent.run(steps, key, unroll=unroll, **counts),
+  best_of = make_program(
+    _over_films(
+      make_steps,
+      lambda steps, _, key: ascent.run(steps, key, unroll=unroll, **counts),
+    )
   )
 
   def attack(variables, key, image, label, epsilon=None):
     epsilon = default if epsilon is None else epsilon
-    key, films = _inputs(variables, key, image, label, epsilon)
-    return best_of(*films, None, key)[..., None]
+    key, variables, films = _inputs(variables, key, image, label, epsilon)
+    return best_of((variables, None), *films, key)[..., None]
 
   return attack
 
 
 def _from_host(
-  make_steps: MakeSteps, default: float, *, num_steps: int, restarts: int
+  make_steps: MakeSteps,
+  default: float,
+  make_program: Callable = jax.jit,
+  *,
+  num_steps: int,
+  restarts: int,
 ) -> Attack:
-  over_films = lambda function: jax.jit(_over_films(make_steps, function))
+  over_films = lambda function: make_program(_over_films(make_steps, function))
   start = over_films(
     lambda steps, restart, key: steps.init(jax.random.fold_in(key, restart))
   )
@@ -229,22 +251,23 @@ def _from_host(
   image_alone = over_films(lambda steps, _, state: steps.result(state)[0])
   better = jax.jit(jax.vmap(ascent.better))
 
-  def attempt(restart, key, films):
-    state = start(*films, restart, key)
+  def attempt(restart, key, variables, films):
+    state = start((variables, restart), *films, key)
     for i in range(num_steps):
-      state = step(*films, i, state)
+      state = step((variables, i), *films, state)
     return state
 
   def attack(variables, key, image, label, epsilon=None):
     epsilon = default if epsilon is None else epsilon
-    key, films = _inputs(variables, key, image, label, epsilon)
-    state = attempt(0, key, films)
+    key, variables, films = _inputs(variables, key, image, label, epsilon)
+    whole = variables, None
+    state = attempt(0, key, variables, films)
     if restarts == 1:
-      return image_alone(*films, None, state)[..., None]
-    best = result(*films, None, state)
+      return image_alone(whole, *films, state)[..., None]
+    best = result(whole, *films, state)
     for restart in range(1, restarts):
-      state = attempt(restart, key, films)
-      best = better(best, result(*films, None, state))
+      state = attempt(restart, key, variables, films)
+      best = better(best, result(whole, *films, state))
     return best[0][..., None]
 
   return attack
@@ -288,25 +311,27 @@ def _make_steps(apply_fn, loss_fn, options) -> MakeSteps:
 def _over_films(make_steps: MakeSteps, function: Callable) -> Callable:
   """function(steps, shared, own) of each film of a batch.
 
-  What it returns takes (variables, image, label, epsilon, shared, own); the
+  What it returns takes ((variables, shared), image, label, epsilon, own); the
   variables and `shared` are one for all films, the rest has a batch axis.
   """
 
-  def on_film(variables, image, label, epsilon, shared, own):
+  def on_film(whole, image, label, epsilon, own):
+    variables, shared = whole
     # What a loop carries has no axis of one channel: a TPU would lay it in
     # the 128 lanes of its memory, 127 of them empty.
     steps = make_steps(variables, image[..., 0], label, epsilon)
     return function(steps, shared, own)
 
-  return jax.vmap(on_film, in_axes=(None, 0, 0, 0, None, 0))
+  return jax.vmap(on_film, in_axes=(None, 0, 0, 0, 0))
 
 
-def _inputs(variables, key, image, label, epsilon) -> tuple[Array, tuple]:
-  """One key per film, and (variables, image, label, radius per film)."""
+def _inputs(variables, key, image, label, epsilon) -> tuple[Array, Any, tuple]:
+  """One key per film, the variables, and (image, label, radius per film)."""
   key = _keys(key, image.shape[0])
   radius = jnp.asarray(epsilon, image.dtype)
   radius = jnp.broadcast_to(radius, image.shape[:1])
-  return key, jax.lax.stop_gradient((variables, image, label, radius))
+  variables, *films = jax.lax.stop_gradient((variables, image, label, radius))
+  return key, variables, tuple(films)
 
 
 def _keys(key: Array, batch_size: int) -> Key[Array, ' b']:

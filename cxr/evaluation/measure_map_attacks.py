@@ -28,7 +28,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float, Int
 
-from cxr import data, platforms
+from cxr import data, platforms, sharding
 from cxr.attacks import ascent, batched, constrained
 from cxr.attribution import by_name, saliency, similarity
 from cxr.evaluation import measure_attacks, measure_maps, named_attacks
@@ -291,4 +291,5 @@ def _make_attack(
     named_attacks.middle_epsilon(subject.config) / 255,
     num_steps=evaluate.map_attack_steps,
     from_host=platforms.of(subject.mesh).host_loops,
+    make_program=functools.partial(sharding.each_share, subject.mesh),
   )

@@ -10,7 +10,11 @@ import pytest
 
 from cxr import heatmaps, inference, train_state
 from cxr.attribution import by_name
-from cxr.evaluation import measure_faithfulness, named_attacks
+from cxr.evaluation import (
+  measure_faithfulness,
+  measure_map_attacks,
+  named_attacks,
+)
 from tests.accelerators import compiled_text, machines
 
 FILMS = 16
@@ -49,20 +53,70 @@ def test_predictions(platform, num_devices):
   assert sent <= 2 * FILMS * len(shown.findings) * 4
 
 
-@pytest.mark.parametrize('name', ['pgd', 'apgd', 'square'])
-@pytest.mark.parametrize('platform, num_devices', [('tpu', 8), ('gpu', 4)])
-def test_attacks(platform, num_devices, name):
-  shown, variables, batch = subject(platform, num_devices)
+def attack_text(attack, variables, batch, label):
+  """The program of an attack on a batch, whose films are floats."""
   image = jax.ShapeDtypeStruct(
     batch['image'].shape, jnp.float32, sharding=batch['image'].sharding
   )
-  attack = named_attacks.make(shown, name)
-  text = text_of(
+  return text_of(
     jax.jit(lambda *args: attack(*args, epsilon=jnp.float32(0.01))),
-    variables, batch['key'], image, batch['label'],
+    variables, batch['key'], image, label,
   )  # fmt: skip
+
+
+by_accelerator = pytest.mark.parametrize(
+  'platform, num_devices', [('tpu', 8), ('gpu', 4)]
+)
+
+
+@pytest.mark.parametrize('name', named_attacks.ATTACKS)
+@by_accelerator
+def test_attacks(platform, num_devices, name):
+  shown, variables, batch = subject(platform, num_devices)
+  attack = named_attacks.make(shown, name)
+  text = attack_text(attack, variables, batch, batch['label'])
   assert compiled_text.collectives(text) == {}
-  assert compiled_text.loops(text) == [shown.config.evaluate.num_steps]
+  if name == 'fgsm':
+    assert compiled_text.loops(text) in ([], [1])
+  else:
+    assert compiled_text.loops(text) == [shown.config.evaluate.num_steps]
+
+
+def test_work_of_an_attack_is_shared_out():
+  operations = []
+  for num_devices in (1, 8):
+    shown, variables, batch = subject('tpu', num_devices)
+    attack = named_attacks.make(shown, 'pgd')
+    text = attack_text(attack, variables, batch, batch['label'])
+    operations.append(compiled_text.operations(text))
+  alone, share = operations
+  assert share == pytest.approx(alone / 8, rel=0.02)
+
+
+@pytest.mark.parametrize('of_map', [True, False], ids=['map', 'logit'])
+@by_accelerator
+def test_attacks_on_maps(platform, num_devices, of_map):
+  """Second derivatives of the smooth network, and small systems to solve."""
+  fields = {'evaluate.map_attack_steps': 3}
+  shown, variables, batch = subject(platform, num_devices, **fields)
+  attack = measure_map_attacks._make_attack(shown, 'gradient', of_map=of_map)
+  clean = {
+    'finding': batch['finding'],
+    'map': batch['heatmap'],
+    'target': batch['heatmap'],
+    'logits': batch['label'],
+  }
+  text = attack_text(attack, variables, batch, clean)
+  assert compiled_text.collectives(text) == {}
+  assert compiled_text.loops(text) == [3]
+
+
+@by_accelerator
+def test_maps_of_one_finding_a_film(platform, num_devices):
+  shown, variables, batch = subject(platform, num_devices)
+  maps = heatmaps.make_maps(shown, 'gradient')
+  arrays = (batch[name] for name in ('key', 'image', 'finding'))
+  assert compiled_text.collectives(text_of(maps, variables, *arrays)) == {}
 
 
 @pytest.mark.parametrize('method', by_name.METHODS)

@@ -18,6 +18,13 @@ STEPS = 5  # of the attack
 OBJECTIVES = {
   'clean': {},
   'adversarial': {},
+  'one step': {'attack.objective': 'adversarial', 'attack.num_steps': 1},
+  'mixed': {'attack.objective': 'adversarial', 'attack.clean_weight': 0.5},
+  'statistics apart': {
+    'attack.objective': 'adversarial',
+    'attack.clean_weight': 0.5,
+    'attack.separate_batch_stats': True,
+  },
   'trades': {},
   'free': {'attack.free_replays': 2},
 }
@@ -70,8 +77,8 @@ def test_a_step(platform, num_devices, objective):
   leaves = jax.tree.leaves(machines.state_of(made))
   assert text.splitlines()[0].count('-alias)') == len(leaves)
   # The attack's steps are a loop; of 'free', each step is an update.
-  attacked = objective in ('adversarial', 'trades')
-  assert compiled_text.loops(text) == [STEPS] * attacked
+  unrolled = objective in ('clean', 'one step', 'free')
+  assert compiled_text.loops(text) in ([[], [1]] if unrolled else [[STEPS]])
   crossing = compiled_text.collectives(text)
   assert crossing.keys() == ({'all-reduce'} if num_devices > 1 else set())
   # Sums of gradients, of BatchNorm's statistics and gradients, and of the loss:
@@ -117,6 +124,18 @@ def test_work_is_shared_out(platform, num_devices):
   alone = compiled_text.operations(made_step(platform, 1)[2])
   share = compiled_text.operations(made_step(platform, num_devices)[2])
   assert share == pytest.approx(alone / num_devices, rel=0.02)
+
+
+@pytest.mark.parametrize('platform, num_devices', [('tpu', 8), ('gpu', 4)])
+def test_work_of_the_passes_of_a_batch_is_shared_out(platform, num_devices):
+  """A loop over passes must not gather the films that lie on the devices."""
+  texts = [
+    made_step(platform, n, 'clean', train__accumulate=2)[2]
+    for n in (1, num_devices)
+  ]
+  alone, share = map(compiled_text.operations, texts)
+  assert share == pytest.approx(alone / num_devices, rel=0.02)
+  assert compiled_text.collectives(texts[1]).keys() == {'all-reduce'}
 
 
 def test_work_of_trades_is_shared_out():

@@ -52,13 +52,13 @@ def part_of(kernel: kernels.Kernel) -> str:
   return next((scope for scope in scopes if scope in PARTS), 'other')
 
 
-def make_program(config, mesh) -> str:
-  """The text of the program that a training runs at every step."""
+def make_program(config, mesh) -> jax.stages.Compiled:
+  """The program that a training runs at every step."""
   made = machines.make_setup(config, mesh)
   batch = machines.batch_of(made, config.train.batch_size)
   batch = {name: batch[name] for name in ('image', 'label')}
   step = configured_step.jitted(made, jax.random.key(0))
-  return step.lower(machines.state_of(made), batch, {}).compile().as_text()
+  return step.lower(machines.state_of(made), batch, {}).compile()
 
 
 def costs(text: str, chip: chips.Chip, turns: int) -> dict[str, chips.Cost]:
@@ -147,7 +147,10 @@ def main(argv):
     f'{chip.num_bytes / 1e9:,.0f} GB/s each).\n'
     'Calculated from the compiled program; of one device unless it says more.'
   )
-  text = make_program(config, machines.mesh(_PLATFORM.value, chip.devices))
+  program = make_program(config, machines.mesh(_PLATFORM.value, chip.devices))
+  memory, text = program.memory_analysis(), program.as_text()
+  held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+  print(f'Memory of a device: {held / 1e9:.2f} GB.')
   print_costs(costs(text, chip, turns), chip, config.train.batch_size)
   print_largest(text, chip)
 
