@@ -19,8 +19,7 @@ class Forms(NamedTuple):
       (models/cpu_convolution.py).
     own_max_pool: shifted maxima in the place of XLA's window reduction
       (models/pooling.py).
-    warp_by_products: augmentation multiplies matrices in the place of gathers
-      (training/augment.py).
+    warp: the form of the augmentation's warp (training/augment.py).
     unrolled: short loops around convolutions are written out.
     host_loops: longer ones are driven from the host, one program a turn.
     in_host_memory: what a program needs is the host's own memory, so the
@@ -31,7 +30,7 @@ class Forms(NamedTuple):
 
   own_convolution: bool = False
   own_max_pool: bool = False
-  warp_by_products: bool = False
+  warp: str = 'loop'
   unrolled: bool = False
   host_loops: bool = False
   in_host_memory: bool = False
@@ -51,9 +50,10 @@ FORMS = {
   ),
   # XLA's gradient of a window's maximum is an atomic scatter: slow, and the
   # order of its sums, so their last bits, differ from run to run.
-  'gpu': Forms(own_max_pool=True),
+  # A warp in a loop moves .55 ms of bytes for .22 (docs/scale.md).
+  'gpu': Forms(own_max_pool=True, warp='gathers'),
   # It gathers pixel by pixel.
-  'tpu': Forms(warp_by_products=True),
+  'tpu': Forms(warp='products'),
 }
 _NAMES = {'cuda': 'gpu', 'rocm': 'gpu'}
 

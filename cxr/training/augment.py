@@ -9,6 +9,7 @@ warp's films, blurred as they are, the statistics do not fit (docs/training.md
 has the measurements).
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -28,7 +29,7 @@ def make_augment(
   brightness: float = 0.0,
   contrast: float = 0.0,
   gamma: float = 0.0,
-  by_products: bool = False,
+  form: str = 'loop',
 ) -> Callable[[Key[Array, ''], Image], Image]:
   """Returns augment(key, image 'h w 1') -> 'h w 1' in [0, 1].
 
@@ -44,7 +45,7 @@ def make_augment(
     brightness: a draw is added to the pixels.
     contrast: the pixels' distance to their mean is multiplied by 1 + a draw.
     gamma: the pixels are raised to the power exp(draw).
-    by_products: the form of the warp; see `warp`.
+    form: of the warp; see `warp`.
 
   Rotation, translation, scale and flip are one warp; outside of the image its
   edge pixels are repeated.
@@ -72,7 +73,7 @@ def make_augment(
       matrix, offset = _random_motion(
         warp_key, image, rotation, translation, scale, flip
       )
-      image = warp(image, matrix, offset, by_products=by_products)
+      image = warp(image, matrix, offset, form=form)
       # Beside an edge, weights below 0 overshoot.
       image = jnp.clip(image, 0, 1)
     if brightness or contrast or gamma:
@@ -106,7 +107,7 @@ def warp(
   matrix: Float[Array, '2 2'],
   offset: Float[Array, ' 2'],
   *,
-  by_products: bool = False,
+  form: str = 'loop',
 ) -> Image:
   """Warps an image by Lanczos interpolation.
 
@@ -120,8 +121,9 @@ def warp(
   standard deviation (67 % under bilinear interpolation), and a whole number of
   pixels moves an image exactly.
 
-  `by_products`: from all pixels by matrix products, not from 36 by gathers; a
-  TPU gathers pixel by pixel.
+  The forms give the same numbers but for rounding: 'loop' gathers the 36 pixels
+  about a position row by row in a loop, 'gathers' does it at once, 'products'
+  takes matrix products of all pixels.
 
   References:
     Duchon 1979, Lanczos Filtering in One and Two Dimensions.
@@ -137,8 +139,7 @@ def warp(
   )
   # Every position then has six pixels along each axis.
   padded = jnp.pad(image[..., 0], _REACH, mode='edge')
-  form = _by_products if by_products else _by_gathers
-  moved = form(
+  moved = _FORMS[form](
     padded,
     jnp.clip(rows, 0, height - 1) + _REACH,
     jnp.clip(columns, 0, width - 1) + _REACH,
@@ -150,7 +151,7 @@ _REACH = 3  # pixels, of Lanczos' kernel to either side
 _BLOCK = 2048  # positions
 
 
-def _by_gathers(image, rows, columns):
+def _by_gathers(image, rows, columns, in_loop=False):
   """The image at positions, each from the 36 pixels about it."""
   first_row, row_weights = _lanczos_weights(rows)
   first_column, column_weights = _lanczos_weights(columns)
@@ -163,9 +164,15 @@ def _by_gathers(image, rows, columns):
     )
     return total + row_weights[i] * along
 
-  # A loop, since what reads the warped image would else compute it again: on a
-  # CPU the mean that contrast asks for made the warp seven times as slow.
-  return jax.lax.fori_loop(0, 2 * _REACH, add_row, jnp.zeros_like(rows))
+  if in_loop:
+    # What reads the warped image would else compute it again: on a CPU the mean
+    # that contrast asks for made the warp seven times as slow.
+    return jax.lax.fori_loop(0, 2 * _REACH, add_row, jnp.zeros_like(rows))
+  # A GPU computes the mean with the image, and a loop would write and read the
+  # sum six times.
+  return functools.reduce(
+    lambda total, i: add_row(i, total), range(2 * _REACH), jnp.zeros_like(rows)
+  )
 
 
 def _by_products(image, rows, columns):
@@ -195,6 +202,13 @@ def _by_products(image, rows, columns):
   ).reshape(-1, _BLOCK)
   moved = jax.lax.map(one_block, (in_blocks(rows), in_blocks(columns)))
   return moved.ravel()[: rows.size].reshape(rows.shape)
+
+
+_FORMS = {
+  'loop': functools.partial(_by_gathers, in_loop=True),
+  'gathers': _by_gathers,
+  'products': _by_products,
+}
 
 
 def _lanczos_weights(position):

@@ -72,9 +72,7 @@ def make_step(setup: Setup) -> Callable:
   ranges, forms = config.augment.to_dict(), platforms.of(setup.mesh)
   augmentation = None
   if any(ranges.values()):
-    augmentation = augment.make_augment(
-      **ranges, by_products=forms.warp_by_products
-    )
+    augmentation = augment.make_augment(**ranges, form=forms.warp)
   common = {
     'augment': augmentation,
     'epsilon': attack.epsilon / 255,

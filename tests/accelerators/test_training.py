@@ -126,7 +126,9 @@ def test_work_is_shared_out(platform, num_devices):
   assert share == pytest.approx(alone / num_devices, rel=0.02)
 
 
-@pytest.mark.parametrize('platform, num_devices', [('tpu', 8), ('gpu', 4)])
+@pytest.mark.parametrize(
+  'platform, num_devices', [('tpu', 8), ('gpu', 4), ('cpu', 4)]
+)
 def test_work_of_the_passes_of_a_batch_is_shared_out(platform, num_devices):
   """A loop over passes must not gather the films that lie on the devices."""
   texts = [

@@ -44,7 +44,7 @@ def lanczos(distance):
   )
 
 
-@pytest.mark.parametrize('by_products', [True, False])
+@pytest.mark.parametrize('form', ['loop', 'gathers', 'products'])
 @pytest.mark.parametrize(
   'matrix, offset',
   [
@@ -54,7 +54,7 @@ def lanczos(distance):
     ([[1.1, -0.1], [0.1, -1.1]], [-20, 0.5]),
   ],
 )
-def test_warp_is_the_sum_over_all_pixels(image, matrix, offset, by_products):
+def test_warp_is_the_sum_over_all_pixels(image, matrix, offset, form):
   """By its definition in float64, the edge repeated by hand; in both forms."""
   matrix, offset = np.array(matrix, np.float32), np.array(offset, np.float32)
   middle = np.array([4, 5.5])
@@ -69,7 +69,7 @@ def test_warp_is_the_sum_over_all_pixels(image, matrix, offset, by_products):
     weight = lanczos(position[..., axis, None] - pixel)
     weights.append(weight / weight.sum(-1, keepdims=True))
   expected = np.einsum('rci,ij,rcj->rc', weights[0], enlarged, weights[1])
-  warp = jax.jit(functools.partial(augment.warp, by_products=by_products))
+  warp = jax.jit(functools.partial(augment.warp, form=form))
   found = warp(image, jnp.array(matrix), jnp.array(offset))
   np.testing.assert_allclose(found[..., 0], expected, atol=2e-6)
 
