@@ -95,6 +95,7 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.model.pooling_share = 0.1  # of the cells, which 'top' takes
   # Weights to start from, or to evaluate as they are: a file (.safetensors,
   # .pt, .pth), the folder of an export, or hf://OWNER/NAME[/FILE]; '': random.
+  # {seed} in it stands for config.seed.
   config.model.init_from = ''
   # The finding of each output of the file, in their order, '-' for none; (): as
   # the file says.

@@ -19,7 +19,7 @@ Command:  C=configs/experiments/nih_small.py; D=--config.data.dir=../shared/nih
               --config.seed=$seed --workdir=runs/small/${group}_$seed
             python main.py --mode=export --workdir=runs/small/${group}_$seed
             python main.py --config=$C:$group $D --config.seed=$seed \
-              --config.model.init_from=runs/small/${group}_$seed/export \
+              --config.model.init_from=runs/small/${group}_{seed}/export \
               --workdir=runs/study/nih_small_${group}_$seed
           done; done
           (that is $C:baseline_64 and $C:baseline, $C:robust_64 and $C:robust)

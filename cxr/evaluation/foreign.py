@@ -77,7 +77,7 @@ def find(
     FileNotFoundError, ValueError: the file is absent, is no weights file or of
       no network that is known here; or an override contradicts it.
   """
-  origin = origins.find(config.model.init_from)
+  origin = origins.find(config.model.init_from, config.seed)
   weights = foreign_weights.read(origin.path, config.model, '')
   fields = {
     f'model.{name}': value
@@ -144,7 +144,7 @@ def check_same_file(workdir: str, config: ConfigDict) -> None:
       f'{workdir} holds a run that was trained; to evaluate the weights of '
       f'{config.model.init_from} as they are, choose another --workdir.'
     )
-  origin = origins.find(config.model.init_from)
+  origin = origins.find(config.model.init_from, config.seed)
   if origin.sha256 != stored['sha256']:
     raise ValueError(
       f'{workdir} holds the evaluation of other weights '

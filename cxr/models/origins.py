@@ -51,19 +51,23 @@ class Origin(NamedTuple):
     return files.sha256(self.path)
 
 
-def find(stated: str) -> Origin:
+def find(stated: str, seed: int) -> Origin:
   """Finds the weights that config.model.init_from names.
 
   Args:
     stated: a file, a folder that --mode=export wrote, shipped://NAME, or
       hf://OWNER/NAME[/FILE]. Without a FILE it is model.safetensors, else the
       only weights file that the repository has.
+    seed: of the run, for which {seed} stands in `stated`. Runs that start from
+      weights of a seed each have one config so, and a study takes them for one
+      group.
 
   Raises:
     FileNotFoundError: there is no such file, or the folder has no weights.
     ValueError: no network of that name comes with the code, the hub cannot be
       used, or a config.json beside the weights is damaged.
   """
+  stated = stated.replace('{seed}', str(seed))
   if stated.startswith(HUB):
     return _from_hub(stated)
   path = networks.folder(os.path.expanduser(stated))

@@ -136,13 +136,14 @@ def initial_state(setup: Setup, key: jax.Array) -> train_state.TrainState:
   )(key)
   if not config.model.init_from:
     return state
+  origin = origins.find(config.model.init_from, config.seed)
   variables, report = torch_weights.init_from(
-    origins.find(config.model.init_from).path,
+    origin.path,
     train_state.variables(state),
     config.model,
     findings=setup.films.findings,
   )
-  logging.info('Weights of %s: %s', config.model.init_from, report)
+  logging.info('Weights of %s: %s', origin.stated, report)
   params, batch_stats = variables['params'], variables['batch_stats']
   copy = lambda old, new: None if old is None else jax.tree.map(jnp.copy, new)
   return state.replace(

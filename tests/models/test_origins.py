@@ -44,7 +44,7 @@ def hub(monkeypatch, folder, listed=(), fails=None):
 
 def test_folder_of_an_export_or_its_weights(export):
   for stated in (export, export / 'model.safetensors'):
-    origin = origins.find(str(stated))
+    origin = origins.find(str(stated), 0)
     assert origin.path == str(export / 'model.safetensors')
     assert origin.exported == DESCRIBED
   # Of b'weights', by sha256sum.
@@ -53,45 +53,54 @@ def test_folder_of_an_export_or_its_weights(export):
 
 def test_config_beside_another_file_or_of_another_program_is_not_ours(export):
   (export / 'other.pt').write_bytes(b'')
-  assert origins.find(str(export / 'other.pt')).exported == {}
+  assert origins.find(str(export / 'other.pt'), 0).exported == {}
   (export / 'config.json').write_text('{"architectures": ["ViT"]}')
-  assert origins.find(str(export)).exported == {}
+  assert origins.find(str(export), 0).exported == {}
+
+
+def test_the_weights_of_a_seed(export):
+  """So that the runs of a study have one config."""
+  seeded = export.rename(export.parent / 'start_7')
+  origin = origins.find(str(export.parent / 'start_{seed}'), 7)
+  assert origin.path == str(seeded / 'model.safetensors')
+  with pytest.raises(FileNotFoundError, match='start_8'):
+    origins.find(str(export.parent / 'start_{seed}'), 8)
 
 
 def test_absent(tmp_path):
   with pytest.raises(FileNotFoundError, match='No weights file at'):
-    origins.find(str(tmp_path / 'none.pt'))
+    origins.find(str(tmp_path / 'none.pt'), 0)
   with pytest.raises(FileNotFoundError, match=r'No model\.safetensors in'):
-    origins.find(str(tmp_path))
+    origins.find(str(tmp_path), 0)
 
 
 def test_hub(export, monkeypatch):
   hub(monkeypatch, export, ['README.md', 'model.safetensors', 'other.pt'])
-  origin = origins.find('hf://owner/name')
+  origin = origins.find('hf://owner/name', 0)
   assert origin.path == str(export / 'model.safetensors')
   assert origin.exported == DESCRIBED and origin.stated == 'hf://owner/name'
   hub(monkeypatch, export, ['only.pt', 'config.json'])
-  assert origins.find('hf://owner/name').path == str(export / 'only.pt')
-  assert origins.find('hf://owner/name/deep/a.pt').path.endswith('deep/a.pt')
+  assert origins.find('hf://owner/name', 0).path == str(export / 'only.pt')
+  assert origins.find('hf://owner/name/deep/a.pt', 0).path.endswith('deep/a.pt')
 
 
 def test_hub_refused_in_a_sentence(export, monkeypatch):
   hub(monkeypatch, export, ['a.pt', 'b.pt'])
   with pytest.raises(ValueError, match=r'which has 2 \(a\.pt, b\.pt\)'):
-    origins.find('hf://owner/name')
+    origins.find('hf://owner/name', 0)
   with pytest.raises(ValueError, match='must be hf://OWNER/NAME'):
-    origins.find('hf://name')
+    origins.find('hf://name', 0)
   hub(monkeypatch, export, fails=ConnectionError('no route\nto host'))
   with pytest.raises(
     ValueError, match=r'cannot be fetched .*ConnectionError: no route\)'
   ):
-    origins.find('hf://owner/name/a.pt')
+    origins.find('hf://owner/name/a.pt', 0)
   monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
   with pytest.raises(ValueError, match='pip install huggingface_hub'):
-    origins.find('hf://owner/name')
+    origins.find('hf://owner/name', 0)
 
 
 def test_a_hub_that_is_not_whole(export, monkeypatch):
   hub(monkeypatch, export, fails=ModuleNotFoundError("No module named 'x'"))
   with pytest.raises(ValueError, match=r"not whole here \(No module named 'x'"):
-    origins.find('hf://owner/name/a.pt')
+    origins.find('hf://owner/name/a.pt', 0)

@@ -48,7 +48,7 @@ def test_an_unknown_one_is_told_those_there_are():
   with pytest.raises(ValueError, match='No network nih comes .*nih_baseline'):
     networks.folder('shipped://nih')
   with pytest.raises(ValueError, match='No network nih comes .*nih_baseline'):
-    origins.find('shipped://nih')
+    origins.find('shipped://nih', 0)
   with pytest.raises(ValueError, match='No network .. comes'):
     networks.folder('shipped://..')
 
@@ -69,7 +69,7 @@ def test_a_network_is_whole_and_names_no_film(name):
   folder = networks.folder(f'shipped://{name}')
   assert sorted(os.listdir(folder)) == sorted(FILES)
   config, _, variables, step = inference.load_model(folder)
-  assert origins.find(f'shipped://{name}').exported['step'] == step
+  assert origins.find(f'shipped://{name}', 0).exported['step'] == step
   assert run_files.read_findings(folder) == FINDINGS
   assert run_files.read_calibration(folder, step, 'clean')
   data = run_files.read(folder, 'data.json', 'splits')['splits']
