@@ -4,10 +4,9 @@ Question: does robust training make gradient map and CAM localize better on real
           films, what else does it do to them, and at what price?
 Chosen:   on 799 validation films (of patients that no training film has), one
           training seed, before a test figure was looked at; validation AUROC of
-          the baseline. As the preset nih_small has it, 15 epochs: .688; with
-          weighting by batch and 16 filters at 64 pixels .698 (unweighted .690,
-          by finding with a cap of 5 .690; with 32 filters no better after 8
-          epochs). 40 epochs at 64 pixels, stronger augmentation and averaged
+          the baseline. 15 epochs from random weights at 128 pixels: .688; at 64
+          .698 (unweighted losses .690, weighted by finding with a cap of 5
+          .690; 32 filters are no better after 8 epochs). 40 epochs at 64 pixels, stronger augmentation and averaged
           weights: .717. Six more epochs of these weights at 128 pixels: .729.
           Epsilon: the largest of .25, .5, 1, 2 whose AUROC is less than .03
           below the baseline's; it was 2 (.669 for .688 before, .705 now).
