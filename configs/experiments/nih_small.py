@@ -6,8 +6,9 @@ Chosen:   on 799 validation films (of patients that no training film has), one
           training seed, before a test figure was looked at; validation AUROC of
           the baseline. 15 epochs from random weights at 128 pixels: .688; at 64
           .698 (unweighted losses .690, weighted by finding with a cap of 5
-          .690; 32 filters are no better after 8 epochs). 40 epochs at 64 pixels, stronger augmentation and averaged
-          weights: .717. Six more epochs of these weights at 128 pixels: .729.
+          .690; 32 filters are no better after 8 epochs). 40 epochs at 64
+          pixels, stronger augmentation and averaged weights: .717. Six more
+          epochs of these weights at 128 pixels: .729.
           Epsilon: the largest of .25, .5, 1, 2 whose AUROC is less than .03
           below the baseline's; it was 2 (.669 for .688 before, .705 now).
           Not tried, for want of hours: self-supervised pre-training, flips,
