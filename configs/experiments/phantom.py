@@ -18,12 +18,13 @@ Command:  for seed in 0 1 2 3 4; do
           runs/study/phantom_baseline_0,runs/study/phantom_robust_2_0
 Cost:     4 minutes of processor time for a baseline and 6 for a robust run, a
           third of it evaluation; 2.1 GB.
-Result:   docs/results_phantom.md. Own less another patient's at T(IoU) .3, minus
-          the baseline, at epsilon .5, 1, 2, 4: gradient map +.079, +.152, +.182,
-          +.221; CAM +.052 (+.004 to +.100), +.053 (+.011 to +.095), +.019
-          (-.022 to +.060), -.031 (-.074 to +.012). AUROC .956 of the baseline,
-          then .947, .935, .915, .880; without the shortcut .883, then .915,
-          .921, .911, .879; logits lost with it 2.39, then 1.05, .39, .07, .01.
+Result:   docs/results_phantom.md. Own less another patient's at T(IoU) .3,
+          minus the baseline, at epsilon .5, 1, 2, 4: gradient map +.079, +.152,
+          +.182, +.221; CAM +.052 (+.004 to +.100), +.053 (+.011 to +.095),
+          +.019 (-.022 to +.060), -.031 (-.074 to +.012). AUROC .956 of the
+          baseline, then .947, .935, .915, .880; without the shortcut .883, then
+          .915, .921, .911, .879; logits lost with it 2.39, then 1.05, .39, .07,
+          .01.
 """
 
 from configs import baseline, experiments, robust
