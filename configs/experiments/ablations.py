@@ -26,9 +26,10 @@ Command:  A=configs/experiments/ablations.py
           .py:finding_robust, .py:lse_baseline, .py:lse_robust,
           .py:top_baseline, .py:top_robust)
 Cost:     4 minutes for a run, on one core.
-Result:   not run yet since cells are drawn where they look and films are warped
-          without blur. What was read before, .07 to .14 at strides of 16 and 32
-          among it, is withdrawn.
+Result:   dense_cam: docs/results_phantom.md. The others were not run yet since
+          cells are drawn where they look and films are warped without blur;
+          what was read before, .07 to .14 at strides of 16 and 32 among it, is
+          withdrawn.
 """
 
 from configs import experiments
