@@ -50,12 +50,8 @@ VARIANTS = tuple(
 
 
 def get_config(variant: str = 'lse_robust'):
-  make = lambda variant: (
-    lambda preset: phantom.get_config(variant.rpartition('_')[2])
-  )
-  config = experiments.make(
-    {name: make(name) for name in VARIANTS}, variant, 'phantom'
-  )
+  make = lambda preset: phantom.get_config(variant.rpartition('_')[2])
+  config = experiments.make(dict.fromkeys(VARIANTS, make), variant, 'phantom')
   config.update_from_flattened_dict(CHANGES[variant.partition('_')[0]])
   # Of attacks and measures only what tells that a training went well.
   config.evaluate.epsilons = (2.0,)
