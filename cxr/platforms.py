@@ -18,7 +18,7 @@ class Forms(NamedTuple):
     own_convolution: products of matrices in the place of XLA's convolutions
       (models/cpu_convolution.py).
     own_max_pool: shifted maxima in the place of XLA's window reduction
-      (models/pooling.py).
+      (models/max_pooling.py).
     warp: the form of the augmentation's warp (training/augment.py).
     unrolled: short loops around convolutions are written out.
     host_loops: longer ones are driven from the host, one program a turn.

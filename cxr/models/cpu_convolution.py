@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from cxr.models import pooling
+from cxr.models import max_pooling
 
 Films = Float[Array | np.ndarray, 'b h w c']
 
@@ -94,7 +94,7 @@ def _convolve_patches(x, kernel, stride, dilation):
 def _patches(x, size, stride, dilation):
   """The neighbourhood of every output pixel: 'b u v size*size*c'."""
   pad = _padding(size, dilation)
-  shifted = pooling.shifted(
+  shifted = max_pooling.shifted(
     x, size, stride, dilation, pad, jnp.zeros((), x.dtype)
   )
   return jnp.concatenate(shifted, axis=-1)
@@ -142,7 +142,7 @@ def _by_pixels(x, gradient, size, stride, dilation, one_device=False):
   zero = jnp.zeros((), x.dtype)
 
   def product(x, gradient):
-    taps = pooling.shifted(x, size, stride, dilation, pad, zero)
+    taps = max_pooling.shifted(x, size, stride, dilation, pad, zero)
     rows = jnp.stack([tap.reshape(-1) for tap in taps])
     return rows @ gradient.reshape(-1, d)
 
@@ -155,7 +155,7 @@ def _by_taps(x, gradient, size, stride, dilation):
   """The filter gradient, a matrix product for every tap."""
   c, d = x.shape[-1], gradient.shape[-1]
   pad = _padding(size, dilation)
-  shifted = pooling.shifted(
+  shifted = max_pooling.shifted(
     x, size, stride, dilation, pad, jnp.zeros((), x.dtype)
   )
   rows = gradient.reshape(-1, d)

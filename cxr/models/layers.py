@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cxr import platforms
-from cxr.models import cpu_convolution, pooling
+from cxr.models import cpu_convolution, max_pooling
 
 Films = Float[Array | np.ndarray, 'b h w c']
 
@@ -66,7 +66,7 @@ def max_pool(
   Of equal values the first in the window has the gradient, on every platform.
   """
   if forms.own_max_pool:
-    return pooling.max_pool(x)
+    return max_pooling.max_pool(x)
   return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
 
 
