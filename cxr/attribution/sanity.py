@@ -110,11 +110,12 @@ def cascading_randomisation(
     Adebayo et al. 2018, arXiv 1810.03292.
   """
   maps = (
-    np.abs(map_fn(v)) for v in cascade(variables, random_variables, stages)
+    similarity.standardize(np.abs(map_fn(v)), rank=True)
+    for v in cascade(variables, random_variables, stages)
   )
   trained = next(maps)
-  rows = [similarity.correlation(trained, trained, rank=True)]
-  rows += [similarity.correlation(trained, other, rank=True) for other in maps]
+  rows = [similarity.agreement(trained, trained)]
+  rows += [similarity.agreement(trained, other) for other in maps]
   return np.stack(rows)
 
 

@@ -26,7 +26,21 @@ def correlation(
     >>> correlation(a, a**3, rank=True).round(6).tolist()
     [1.0]
   """
-  a, b = standardize(a, rank), standardize(b, rank)
+  return agreement(standardize(a, rank), standardize(b, rank))
+
+
+def agreement(
+  a: Float[np.ndarray, 'b p *k'], b: Float[np.ndarray, 'b p *k']
+) -> Float[np.ndarray, ' b *k']:
+  """`correlation` of maps that are standardized already.
+
+  For one map that is held against many: most of the time goes into its ranks.
+
+  Examples:
+    >>> a = standardize(np.array([[[1.0, 2.0, 3.0]]]))
+    >>> agreement(a, -a).round(6).tolist()
+    [-1.0]
+  """
   constant = ~a.any(1) & ~b.any(1)
   return np.where(constant, 1.0, (a * b).sum(1))
 

@@ -55,11 +55,11 @@ def stability(
   """
   if num_samples < 1:
     raise ValueError(f'num_samples ({num_samples}) must be at least 1.')
-  clean = map_fn(image)
+  ranked = lambda film: similarity.standardize(map_fn(film), rank=True)
+  clean = ranked(image)
   copies = noisy_copies(key, image, noise=noise, num_samples=num_samples)
   return np.mean(
-    [similarity.correlation(clean, map_fn(copy), rank=True) for copy in copies],
-    0,
+    [similarity.agreement(clean, ranked(copy)) for copy in copies], 0
   )
 
 
