@@ -40,7 +40,9 @@ def compare(workdirs: Sequence[str], output: str = '') -> str:
   )
   os.makedirs(output, exist_ok=True)
   common = common_findings.find(workdirs)
-  comparison = paired_summary.compare(workdirs, common) | {
+  comparison = paired_summary.compare(
+    workdirs, common, num_resamples=runs.num_resamples(opened)
+  ) | {
     'settings': settings,
     'warnings': [
       *runs.told(settings, names),

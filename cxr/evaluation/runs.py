@@ -15,6 +15,7 @@ from absl import logging
 
 from cxr import run_files
 from cxr.reporting import wording
+from cxr.statistics import bootstrap
 
 # Fields of config.evaluate that change the meaning of no estimate.
 _NO_FIGURE = (
@@ -53,6 +54,7 @@ class Run(NamedTuple):
   findings: tuple[str, ...]  # in the order of the logits
   methods: tuple[str, ...] = ()  # of its own maps
   is_maps: bool = False  # the scores of maps from elsewhere
+  num_resamples: int = bootstrap.NUM_RESAMPLES  # of its intervals
 
 
 def find(names: Sequence[str]) -> tuple[str, ...]:
@@ -155,7 +157,14 @@ def read(workdir: str) -> Run:
     run_files.read_findings(workdir),
     tuple(filter(wording.is_own, localized.get('methods', {}))),
     bool(evaluation.get('maps')),
+    evaluation.get('num_resamples', bootstrap.NUM_RESAMPLES),
   )
+
+
+def num_resamples(runs: Sequence[Run]) -> int:
+  """The resamples of runs that stand together: as many as the most careful
+  evaluation among them took (config.evaluate.num_resamples)."""
+  return max(run.num_resamples for run in runs)
 
 
 def _hash_of_clean_logits(path: str) -> str:

@@ -31,7 +31,7 @@ from cxr.evaluation import (
   summary,
 )
 from cxr.reporting import part_study, plots
-from cxr.statistics import bootstrap, intervals, rankings, ratios
+from cxr.statistics import intervals, rankings, ratios
 
 
 class Result(NamedTuple):
@@ -48,7 +48,6 @@ def study(
   workdirs: Sequence[str],
   output: str = '',
   *,
-  num_resamples: int = bootstrap.NUM_RESAMPLES,
   seed: int = 0,
 ) -> str:
   """Writes study.json, study.md and study.png; returns their folder.
@@ -74,7 +73,7 @@ def study(
   check_replicates(opened, groups)
   settings = runs.differing_settings(opened)
   names = runs.distinct_names(workdirs)
-  options = {'num_resamples': num_resamples, 'seed': seed}
+  options = {'num_resamples': runs.num_resamples(opened), 'seed': seed}
   common = common_findings.find(workdirs)
   sampled = {}
   for workdir in workdirs:

@@ -65,7 +65,11 @@ def run(tmp_path, name, config, *, seed, skill, films='ab', evaluated=None):
     ('data.json', {'splits': {'train': train, 'test': test}}),
     (
       'metrics.json',
-      {'step': 7, 'versions': {'jax': '1'}, 'evaluation': {'config': own}},
+      {
+        'step': 7,
+        'versions': {'jax': '1'},
+        'evaluation': {'config': own} | FAST,
+      },
     ),
   ):
     with open(f'{workdir}/{file}', 'w') as f:
@@ -115,7 +119,7 @@ def test_one_training_is_counted_once(tmp_path, workdirs):
     ((first, str(copy)), 'hold the same weights'),
   ):
     with pytest.raises(ValueError, match=f'{message}.*named more than once'):
-      study.study(names, str(tmp_path / 'out'), **FAST)
+      study.study(names, str(tmp_path / 'out'))
     with pytest.raises(ValueError, match=f'{message}.*named more than once'):
       compare.compare(names, str(tmp_path / 'out'))
   # Its copy is evaluated otherwise: two evaluations, still one training.
@@ -124,7 +128,7 @@ def test_one_training_is_counted_once(tmp_path, workdirs):
   metrics['evaluation']['config']['evaluate']['smooth'] = 0.5
   path.write_text(json.dumps(metrics))
   with pytest.raises(ValueError, match='hold the same weights'):
-    study.study((first, str(copy)), str(tmp_path / 'out'), **FAST)
+    study.study((first, str(copy)), str(tmp_path / 'out'))
   # A name and a pattern that matches it are no mistake.
   assert (
     runs.find((first, str(tmp_path / '[bl][0i]*')))
@@ -142,7 +146,7 @@ def test_a_seed_stands_once_in_a_group(tmp_path):
     for name, skill in (('a', 0.3), ('b', 0.4))
   ]
   with pytest.raises(ValueError, match=r'the same seed \(0\)'):
-    study.study(names, str(tmp_path / 'out'), **FAST)
+    study.study(names, str(tmp_path / 'out'))
 
 
 def test_other_settings_of_the_evaluations_are_told_or_refused(tmp_path):
@@ -153,8 +157,8 @@ def test_other_settings_of_the_evaluations_are_told_or_refused(tmp_path):
   b = make('b', baseline, seed=1, skill=0.3, evaluated={'smooth': 0.1})
   c = make('c', robust, seed=0, skill=0.8, evaluated={'restarts': 3})
   with pytest.raises(ValueError, match=r'alike.*smooth: 0\.02 .*0\.1'):
-    study.study((a, b), str(tmp_path / 'out'), **FAST)
-  folder = study.study((a, c), str(tmp_path / 'out'), **FAST)
+    study.study((a, b), str(tmp_path / 'out'))
+  folder = study.study((a, c), str(tmp_path / 'out'))
   with open(f'{folder}/study.json') as f:
     result = json.load(f)
   assert result['settings'] == {'restarts': [1, 3]}
@@ -240,7 +244,7 @@ def test_other_labels_are_refused(tmp_path):
     path, {stored_rows.Condition('test'): block}, findings=FINDINGS
   )
   with pytest.raises(ValueError, match='different films, labels'):
-    study.study(names, str(tmp_path / 'out'), **FAST)
+    study.study(names, str(tmp_path / 'out'))
 
 
 def entry_of(figures, *key, finding='mean'):
@@ -354,6 +358,19 @@ def test_the_interval_covers_patients_and_seeds():
   assert figure['high'] - figure['low'] == pytest.approx(width, rel=0.05)
 
 
+def test_as_many_resamples_as_an_evaluation_took(workdirs, tmp_path):
+  """Else one run's interval would be another than in its own metrics.json."""
+  opened = [runs.read(workdir) for workdir in workdirs[:2]]
+  assert runs.num_resamples(opened) == FAST['num_resamples']
+  more = opened[0]._replace(num_resamples=70)
+  assert runs.num_resamples([more, opened[1]]) == 70
+  output = compare.compare(workdirs[:2], str(tmp_path / 'out'))
+  with open(f'{output}/comparison.json') as f:
+    of_runs = json.load(f)['classification']
+  expected = paired_summary.compare(workdirs[:2], **FAST)['classification']
+  assert of_runs == expected
+
+
 def test_other_films_are_refused():
   with pytest.raises(ValueError, match='different films'):
     study.estimates([[sampled(0.0)], [sampled(0.0, films='g')]])
@@ -361,7 +378,7 @@ def test_other_films_are_refused():
 
 def test_the_page(workdirs, tmp_path):
   pattern = os.path.join(tmp_path, '[brh][01]')
-  folder = study.study([workdirs[0], pattern], str(tmp_path / 'out'), **FAST)
+  folder = study.study([workdirs[0], pattern], str(tmp_path / 'out'))
   with open(f'{folder}/study.json') as f:
     result = json.load(f)
   assert [g['seeds'] for g in result['groups']] == [[0, 1], [0], [0, 1]]
