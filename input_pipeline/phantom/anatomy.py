@@ -206,14 +206,14 @@ def draw_vessels(tree: Tree, a: Anatomy, q: Acquisition, size: int) -> Field:
   canvas = Image.new('L', (2 * size, 2 * size))
   pen = ImageDraw.Draw(canvas)
   for side, width, segments in sorted(tree, key=lambda branch: branch[1]):
+    pixels = 2 * size * width
+    if pixels < 0.9:
+      continue
     u, t = segments.reshape(-1, 2).T
     inner, outer = lung_edges(a, np.minimum(t, 0.97))
     y = a.base - t * (a.base - a.apex)
     x = side * (inner + u * (outer - inner)) + midline(a, y)
     ends = (to_film(q, x, y) * 2 * size).reshape(-1, 4).tolist()
-    pixels = 2 * size * width
-    if pixels < 0.9:
-      continue
     tone = int(255 * (0.45 + 40 * width))
     for segment in ends:
       pen.line(segment, fill=min(tone, 255), width=max(1, round(pixels)))
