@@ -210,13 +210,14 @@ def compute_maps(
   """
   key = jax.random.key(subject.config.seed)
 
-  def computed():
-    for part, batch in subject.batches(rows):
-      keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch['index'])
-      yield part, maps_fn(subject.variables, keys, batch['image'])
+  def of_films(batch):
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch['index'])
+    return maps_fn(subject.variables, keys, batch['image'])
 
   maps = None
-  for part, of_batch in inference.fetched(computed()):
+  for part, of_batch in inference.computed(
+    subject.mesh, of_films, subject.batches(rows)
+  ):
     if maps is None:
       maps = np.empty((len(rows), *of_batch.shape[1:]), np.float32)
     maps[part] = of_batch

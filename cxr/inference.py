@@ -1,7 +1,9 @@
 """A trained model over films: predictions batch by batch, on every device."""
 
+import collections
+import concurrent.futures
+import contextlib
 import functools
-import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -11,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
 from cxr import (
@@ -22,6 +24,7 @@ from cxr import (
   sharding,
   train_state,
 )
+from cxr.attacks import batched
 from cxr.models import architectures, torch_weights
 from cxr.shipped import networks
 from input_pipeline import pipeline
@@ -129,24 +132,61 @@ def evenly_spread(n: int, count: int) -> np.ndarray:
   return np.unique(np.linspace(0, n - 1, min(count, n)).astype(np.int64))
 
 
-def fetched(
-  batches: Iterable[tuple[slice, jax.Array]],
-) -> Iterator[tuple[slice, np.ndarray]]:
-  """Brings results to the host, each when the next batch is on its way.
+def computed(
+  mesh: jax.sharding.Mesh,
+  compute: Callable[[Any], Any],
+  batches: Iterable[tuple[slice, Any]],
+) -> Iterator[tuple[slice, Any]]:
+  """Computes something of every batch and brings it to the host.
 
-  So the devices have work while the host waits for a result.
+  The devices have further batches while the host waits for a result. One CPU
+  works at two of them at once: there, what one thread dispatches is computed
+  one program after the other, and a program alone leaves cores idle.
 
   Args:
-    batches: (part, result) as `Subject.batches` has its parts; the result may
-      have more rows than the part.
+    mesh: the devices.
+    compute: (batch) -> arrays with a leading axis of films, on the devices.
+    batches: (part, batch), as `Subject.batches` has them; a batch may have more
+      films than the part.
+
+  Yields:
+    (part, its arrays), in the order of the batches.
   """
-  before = None
-  # Nothing follows the last one.
-  for batch in itertools.chain(batches, [None]):
-    if before is not None:
-      part, result = before
-      yield part, sharding.to_host(result)[: part.stop - part.start]
-    before = batch
+  with contextlib.ExitStack() as stack:
+    threads = []
+    # On several devices the programs would meet in another order on each.
+    if platforms.of(mesh).host_loops and mesh.size == 1:
+      threads = [
+        stack.enter_context(concurrent.futures.ThreadPoolExecutor(1))
+        for _ in range(_AT_ONCE)
+      ]
+    waiting = collections.deque()
+    for i, (part, batch) in enumerate(batches):
+      if threads:
+        dispatched = threads[i % _AT_ONCE].submit(compute, batch)
+        if i == 0:
+          # Else both threads would trace and compile what is new.
+          dispatched.result()
+      else:
+        dispatched = concurrent.futures.Future()
+        dispatched.set_result(compute(batch))
+      waiting.append((part, dispatched))
+      if len(waiting) > max(len(threads), 1):
+        yield _fetched(*waiting.popleft())
+    while waiting:
+      yield _fetched(*waiting.popleft())
+
+
+_AT_ONCE = 2  # batches, on a CPU
+
+
+def _fetched(
+  part: slice, dispatched: concurrent.futures.Future
+) -> tuple[slice, Any]:
+  """The arrays of the part's own films, on the host."""
+  count = part.stop - part.start
+  arrays = dispatched.result()
+  return part, jax.tree.map(lambda x: sharding.to_host(x)[:count], arrays)
 
 
 # A model and a mesh have one program, whoever asks for it.
@@ -161,6 +201,23 @@ def make_predict(model: nn.Module, mesh: jax.sharding.Mesh) -> Callable:
     return model.apply(variables, data.to_unit(image))[0]
 
   return jax.jit(predict, out_shardings=sharding.replicated(mesh))
+
+
+# As with `make_predict`: training and evaluation attack by one program.
+@functools.lru_cache(maxsize=8)
+def make_attack(
+  model: nn.Module,
+  mesh: jax.sharding.Mesh,
+  loss_fn: batched.LossFn,
+  options: batched.Options,
+) -> batched.Attack:
+  """The attack on a model's logits; not to be jitted."""
+  return batched.make_compiled_attack(
+    lambda variables, image: model.apply(variables, image)[0],
+    loss_fn,
+    options,
+    from_host=platforms.of(mesh).host_loops,
+  )
 
 
 def predict_split(
@@ -187,21 +244,43 @@ def predict_split(
   Returns:
     Logits 'n k', float32, in the order of the index.
   """
-  of_split = subject.splits[split].label
-  index = np.arange(len(of_split)) if index is None else np.asarray(index)
+  if index is None:
+    index = np.arange(len(subject.splits[split].label))
+  batches = lambda: subject.batches(np.asarray(index), batch_size, split, label)
+  (logits,) = predict_each(subject, [attack], batches)
+  return logits
+
+
+def predict_each(
+  subject: Subject,
+  attacks: Sequence[Callable | None],
+  batches: Callable[[], Iterable[tuple[slice, dict]]],
+) -> Float[np.ndarray, 'a n k']:
+  """Logits of the same films under each attack, of `None` as they are.
+
+  Args:
+    subject: the model.
+    attacks: as `predict_split` takes one.
+    batches: () -> the films, as `Subject.batches` has them.
+  """
   predict = make_predict(subject.model, subject.mesh)
 
-  def predicted():
-    for part, batch in subject.batches(index, batch_size, split, label):
-      image = batch['image']
-      if attack is not None:
-        image = attack(subject.variables, batch['index'], image, batch['label'])
-      yield part, predict(subject.variables, image)
+  def of_films(work):
+    attack, batch = work
+    image = batch['image']
+    if attack is not None:
+      image = attack(subject.variables, batch['index'], image, batch['label'])
+    return predict(subject.variables, image)
 
-  logits = np.full((len(index), of_split.shape[1]), np.nan, np.float32)
-  for part, of_batch in fetched(predicted()):
-    logits[part] = of_batch
-  return logits
+  work = (
+    (part, (attack, batch)) for attack in attacks for part, batch in batches()
+  )
+  logits = [of_batch for _, of_batch in computed(subject.mesh, of_films, work)]
+  columns = next(iter(subject.splits.values())).label.shape[1]
+  return np.reshape(
+    np.concatenate([np.zeros((0, columns), np.float32), *logits]),
+    (len(attacks), -1, columns),
+  )
 
 
 def by_index(attack: Callable, key: jax.Array, **options) -> Callable:

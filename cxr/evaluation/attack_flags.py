@@ -13,11 +13,11 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float
 
-from cxr import data, files, losses, sharding
+from cxr import data, files, losses
 from cxr.attacks import checks
 from cxr.evaluation import named_attacks
 from cxr.evaluation.parts import Parts, stored
-from cxr.inference import Subject, by_index, predict_split
+from cxr.inference import Subject, by_index, computed, predict_each
 from cxr.reporting import main_result, wording
 from cxr.statistics import bootstrap, intervals, rankings
 
@@ -64,24 +64,26 @@ def run(subject: Subject) -> list[dict]:
   label = subject.test.label[rows]
   epsilon = named_attacks.middle_epsilon(config)
 
-  def logits(**options):
-    return predict_split(subject, index=rows, **options)
-
-  def under(name, **options):
+  def make(name, **options):
     attack = named_attacks.make(subject, name, **options)
     key = jax.random.key(config.seed)
-    radius = jnp.float32(epsilon / 255)
-    return logits(attack=by_index(attack, key, epsilon=radius))
+    return by_index(attack, key, epsilon=jnp.float32(epsilon / 255))
 
-  loss = lambda logits: np.asarray(losses.sigmoid_cross_entropy(logits, label))
-  short, long = under('pgd'), under('pgd', num_steps=LONG_STEPS)
-  square = under('square', num_steps=QUERIES)
+  attacks = (
+    make('pgd'),
+    make('pgd', num_steps=LONG_STEPS),
+    make('square', num_steps=QUERIES),
+  )
+  short, long, square, *unmoved = predict_each(
+    subject, [*attacks, *[None] * CALLS], lambda: subject.batches(rows)
+  )
+  loss_of = jax.jit(losses.sigmoid_cross_entropy)
+  loss = lambda logits: np.asarray(loss_of(logits, label))
   clean = {'attack': '', 'epsilon': 0.0}
   of_pgd = {'attack': named_attacks.label(config, 'pgd'), 'epsilon': epsilon}
   of_long = of_pgd | {'attack': named_attacks.label(config, 'pgd', LONG_STEPS)}
   flags = [
-    checks.randomized_output(np.stack([logits() for _ in range(CALLS)]))
-    | clean,
+    checks.randomized_output(np.stack(unmoved)) | clean,
     checks.zero_gradient(_gradients(subject, rows)) | clean,
     checks.black_box_wins(np.maximum(loss(short), loss(long)), loss(square))
     | of_long,
@@ -166,8 +168,8 @@ def _gradients(subject: Subject, rows) -> Float[np.ndarray, 'n h w 1']:
 
     return jax.grad(loss)(data.to_unit(image))
 
-  gradients = []
-  for part, batch in subject.batches(rows):
-    of_batch = gradient(subject.variables, batch['image'], batch['label'])
-    gradients.append(sharding.to_host(of_batch)[: part.stop - part.start])
-  return np.concatenate(gradients)
+  of_films = lambda batch: gradient(
+    subject.variables, batch['image'], batch['label']
+  )
+  gradients = computed(subject.mesh, of_films, subject.batches(rows))
+  return np.concatenate([of_batch for _, of_batch in gradients])

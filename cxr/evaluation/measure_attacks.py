@@ -26,7 +26,7 @@ from cxr.evaluation import (
 from cxr.inference import (
   Subject,
   by_index,
-  fetched,
+  computed,
   predict_split,
 )
 from cxr.localization import scoring, thresholds
@@ -310,11 +310,11 @@ def _attacked(
     jax.random.key(config.seed),
     epsilon=jnp.float32(named_attacks.middle_epsilon(config) / 255),
   )
-  attacked = (
-    (part, attack(subject.variables, *(batch[name] for name in names)))
-    for part, batch in subject.batches(rows)
+  of_films = lambda batch: attack(
+    subject.variables, *(batch[name] for name in names)
   )
-  return np.concatenate([films for _, films in fetched(attacked)])
+  attacked = computed(subject.mesh, of_films, subject.batches(rows))
+  return np.concatenate([films for _, films in attacked])
 
 
 def scores_of_pairs(

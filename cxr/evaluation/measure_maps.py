@@ -52,19 +52,26 @@ def in_batches(
   size = subject.batch_size(len(rows))
   size = sharding.round_up(subject.mesh, min(batch_size or size, size))
   key = jax.random.key(subject.config.seed)
-  results = []
-  for start in range(0, len(rows), size):
-    # Filled up with the last film.
-    index = np.minimum(np.arange(start, start + size), len(rows) - 1)
-    index = index.reshape(jax.process_count(), -1)[jax.process_index()]
-    mine = {str(i): np.asarray(a)[index] for i, a in enumerate((rows, *arrays))}
-    row, *batch = sharding.shard(subject.mesh, mine).values()
+
+  def batches():
+    for start in range(0, len(rows), size):
+      # Filled up with the last film.
+      index = np.minimum(np.arange(start, start + size), len(rows) - 1)
+      index = index.reshape(jax.process_count(), -1)[jax.process_index()]
+      mine = {str(i): np.asarray(a)[index] for i, a in enumerate(every)}
+      part = slice(start, min(start + size, len(rows)))
+      yield part, sharding.shard(subject.mesh, mine)
+
+  def of_films(batch):
+    row, *values = batch.values()
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(row)
-    result = fn(keys, *batch)
-    left = len(rows) - start
-    results.append(
-      jax.tree.map(lambda x, left=left: sharding.to_host(x)[:left], result)
-    )
+    return fn(keys, *values)
+
+  every = rows, *arrays
+  results = [
+    result
+    for _, result in inference.computed(subject.mesh, of_films, batches())
+  ]
   return jax.tree.map(lambda *x: np.concatenate(x), *results)
 
 

@@ -1,12 +1,11 @@
 """The attacks that config.evaluate names: made, labelled, audited."""
 
-import functools
 from collections.abc import Callable
 
 import jax
 from ml_collections import ConfigDict
 
-from cxr import losses, platforms
+from cxr import inference, losses
 from cxr.attacks import batched, checks
 from cxr.inference import Subject
 
@@ -38,21 +37,8 @@ def make(subject: Subject, name: str, **options) -> Callable:
     **of_name,
     **options,
   }
-  from_host = platforms.of(subject.mesh).host_loops
-  return _make(model, loss_fn, batched.Options(**options), from_host)
-
-
-# Kept, so that whoever asks for the same attack has the same programs: else
-# each part of an evaluation would trace them anew.
-@functools.lru_cache(maxsize=8)
-def _make(
-  model, loss_fn: Callable, options: batched.Options, from_host: bool
-) -> Callable:
-  return batched.make_compiled_attack(
-    lambda variables, image: model.apply(variables, image)[0],
-    loss_fn,
-    options,
-    from_host=from_host,
+  return inference.make_attack(
+    model, subject.mesh, loss_fn, batched.Options(**options)
   )
 
 
@@ -94,12 +80,15 @@ def middle_epsilon(config: ConfigDict) -> float:
   return float(epsilons[len(epsilons) // 2])
 
 
+_extremes = jax.jit(checks.extremes, static_argnames='norm')
+
+
 class Audit:
   """What an attack really did to its films, gathered batch by batch."""
 
   def __init__(self, epsilon: float, norm: str):
     self._epsilon = epsilon
-    self._extremes = jax.jit(functools.partial(checks.extremes, norm=norm))
+    self._norm = norm
     self._batches = []
 
   def watch(self, attack: Callable) -> Callable:
@@ -108,7 +97,7 @@ class Audit:
     def watched(variables, keys, image, label, **options):
       adversarial = attack(variables, keys, image, label, **options)
       # A few numbers, still on the device: nothing waits for them here.
-      self._batches.append(self._extremes(image, adversarial))
+      self._batches.append(_extremes(image, adversarial, norm=self._norm))
       return adversarial
 
     return watched

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from jaxtyping import Float
 
-from cxr import inference, losses, platforms, train_state
+from cxr import inference, losses, train_state
 from cxr.attacks import batched
 from cxr.statistics import bootstrap, rankings
 from cxr.training.setup import Setup
@@ -31,19 +32,17 @@ def make_validate(
   epsilon = config.attack.epsilon / 255
   attack = None
   if len(attacked) and epsilon:
+    options = batched.Options(
+      norm=config.attack.norm,
+      epsilon=max(config.evaluate.epsilons) / 255,
+      num_steps=config.evaluate.num_steps,
+    )
     attack = inference.by_index(
-      batched.make_compiled_attack(
-        lambda variables, image: model.apply(variables, image)[0],
-        losses.sigmoid_cross_entropy,
-        batched.Options(
-          norm=config.attack.norm,
-          epsilon=epsilon,
-          step_size=2.5 * epsilon / config.evaluate.num_steps,
-          num_steps=config.evaluate.num_steps,
-        ),
-        from_host=platforms.of(setup.mesh).host_loops,
+      inference.make_attack(
+        model, setup.mesh, losses.sigmoid_cross_entropy, options
       ),
       key,
+      epsilon=jnp.float32(epsilon),
     )
 
   warned = False
