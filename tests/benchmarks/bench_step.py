@@ -70,6 +70,8 @@ def _inputs(o):
 
 def _jax_step(o):
   """A function that does one step and waits for it; and bytes on the device."""
+  # Not beside PyTorch: its compiler uses tqdm where it finds one.
+  bare.install()
   import jax
   import jax.numpy as jnp
 
@@ -183,7 +185,6 @@ def _torch_step(o):
 
 def _work(pipe, o):
   """Builds a step, then does as many as it is asked for, and says how long."""
-  bare.install()
   # As the program does; PyTorch gains by the first, too.
   jax_setup.set_up_cpu(os.environ, onednn=o.mode == 'onednn')
   try:

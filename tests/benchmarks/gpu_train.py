@@ -13,7 +13,7 @@ import time
 
 from absl import app, flags
 
-from tests.benchmarks import bare
+from tests.benchmarks import bare, packed_films
 
 _FILMS = flags.DEFINE_string('films', 'build/films.npz', 'Of gpu_films.py.')
 _SEEDS = flags.DEFINE_integer('seeds', 3, 'Networks of each kind.')
@@ -93,9 +93,7 @@ def main(argv):
   bare.install()
   import jax
 
-  from tests.benchmarks import gpu_films
-
-  splits = gpu_films.read(_FILMS.value, 64 if _TRY.value else 0)
+  splits = packed_films.read(_FILMS.value, 64 if _TRY.value else 0)
   size = splits['train'].image.shape[1]
   device = jax.devices()[0].device_kind
   for seed in range(1 if _TRY.value else _SEEDS.value):
