@@ -26,9 +26,6 @@ from cxr.localization import scoring, thresholds
 from cxr.reporting import wording
 from input_pipeline import workers
 
-# There are as many tasks a method as findings with boxes.
-MOST_WORKERS = 8
-
 
 def export_folder(subject: Subject, parts: Parts) -> str:
   """Where the files for other tools stand: one folder for one kind of maps."""
@@ -56,7 +53,7 @@ def localize(
   grids = heatmaps.grids(subject)
   boxed_maps = {}
   # They score maps while the device makes the next ones.
-  with workers.pool(min(workers.cores(), MOST_WORKERS)) as executor:
+  with workers.pool(min(workers.cores(), map_rows.MOST_WORKERS)) as executor:
     scored = []
     for path, job_of in _maps_to_score(
       subject, parts, films, grids, boxed_maps

@@ -13,6 +13,9 @@ from jaxtyping import Float, Int
 from cxr import stored_rows
 from cxr.localization import regions, scoring
 
+# A method has as many tasks as findings with boxes.
+MOST_WORKERS = 8
+
 
 class FindingFilms(NamedTuple):
   """The boxed films of a split, as one finding sees them."""

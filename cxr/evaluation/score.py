@@ -285,7 +285,9 @@ def _score(
     tqdm.tqdm(
       total=maps, desc='Scoring', unit=' maps', mininterval=interval
     ) as bar,
-    workers.pool(min(workers.cores(), len(jobs))) as executor,
+    workers.pool(
+      min(workers.cores(), map_rows.MOST_WORKERS, len(jobs))
+    ) as executor,
   ):
     futures = [executor.submit(*job) for job in jobs]
     tables = []
