@@ -9,6 +9,8 @@ import math
 import re
 from typing import NamedTuple
 
+import numpy as np
+
 _COMPUTATION = re.compile(r'^(?:ENTRY )?%?([\w.\-]+) \(.*\{$')
 _INSTRUCTION = re.compile(
   r'^\s+(?:ROOT )?%?([\w.\-]+) = (\(?[^=]*?) ([a-z][\w\-]*)\((.*)$'
@@ -133,6 +135,29 @@ def collectives(text: str) -> dict[str, list[int]]:
   return dict(crossing)
 
 
+def crossing_numbers(text: str) -> dict[str, int]:
+  """By type, how many numbers cross devices, turn by turn."""
+  crossing = collections.Counter()
+  for instruction, times, _ in instructions(text):
+    if instruction.kind.removesuffix('-start') in COLLECTIVES:
+      for dtype, dimensions in instruction.shapes:
+        crossing[dtype] += math.prod(dimensions) * times
+  return dict(crossing)
+
+
+def rounded_products(text: str) -> list[str]:
+  """The lines of a program in StableHLO, before XLA, whose products of float32
+  numbers may be rounded first."""
+  product = re.compile(r'stablehlo\.(?:dot_general|convolution)\b')
+  return [
+    line
+    for line in text.splitlines()
+    if product.search(line)
+    and 'bf16' not in line
+    and line.count('HIGHEST') != 2
+  ]
+
+
 class Product(NamedTuple):
   """A convolution or a product of matrices; `operations` in all its turns."""
 
@@ -186,20 +211,80 @@ def loops(text: str) -> list[int]:
 
 
 def operations_of(instruction: Instruction, block: dict) -> float:
+  """Those of a convolution or a product of matrices; 0 of all else.
+
+  Products with what a window pads or dilates its operands with are left out, as
+  XLA leaves them out of its own count.
+  """
   shape = lambda i: block[instruction.operands[i]].shapes[0][1]
   labels = re.search(r'dim_labels=(\w+)_(\w+)->(\w+)', instruction.text)
   if instruction.kind in ('convolution', 'custom-call') and labels:
     result = instruction.shapes[0][1]
-    gradient, kernel = result, shape(1)
+    film, kernel, out = shape(0), shape(1), result
+    # Their window and labels are those of the convolution forwards.
     if 'convBackwardInput' in instruction.text:
-      gradient = shape(0)
+      film, out = result, shape(0)
     elif 'convBackwardFilter' in instruction.text:
-      gradient, kernel = shape(1), result
-    features = kernel[labels[2].index('o')]
-    return 2 * math.prod(gradient) * math.prod(kernel) / features
+      kernel, out = result, shape(1)
+    of_film, of_kernel, of_out = labels.groups()
+    count = 2 * math.prod(out[of_out.index(axis)] for axis in 'bf')
+    count *= kernel[of_kernel.index('i')]
+    axes = sorted(axis for axis in of_out if axis.isdigit())
+    for axis, window in zip(axes, _windows(instruction.text), strict=True):
+      places = film[of_film.index(axis)], out[of_out.index(axis)]
+      count *= _pairs(*places, **window)
+    return count
   if instruction.kind == 'dot':
     axes = re.search(r'lhs_contracting_dims=\{([\d,]*)\}', instruction.text)
     left = shape(0)
     contracted = [left[int(a)] for a in axes[1].split(',') if a]
     return 2 * math.prod(instruction.shapes[0][1]) * math.prod(contracted)
   return 0
+
+
+def _windows(text: str) -> list[dict[str, int]]:
+  """Of a convolution, by axis: what `_pairs` takes."""
+  window = re.search(r'window=\{([^}]*)\}', text)
+  if not window:
+    return []
+  fields = dict(field.split('=') for field in window[1].split())
+  sizes = fields['size'].split('x')
+  of = lambda name, default: fields.get(name, 'x'.join([default] * len(sizes)))
+  columns = (
+    of(name, default).split('x')
+    for name, default in (
+      ('size', '1'),
+      ('stride', '1'),
+      ('pad', '0_0'),
+      ('lhs_dilate', '1'),
+      ('rhs_dilate', '1'),
+    )
+  )
+  return [
+    {
+      'size': int(size),
+      'stride': int(stride),
+      'low': int(pad.split('_')[0]),
+      'film_step': int(film_step),
+      'kernel_step': int(kernel_step),
+    }
+    for size, stride, pad, film_step, kernel_step in zip(*columns, strict=True)
+  ]
+
+
+def _pairs(
+  before: int,
+  after: int,
+  *,
+  size: int,
+  stride: int,
+  low: int,
+  film_step: int,
+  kernel_step: int,
+) -> int:
+  """Along an axis, the pairs of a place of the result and a place of the window
+  that read a number of the film, neither padding nor a hole of its dilation."""
+  place = np.arange(after)[:, None] * stride - low
+  place = place + np.arange(size) * kernel_step
+  inside = (place >= 0) & (place <= (before - 1) * film_step)
+  return int((inside & (place % film_step == 0)).sum())

@@ -35,8 +35,11 @@ def subject(platform, num_devices, **fields):
 
 
 def text_of(fn, *arrays):
-  """The program's text, having seen that it leaves the host alone."""
-  text = fn.lower(*arrays).compile().as_text()
+  """The program's text, having seen that it leaves the host alone and rounds
+  no float32 numbers before it multiplies them."""
+  lowered = fn.lower(*arrays)
+  assert not compiled_text.rounded_products(lowered.as_text())
+  text = lowered.compile(machines.QUICKLY).as_text()
   assert not compiled_text.kinds(text) & compiled_text.TO_HOST
   assert 'callback' not in text
   return text
@@ -53,14 +56,16 @@ def test_predictions(platform, num_devices):
   assert sent <= 2 * FILMS * len(shown.findings) * 4
 
 
+def floats(image):
+  """As an array of floats, in the same place."""
+  return jax.ShapeDtypeStruct(image.shape, jnp.float32, sharding=image.sharding)
+
+
 def attack_text(attack, variables, batch, label):
   """The program of an attack on a batch, whose films are floats."""
-  image = jax.ShapeDtypeStruct(
-    batch['image'].shape, jnp.float32, sharding=batch['image'].sharding
-  )
   return text_of(
     jax.jit(lambda *args: attack(*args, epsilon=jnp.float32(0.01))),
-    variables, batch['key'], image, label,
+    variables, batch['key'], floats(batch['image']), label,
   )  # fmt: skip
 
 
@@ -132,7 +137,8 @@ def test_every_device_maps_its_own_films(platform, num_devices, method):
   text = text_of(maps, variables, batch['key'], batch['image'])
   assert compiled_text.collectives(text) == {}
   if platform != 'cpu':
-    return
+    blocks = [p for p in compiled_text.products(text) if '/layer' in p.layer]
+    assert blocks and {p.dtype for p in blocks} == {'bf16'}
   # The same maps by one device.
   shown, variables, batch = subject(platform, 1, **fields)
   whole = jax.jit(
@@ -143,9 +149,8 @@ def test_every_device_maps_its_own_films(platform, num_devices, method):
       **heatmaps.options(shown.config, method),
     )
   )
-  image = jax.ShapeDtypeStruct(batch['image'].shape, jnp.float32)
   alone = compiled_text.operations(
-    text_of(whole, variables, batch['key'], image)
+    text_of(whole, variables, batch['key'], floats(batch['image']))
   )
   share = compiled_text.operations(text)
   assert share == pytest.approx(alone / num_devices, rel=0.02)
@@ -156,9 +161,7 @@ def test_insertion_and_deletion(platform, num_devices):
   shown, variables, batch = subject(platform, num_devices)
   curves = measure_faithfulness._make_curves(shown)
   names = 'image', 'heatmap', 'finding'
-  batch['image'] = jax.ShapeDtypeStruct(
-    batch['image'].shape, jnp.float32, sharding=batch['image'].sharding
-  )
+  batch['image'] = floats(batch['image'])
   text = text_of(
     curves, variables, batch['key'], *(batch[name] for name in names)
   )

@@ -1,8 +1,10 @@
 """Operations and bytes of a program's kernels, from a text made by hand."""
 
+import jax
+import jax.numpy as jnp
 import pytest
 
-from tests.accelerators import kernels
+from tests.accelerators import compiled_text, kernels
 
 TEXT = """HloModule jit_step, is_scheduled=true
 
@@ -68,3 +70,44 @@ def test_bytes_are_those_of_padded_tiles_in_the_device_s_memory(found):
   assert (add.operations, add.times) == ({}, 1)
   # Two arrays of 2 x 8 x 128; what lies on the chip costs nothing.
   assert add.num_bytes == 2 * 4 * 2 * 8 * 128
+
+
+@pytest.mark.parametrize('name', ['forward', 'by film', 'by kernel'])
+@pytest.mark.parametrize('stride, dilation', [(1, 1), (2, 1), (1, 2)])
+def test_operations_of_a_convolution_are_those_that_xla_counts(
+  stride, dilation, name
+):
+  def convolve(film, kernel):
+    return jax.lax.conv_general_dilated(
+      film,
+      kernel,
+      (stride, stride),
+      [(dilation, dilation)] * 2,
+      rhs_dilation=(dilation, dilation),
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+
+  film, kernel = jnp.zeros((2, 9, 8, 3)), jnp.zeros((3, 3, 3, 5))
+  out, gradients = jax.vjp(convolve, film, kernel)
+  function = {
+    'forward': convolve,
+    'by film': lambda *_: gradients(out)[0],
+    'by kernel': lambda *_: gradients(out)[1],
+  }[name]
+  program = jax.jit(function).lower(film, kernel).compile()
+  counted = compiled_text.operations(program.as_text())
+  assert counted == program.cost_analysis()['flops']
+  assert counted > 2 * 2 * 3 * 5 * 9 * 8 * 9 / stride**2 / 2
+
+
+def test_a_product_of_each_film_is_no_product_of_all():
+  """As a TPU's program has it: a convolution along the films."""
+  text = """ENTRY %main (a: f32[8,50,20], b: f32[8,20,30]) -> f32[8,50,30] {
+  %a = f32[8,50,20]{2,1,0} parameter(0)
+  %b = f32[8,20,30]{2,1,0} parameter(1)
+  ROOT %c = f32[8,50,30]{2,1,0} convolution(%a, %b), WINDOW, LABELS
+}
+"""
+  text = text.replace('WINDOW', 'window={size=8 stride=7 lhs_dilate=8}')
+  text = text.replace('LABELS', 'dim_labels=0bf_0io->0bf')
+  assert compiled_text.operations(text) == 8 * 2 * 50 * 20 * 30

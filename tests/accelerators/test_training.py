@@ -41,7 +41,7 @@ def needs(platform):
 
 @functools.cache
 def made_step(platform, num_devices, objective='adversarial', **fields):
-  """(what it is made of, the program, its text)"""
+  """(what it is made of, the program's text)"""
   needs(platform)
   config = machines.small_config(
     **{
@@ -54,8 +54,9 @@ def made_step(platform, num_devices, objective='adversarial', **fields):
     | {name.replace('__', '.'): value for name, value in fields.items()}
   )
   made = machines.make_setup(config, machines.mesh(platform, num_devices))
-  program = lower(made, BATCH).compile()
-  return made, program, program.as_text()
+  lowered = lower(made, BATCH)
+  assert not compiled_text.rounded_products(lowered.as_text())
+  return made, lowered.compile(machines.QUICKLY).as_text()
 
 
 def lower(made, num_films):
@@ -70,7 +71,7 @@ def lower(made, num_films):
 def test_a_step(platform, num_devices, objective):
   if (platform, num_devices) == ('gpu', 1) and objective != 'adversarial':
     pytest.skip('One GPU is seen with one objective; four with all.')
-  made, _, text = made_step(platform, num_devices, objective)
+  made, text = made_step(platform, num_devices, objective)
   assert not compiled_text.kinds(text) & compiled_text.TO_HOST
   assert 'callback' not in text
   # The state is donated, whole.
@@ -81,17 +82,34 @@ def test_a_step(platform, num_devices, objective):
   assert compiled_text.loops(text) in ([[], [1]] if unrolled else [[STEPS]])
   crossing = compiled_text.collectives(text)
   assert crossing.keys() == ({'all-reduce'} if num_devices > 1 else set())
-  # Sums of gradients, of BatchNorm's statistics and gradients, and of the loss:
-  # together less than one film a device.
-  params = sum(x.size for x in jax.tree.leaves(machines.state_of(made).params))
-  updates = made.config.attack.free_replays if objective == 'free' else 1
-  total = sum(sum(sizes) for sizes in crossing.values())
-  assert total < updates * (4 * params + 4000)
+  if num_devices > 1:
+    check_sums(compiled_text.crossing_numbers(text), made)
+
+
+def check_sums(crossing, made):
+  """Gradients, each once, and sums of BatchNorm; of the losses a few."""
+  sizes = {'block': 0, 'end': 0, 'norm': 0}
+  params = machines.state_of(made).params
+  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    name = jax.tree_util.keystr(path)
+    part = 'norm' if "['bn" in name else 'block' if 'layer' in name else 'end'
+    sizes[part] += leaf.size
+  attack = made.config.attack
+  updates = attack.free_replays if attack.objective == 'free' else 1
+  # Clean and adversarial films are normalised apart.
+  passes = 1 + attack.separate_batch_stats
+  # Kernels of the blocks: in the type of the network.
+  assert crossing.pop('bf16') == updates * passes * sizes['block']
+  # A channel has a scale and a bias, and five sums: two of the statistics, two
+  # of their gradient, and that of the bias.
+  most = sizes['end'] + 5 * passes * sizes['norm'] // 2 + 8
+  assert updates * sizes['end'] < crossing.pop('f32') <= updates * most
+  assert not crossing
 
 
 @by_machine
 def test_nothing_crosses_devices_in_the_loop(platform, num_devices):
-  _, _, text = made_step(platform, num_devices)
+  _, text = made_step(platform, num_devices)
   for instruction, times, _ in compiled_text.instructions(text):
     kind = instruction.kind.removesuffix('-start')
     assert times == 1 or kind not in compiled_text.COLLECTIVES
@@ -99,7 +117,7 @@ def test_nothing_crosses_devices_in_the_loop(platform, num_devices):
 
 @by_machine
 def test_convolutions_are_of_the_type_that_was_asked(platform, num_devices):
-  _, _, text = made_step(platform, num_devices)
+  _, text = made_step(platform, num_devices)
   products = compiled_text.products(text)
   blocks = [p for p in products if '/layer' in p.layer]
   assert len(blocks) >= 20 and {p.dtype for p in blocks} == {'bf16'}
@@ -111,18 +129,23 @@ def test_convolutions_are_of_the_type_that_was_asked(platform, num_devices):
 
 @pytest.mark.parametrize('platform, num_devices', [('tpu', 8), ('gpu', 1)])
 def test_float32_is_float32(platform, num_devices):
-  _, _, text = made_step(platform, num_devices, 'clean', model__dtype='float32')
+  _, text = made_step(platform, num_devices, 'clean', model__dtype='float32')
   of_model = [p for p in compiled_text.products(text) if p.layer]
   assert len(of_model) >= 10
   assert all(p.dtype == 'f32' and p.is_exact for p in of_model)
 
 
+@pytest.mark.parametrize('objective', OBJECTIVES)
 @pytest.mark.parametrize(
   'platform, num_devices', [('tpu', 8), ('gpu', 4), ('cpu', 4)]
 )
-def test_work_is_shared_out(platform, num_devices):
-  alone = compiled_text.operations(made_step(platform, 1)[2])
-  share = compiled_text.operations(made_step(platform, num_devices)[2])
+def test_work_is_shared_out(platform, num_devices, objective):
+  if platform == 'cpu' and objective not in ('adversarial', 'trades'):
+    pytest.skip('CPU devices are seen with two objectives; others with all.')
+  alone, share = (
+    compiled_text.operations(made_step(platform, n, objective)[1])
+    for n in (1, num_devices)
+  )
   assert share == pytest.approx(alone / num_devices, rel=0.02)
 
 
@@ -132,7 +155,7 @@ def test_work_is_shared_out(platform, num_devices):
 def test_work_of_the_passes_of_a_batch_is_shared_out(platform, num_devices):
   """A loop over passes must not gather the films that lie on the devices."""
   texts = [
-    made_step(platform, n, 'clean', train__accumulate=2)[2]
+    made_step(platform, n, 'clean', train__accumulate=2)[1]
     for n in (1, num_devices)
   ]
   alone, share = map(compiled_text.operations, texts)
@@ -140,16 +163,9 @@ def test_work_of_the_passes_of_a_batch_is_shared_out(platform, num_devices):
   assert compiled_text.collectives(texts[1]).keys() == {'all-reduce'}
 
 
-def test_work_of_trades_is_shared_out():
-  alone, share = (
-    compiled_text.operations(made_step('cpu', n, 'trades')[2]) for n in (1, 4)
-  )
-  assert share == pytest.approx(alone / 4, rel=0.02)
-
-
 def test_a_gpu_s_gradient_of_the_pooling_is_no_scatter():
   """Its sums would come in any order."""
-  _, _, text = made_step('gpu', 1)
+  _, text = made_step('gpu', 1)
   assert not {'scatter', 'select-and-scatter'} & compiled_text.kinds(text)
 
 
@@ -170,7 +186,21 @@ def test_the_preset_fits_a_device_of_16_gb(platform):
   config = robust.get_config('nih')
   # The whole batch on one.
   made = machines.make_setup(config, machines.mesh(platform, 1))
-  program = lower(made, config.train.batch_size).compile()
+  program = lower(made, config.train.batch_size).compile(machines.QUICKLY)
   memory = program.memory_analysis()
   held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
   assert 1e9 < held < 16e9
+
+
+def test_a_quickly_made_program_does_the_same():
+  """But for where its arrays lie; else these tests would see another one."""
+  made, quick = made_step('tpu', 8)
+  whole = lower(made, BATCH).compile().as_text()
+  for seen in (
+    compiled_text.loops,
+    compiled_text.collectives,
+    compiled_text.operations,
+    lambda text: text.splitlines()[0].count('-alias)'),
+    lambda text: [(p.layer, p.dtype) for p in compiled_text.products(text)],
+  ):
+    assert seen(quick) == seen(whole)

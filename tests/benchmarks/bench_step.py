@@ -80,6 +80,7 @@ def _jax_step(o):
   from cxr.attacks import batched
   from cxr.models import architectures
 
+  jax_setup.set_precision()
   config = default.get_config('nih').model
   config.arch, config.num_filters, config.dtype = o.arch, o.filters, o.dtype
   config.output_stride = 32
@@ -137,6 +138,8 @@ def _torch_step(o):
 
   from tests.models import torch_nets
 
+  # Float32 is float32 on both sides; by default PyTorch takes TF32.
+  torch.backends.cudnn.allow_tf32 = False
   device = 'cuda' if torch.cuda.is_available() else 'cpu'
   model = torch_nets.resnet(torch, o.arch, o.filters)
   model = model.to(device, memory_format=torch.channels_last)

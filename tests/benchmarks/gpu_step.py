@@ -18,6 +18,7 @@ import time
 import numpy as np
 from absl import app, flags
 
+from cxr import jax_setup
 from tests.benchmarks import bare
 
 _ARCH = flags.DEFINE_string('arch', 'resnet50', 'Network.')
@@ -69,6 +70,7 @@ def main(argv):
   from input_pipeline.findings import FINDINGS
   from tests.accelerators import chips, kernels
 
+  jax_setup.set_precision()
   config, mesh = make_config(), sharding.make_mesh(1)
   n, size = 2 * _BATCH.value, _SIZE.value
   rng = np.random.default_rng(0)

@@ -13,6 +13,7 @@ import time
 
 from absl import app, flags
 
+from cxr import jax_setup
 from tests.benchmarks import bare, packed_films
 
 _FILMS = flags.DEFINE_string('films', 'build/films.npz', 'Of gpu_films.py.')
@@ -92,6 +93,8 @@ def main(argv):
   del argv
   bare.install()
   import jax
+
+  jax_setup.set_precision()
 
   splits = packed_films.read(_FILMS.value, 64 if _TRY.value else 0)
   size = splits['train'].image.shape[1]

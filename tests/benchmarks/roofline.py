@@ -8,6 +8,11 @@ says which packages that takes, and no device). Of every kernel of that program
 its operations and the bytes that it moves are counted, and what these take at
 the chip's published figures. A kernel takes the longer of the two at least, and
 a part of the step the sum over its kernels. No time here is measured.
+
+A TPU's compiler is asked for little effort, which takes it minutes; all of it
+would take a core more than half an hour. The kernels are the same, but no array
+stays in the chip's own memory from one to the next: bytes and the times by them
+are at most these. `--full` has the compiler place them.
 """
 
 import collections
@@ -21,8 +26,9 @@ from absl import app, flags
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
 from configs import robust
+from cxr import jax_setup
 from cxr.training import configured_step
-from tests.accelerators import chips, kernels, machines
+from tests.accelerators import chips, compiled_text, kernels, machines
 
 _PLATFORM = flags.DEFINE_enum('platform', 'tpu', ['tpu', 'gpu'], 'Of which.')
 _ARCH = flags.DEFINE_string('arch', '', "By default the ':nih' preset's.")
@@ -38,6 +44,7 @@ _DTYPE = flags.DEFINE_enum(
 _STEPS = flags.DEFINE_list(
   'steps', ['0', '3', '7'], 'Of the attack; the program has one loop of them.'
 )
+_FULL = flags.DEFINE_bool('full', False, "The compiler's whole effort.")
 _LARGEST = flags.DEFINE_integer('largest', 5, 'Kernels to list.')
 
 PARTS = 'augmentation', 'attack', 'update'
@@ -58,7 +65,8 @@ def make_program(config, mesh) -> jax.stages.Compiled:
   batch = machines.batch_of(made, config.train.batch_size)
   batch = {name: batch[name] for name in ('image', 'label')}
   step = configured_step.jitted(made, jax.random.key(0))
-  return step.lower(machines.state_of(made), batch, {}).compile()
+  lowered = step.lower(machines.state_of(made), batch, {})
+  return lowered.compile(None if _FULL.value else machines.QUICKLY)
 
 
 def costs(text: str, chip: chips.Chip, turns: int) -> dict[str, chips.Cost]:
@@ -110,6 +118,19 @@ def print_costs(
     )
 
 
+def print_crossing(text: str) -> None:
+  """What crosses devices in a step."""
+  for kind, sizes in compiled_text.collectives(text).items():
+    print(f'{len(sizes)} x {kind}, {sum(sizes) / 1e6:.1f} MB in all.')
+  numbers = compiled_text.crossing_numbers(text)
+  if numbers:
+    said = (
+      f'{count * compiled_text.bytes_of(dtype) / 1e6:.1f} MB of {dtype}'
+      for dtype, count in numbers.items()
+    )
+    print(f'Of these {", ".join(said)}.')
+
+
 def print_largest(text: str, chip: chips.Chip) -> None:
   """The kernels that take longest in all their runs."""
   found = [(chips.cost(k, chip) * k.times, k) for k in kernels.kernels(text)]
@@ -131,6 +152,7 @@ def main(argv):
   reason = machines.missing(_PLATFORM.value)
   if reason:
     raise SystemExit(f'No program for a {_PLATFORM.value} is made: {reason}.')
+  jax_setup.set_precision()
   config = robust.get_config('nih')
   config.data.image_size = _SIZE.value
   config.model.arch = _ARCH.value or config.model.arch
@@ -152,6 +174,7 @@ def main(argv):
   held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
   print(f'Memory of a device: {held / 1e9:.2f} GB.')
   print_costs(costs(text, chip, turns), chip, config.train.batch_size)
+  print_crossing(text)
   print_largest(text, chip)
 
 
