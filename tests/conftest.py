@@ -1,9 +1,21 @@
 """Strict JAX settings, checked types and virtual CPU devices for every test."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 # Before jax is imported anywhere: the tests are written for the CPU.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+# Programs that one test compiled are read by all others of the session: in this
+# process, in those that pytest-xdist starts and in those that tests start. Most
+# of what a test of a run computes is to compile the same networks again.
+if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+  _programs = tempfile.mkdtemp(prefix='cxr-test-programs-')
+  atexit.register(shutil.rmtree, _programs, ignore_errors=True)
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = _programs
+# Below it a program is compiled as fast as it is read.
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
 
 import jax
 import jaxtyping

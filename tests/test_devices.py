@@ -41,17 +41,6 @@ FIELDS = {
 }
 
 
-@pytest.fixture(scope='module', autouse=True)
-def kept_programs(tmp_path_factory):
-  """Every run here compiles the same few programs."""
-  before = jax.config.jax_compilation_cache_dir
-  folder = before or str(tmp_path_factory.mktemp('programs'))
-  jax.config.update('jax_compilation_cache_dir', folder)
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
-  yield folder
-  jax.config.update('jax_compilation_cache_dir', before)
-
-
 @pytest.fixture(scope='module')
 def fields(tmp_path_factory):
   folder = tmp_path_factory.mktemp('data')
@@ -220,7 +209,7 @@ def free_port():
     return s.getsockname()[1]
 
 
-def start_pair(fields, workdir, programs):
+def start_pair(fields, workdir):
   """main.py as two processes of two devices each."""
   flags = [
     '--config=configs/robust.py:smoke',
@@ -232,7 +221,6 @@ def start_pair(fields, workdir, programs):
   environment = os.environ | {
     'JAX_PLATFORMS': 'cpu',
     'JAX_NUM_CPU_DEVICES': '2',
-    'JAX_COMPILATION_CACHE_DIR': programs,
   }
   return [
     subprocess.Popen(
@@ -256,18 +244,18 @@ def ended(pair):
 
 
 @pytest.fixture(scope='module')
-def pair(fields, tmp_path_factory, kept_programs):
+def pair(fields, tmp_path_factory):
   """Its second process is asked to stop; then both go on to the end."""
   workdir = tmp_path_factory.mktemp('pair')
   log = workdir / 'train.jsonl'
-  processes = start_pair(fields, workdir, kept_programs)
+  processes = start_pair(fields, workdir)
   while not log.exists() or not log.read_text().count('\n'):
     if any(process.poll() is not None for process in processes):
       break
     time.sleep(0.02)
   processes[1].send_signal(signal.SIGTERM)
   stopped = ended(processes)
-  finished = ended(start_pair(fields, workdir, kept_programs))
+  finished = ended(start_pair(fields, workdir))
   assert [status for status, _ in finished] == [0, 0], finished
   return workdir, stopped, finished
 
