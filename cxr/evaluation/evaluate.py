@@ -7,10 +7,12 @@ written to metrics.json and calibration.json; the model card and the report show
 them. --mode=report starts at the tables.
 """
 
+import concurrent.futures
 import importlib.metadata
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 from absl import logging
@@ -93,16 +95,22 @@ def evaluate(config: ConfigDict, workdir: str, output: str = '') -> None:
   measured = film_measures.measure(
     subject._replace(boxed_maps=boxed_maps), parts
   )
-  checks = attack_flags.checked(subject, parts)
+  # The devices check the attacks while this thread is at the tables.
+  with concurrent.futures.ThreadPoolExecutor(1) as beside:
+    checks = beside.submit(attack_flags.checked, subject, parts)
+    if jax.process_index() == 0:
+      path = lambda name: os.path.join(workdir, name)
+      stored_rows.write_predictions(
+        path('predictions.csv'), blocks, findings=subject.findings
+      )
+      stored_rows.write_boxes(path('boxes.csv'), boxes)
+      measures.write(path('measures.csv'), measured)
+      read = readings.of_split(subject.test)
+      readings.write(path('readers.csv'), read)
+      record = provenance.record(run, config, parts.weights, splits)
+      estimates = _estimates(config, workdir, record['data'])
+    checks = checks.result()
   if jax.process_index() == 0:
-    path = lambda name: os.path.join(workdir, name)
-    stored_rows.write_predictions(
-      path('predictions.csv'), blocks, findings=subject.findings
-    )
-    stored_rows.write_boxes(path('boxes.csv'), boxes)
-    measures.write(path('measures.csv'), measured)
-    read = readings.of_split(subject.test)
-    readings.write(path('readers.csv'), read)
     details = {
       'step': step,
       'batch_stats': config.evaluate.batch_stats,
@@ -110,13 +118,13 @@ def evaluate(config: ConfigDict, workdir: str, output: str = '') -> None:
       'attack_checks': checks,
       'map_size': {name: grid[:2] for name, grid in grids.items()},
       'rows': run_tables.row_counts(blocks, boxes, measured, read),
-      **provenance.record(run, config, parts.weights, splits),
+      **record,
     }
     if output:
       details['films'] = other_films.named(config)
       other_films.write_origin(output, run, details['data'])
     files.write_json(path('evaluation.json'), details, indent=2)
-    summarize(config, workdir)
+    _write_results(config, workdir, details, estimates)
     _export(subject, parts, boxes, logits)
   # Who leaves first waits five minutes for the others, and no longer.
   sharding.wait_for_all('results')
@@ -187,16 +195,38 @@ def summarize(config: ConfigDict, workdir: str) -> None:
     workdir, 'evaluation.json', 'step', 'batch_stats', 'audits', 'map_size'
   )
   # An older evaluation kept its record in the training's data.json.
-  described = details.get('data') or run_files.read(
+  details['data'] = details.get('data') or run_files.read(
     workdir, 'data.json', 'splits'
   )
+  estimates = _estimates(config, workdir, details['data'])
+  _write_results(config, workdir, details, estimates)
+
+
+def _estimates(
+  config: ConfigDict, workdir: str, described: Mapping[str, Any]
+) -> dict:
+  """What follows from the tables; `described` is the record of the films."""
   elsewhere = described.get('weights_from', {})
-  estimates = summary.summarize(
+  return summary.summarize(
     workdir,
     num_resamples=config.evaluate.num_resamples,
     seed=config.seed,
     given=elsewhere.get('operating_points', {}),
   )
+
+
+def _write_results(
+  config: ConfigDict, workdir: str, details: dict, estimates: dict
+) -> None:
+  """Writes metrics.json, calibration.json, card and page.
+
+  Args:
+    config: of the evaluation.
+    workdir: of its results.
+    details: what evaluation.json holds.
+    estimates: of `_estimates`.
+  """
+  described = details['data']
   for entry in estimates['robustness']:
     entry |= details['audits'].get(
       f'{entry["attack"]} {entry["epsilon"]:g}', {}
@@ -207,7 +237,7 @@ def summarize(config: ConfigDict, workdir: str) -> None:
   given = {}
   if 'given' in estimates['calibration']:
     points = estimates['calibration']['given']
-    points['from'] = elsewhere['operating_points_from']
+    points['from'] = described['weights_from']['operating_points_from']
     given = {'given': {key: points[key] for key in ('from', 'threshold')}}
   metrics = {
     'data': described,
