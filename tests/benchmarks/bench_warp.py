@@ -43,7 +43,8 @@ def bilinear(image, rows, columns):
   )
 
 
-WARPS = {'bilinear': bilinear, 'lanczos': augment._by_gathers}
+LANCZOS = augment._FORMS
+WARPS = {'bilinear': dict.fromkeys(LANCZOS, bilinear), 'lanczos': LANCZOS}
 
 
 def make_config(group: str, seed: int):
@@ -57,7 +58,7 @@ def trained(warp: str, group: str, seed: int) -> inference.Subject:
   """The run's model and films; trained where the folder does not have it."""
   workdir = os.path.join(_WORKDIR.value, f'{warp}_{group}_{seed}')
   config = make_config(group, seed)
-  augment._by_gathers = WARPS[warp]
+  augment._FORMS = WARPS[warp]
   os.makedirs(workdir, exist_ok=True)
   train.train(config, workdir)
   config, model, variables, _ = inference.load_model(workdir)
