@@ -81,6 +81,10 @@ def mesh(platform: str, num_devices: int) -> jax.sharding.Mesh:
   )
 
 
+def is_tpu(mesh: jax.sharding.Mesh) -> bool:
+  return mesh.devices.flat[0].platform == 'tpu'
+
+
 def small_config(**fields):
   """A ResNet of few channels on small films: what a program is made of does not
   depend on its size."""
