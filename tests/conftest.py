@@ -16,6 +16,9 @@ if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
   os.environ['JAX_COMPILATION_CACHE_DIR'] = _programs
 # Below it a program is compiled as fast as it is read.
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
+# A cache for GPUs, for whose sake the folder's name would be part of the name
+# that a program is known by: a copy of the folder would be of no use.
+os.environ.setdefault('JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES', 'none')
 
 import jax
 import jaxtyping

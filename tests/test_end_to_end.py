@@ -51,6 +51,15 @@ def smoke(module, data_dir):
   return config
 
 
+@pytest.fixture(scope='module', autouse=True)
+def precision():
+  """That of main.py, so that its processes find the programs made here."""
+  before = jax.config.jax_default_matmul_precision
+  jax_setup.set_precision()
+  yield
+  jax.config.update('jax_default_matmul_precision', before)
+
+
 @pytest.fixture(scope='module')
 def data_dir(tmp_path_factory):
   return tmp_path_factory.mktemp('data')
@@ -418,9 +427,14 @@ def test_killed_a_run_goes_on_to_the_same_bits(tmp_path, data_dir, runs):
   environment = os.environ | {
     'JAX_PLATFORMS': 'cpu',
     'XLA_FLAGS': '--xla_force_host_platform_device_count=4',
-    # Its own: the second start must find the step that the first compiled.
     'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'programs'),
   }
+  # All but the step: the second start must find the one that the first made.
+  shutil.copytree(
+    jax.config.jax_compilation_cache_dir,
+    tmp_path / 'programs',
+    ignore=shutil.ignore_patterns('jit_one_step-*'),
+  )
   options = {'cwd': ROOT, 'env': environment, 'stderr': subprocess.PIPE}
 
   def killed(workdir, when):
