@@ -52,8 +52,11 @@ def localize(
     return stored_rows.no_boxes(), {}, {}
   grids = heatmaps.grids(subject)
   boxed_maps = {}
+  # Each method's own, of shuffled weights and about one of another patient.
+  kinds = 3 * len(subject.config.evaluate.methods) + len(map_controls.CONTROLS)
+  num_maps = films.boxed.size * kinds
   # They score maps while the device makes the next ones.
-  with workers.pool(min(workers.cores(), map_rows.MOST_WORKERS)) as executor:
+  with workers.pool(map_rows.num_workers(num_maps)) as executor:
     scored = []
     for path, job_of in _maps_to_score(
       subject, parts, films, grids, boxed_maps

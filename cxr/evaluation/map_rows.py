@@ -12,9 +12,18 @@ from jaxtyping import Float, Int
 
 from cxr import stored_rows
 from cxr.localization import regions, scoring
+from input_pipeline import workers
 
 # A method has as many tasks as findings with boxes.
 MOST_WORKERS = 8
+# A process takes as long to start as to score so many maps.
+MAPS_A_START = 2000
+
+
+def num_workers(num_maps: int) -> int:
+  """How many processes score so many maps; 1 is the calling process itself."""
+  worth = max(num_maps // MAPS_A_START, 1)
+  return min(workers.cores(), MOST_WORKERS, worth)
 
 
 class FindingFilms(NamedTuple):

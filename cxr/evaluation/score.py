@@ -285,9 +285,7 @@ def _score(
     tqdm.tqdm(
       total=maps, desc='Scoring', unit=' maps', mininterval=interval
     ) as bar,
-    workers.pool(
-      min(workers.cores(), map_rows.MOST_WORKERS, len(jobs))
-    ) as executor,
+    workers.pool(min(map_rows.num_workers(maps), len(jobs))) as executor,
   ):
     futures = [executor.submit(*job) for job in jobs]
     tables = []

@@ -22,6 +22,8 @@ from input_pipeline.phantom.shapes import Box
 
 # What a phantom was drawn with, in its folder beside those of its films.
 RECORD = 'phantom.json'
+# A process takes as long to start as to draw so many films.
+_FILMS_A_START = 200
 
 
 def is_drawn(film: str) -> bool:
@@ -149,7 +151,8 @@ def write_phantom(
     seed: same seed, same films, whatever `workers` is.
     shortcut_amplitude: of each grating, in 1/255; 0 for none.
     shortcut_prevalence: share of a finding's films that have its grating.
-    workers: processes; 0 for one per core, 1 for this one.
+    workers: processes; 0 for one per core (fewer for few films), 1 for this
+      one.
     progress: whether to show a progress bar.
 
   Raises:
@@ -195,7 +198,8 @@ def write_phantom(
   with _partial(dir) as partial:
     for folder in ('', '_without_shortcut', '_without_lesions'):
       (partial / f'images{folder}').mkdir()
-    count = min(workers or worker_pool.cores(), len(chunks))
+    worth = max(num_films // _FILMS_A_START, 1)
+    count = min(workers or min(worker_pool.cores(), worth), len(chunks))
     with (
       worker_pool.pool(count) as executor,
       tqdm.tqdm(

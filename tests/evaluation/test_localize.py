@@ -13,7 +13,7 @@ from cxr import data, inference, sharding, stored_rows
 from cxr.evaluation import box_estimates, localize, map_controls, map_rows
 from cxr.evaluation.parts import Parts
 from cxr.localization import controls, overlap
-from input_pipeline import pipeline
+from input_pipeline import pipeline, workers
 from input_pipeline.findings import BOXED, FINDINGS
 
 SIZE = 16
@@ -86,21 +86,24 @@ def make_split():
 METHOD = 'gradient_x_input'
 
 
-@pytest.fixture(scope='module')
-def rows(tmp_path_factory):
-  """The rows of boxes.csv of these films, written and read again."""
+def subject():
   config = default.get_config('smoke')
   config.data.image_size = SIZE
   config.evaluate.batch_size = 4
   config.evaluate.methods = (METHOD,)
   config.evaluate.smooth = 0.0
   config.evaluate.rules = ('fixed',)
-  subject = inference.Subject(
+  return inference.Subject(
     config, Bright(), {}, sharding.make_mesh(1), {'test': make_split()}
   )
+
+
+@pytest.fixture(scope='module')
+def rows(tmp_path_factory):
+  """The rows of boxes.csv of these films, written and read again."""
   folder = tmp_path_factory.mktemp('run')
-  found, *_ = localize.localize(subject, Parts(str(folder), subject))
-  again, *_ = localize.localize(subject, Parts(str(folder), subject))
+  found, *_ = localize.localize(subject(), Parts(str(folder), subject()))
+  again, *_ = localize.localize(subject(), Parts(str(folder), subject()))
   path = str(folder / 'boxes.csv')
   stored_rows.write_boxes(path, found)
   read = stored_rows.read_boxes(path)
@@ -248,6 +251,26 @@ def test_boxes_are_set_down_whole(rows, estimates):
   # There is no map that could point or have energy anywhere.
   assert scores['pointing']['value'] is None
   assert 'set down have none' in scores['pointing']['why']
+
+
+def test_processes_score_as_one_does(rows, tmp_path, monkeypatch):
+  monkeypatch.setattr(map_rows, 'MAPS_A_START', 1)
+  monkeypatch.setattr(workers, 'cores', lambda: 2)
+  started = []
+  pool = workers.pool
+  monkeypatch.setattr(workers, 'pool', lambda n: started.append(n) or pool(n))
+  found, *_ = localize.localize(subject(), Parts(str(tmp_path), subject()))
+  assert started == [2]
+  for a, b in zip(found, rows, strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_few_maps_are_scored_by_the_calling_process(monkeypatch):
+  monkeypatch.setattr(workers, 'cores', lambda: 64)
+  start = map_rows.MAPS_A_START
+  numbers = [map_rows.num_workers(n) for n in (0, 2 * start - 1, 3 * start)]
+  assert numbers == [1, 1, 3]
+  assert map_rows.num_workers(99 * start) == map_rows.MOST_WORKERS
 
 
 def test_workers_import_no_jax():
