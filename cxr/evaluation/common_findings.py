@@ -31,30 +31,31 @@ class Common(NamedTuple):
   maps_apart: tuple[int, ...] = ()
   # The test films that every run predicts; None: they are the same in all.
   films: frozenset[str] | None = None
+  # What every run has, and not of the same films: attacks, measures.
+  other_films: tuple[stored_rows.Condition | tuple[str, str, str], ...] = ()
 
 
 def find(workdirs: Sequence[str]) -> Common | None:
-  """What the runs have in common; None where all have the same findings, and
-  every run its own maps.
+  """What the runs have in common; None where all have the same findings and the
+  same films of every attack and measure, and every run its own maps.
 
   Names are matched by their meaning. Of boxes.csv the films stay that have a
   true box of a shared finding, and of another patient's maps the draws that
-  every run has. A measure that was taken of other films is left out.
+  every run has. A measure that was taken of other films is left out, and so is
+  an attack.
 
   Raises:
     ValueError: the runs share no finding.
   """
   path = lambda workdir, name: os.path.join(workdir, name)
-  named = [
-    stored_rows.read_findings(path(w, 'predictions.csv')) for w in workdirs
+  tables = [
+    stored_rows.read_predictions(path(w, 'predictions.csv')) for w in workdirs
   ]
+  named = [names for names, _ in tables]
   first = named[0]
-  alike = all(names == first for names in named)
-  if alike and not any(map(_is_maps, workdirs)):
-    return None
   matches = [findings_lib.match(first, names) for names in named]
   of_first = set.intersection(*({i for i, _ in m.pairs} for m in matches))
-  if not of_first:
+  if not of_first and any(names != first for names in named):
     of_runs = '; '.join(
       f'{", ".join(n)} ({w})' for n, w in zip(named, workdirs, strict=True)
     )
@@ -62,6 +63,23 @@ def find(workdirs: Sequence[str]) -> Common | None:
       f'The runs share no finding: {of_runs}. Compare runs that do.'
     )
   findings = tuple(first[i] for i in sorted(of_first))
+  # Films that are attacked on a finding alone hang on the findings.
+  attacked = [
+    {
+      condition: _predictions_of(
+        condition, block, [j for i, j in match.pairs if i in of_first]
+      )
+      for condition, block in blocks.items()
+    }
+    for match, (_, blocks) in zip(matches, tables, strict=True)
+  ]
+  measured = [
+    {m.key: m for m in measures.read(path(w, 'measures.csv'))} for w in workdirs
+  ]
+  other_films = (*_of_other_films(attacked), *_of_other_films(measured))
+  alike = all(names == first for names in named)
+  if alike and not other_films and not any(map(_is_maps, workdirs)):
+    return None
   apart = [
     tuple(
       name
@@ -70,12 +88,10 @@ def find(workdirs: Sequence[str]) -> Common | None:
     )
     for names, match in zip(named, matches, strict=True)
   ]
-  maps, measured = [], []
+  maps = []
   for workdir in workdirs:
     boxes = stored_rows.read_boxes(path(workdir, 'boxes.csv'))
     maps.append(frozenset(_map_keys(_boxes_of(boxes, findings))))
-    of_run = measures.read(path(workdir, 'measures.csv'))
-    measured.append({m.key: m for m in of_run})
   in_all = frozenset.intersection(*maps)
   pairs = {key[:2] for key in in_all}
   return Common(
@@ -84,7 +100,8 @@ def find(workdirs: Sequence[str]) -> Common | None:
     in_all,
     _shared_measures(measured, findings),
     tuple(len({key[:2] for key in of_run} - pairs) for of_run in maps),
-    _shared_films([path(w, 'predictions.csv') for w in workdirs]),
+    _shared_films([blocks for _, blocks in tables]),
+    other_films,
   )
 
 
@@ -94,17 +111,34 @@ def _is_maps(workdir: str) -> bool:
   return os.path.exists(path) and bool(part_maps.given(files.read_json(path)))
 
 
-def _shared_films(paths: Sequence[str]) -> frozenset[str] | None:
+def _of_other_films(by_run: Sequence[Mapping]) -> tuple:
+  """The keys that all runs have, and not of the same films.
+
+  Films as they are, without an attack, are no choice of an evaluation: where
+  they differ, the runs have other data.
+  """
+  return tuple(
+    key
+    for key in by_run[0]
+    if getattr(key, 'attack', '') != stored_rows.CLEAN
+    and all(key in run for run in by_run)
+    and len({frozenset(run[key].image.tolist()) for run in by_run}) > 1
+  )
+
+
+def _shared_films(
+  by_run: Sequence[Mapping[stored_rows.Condition, stored_rows.Predictions]],
+) -> frozenset[str] | None:
   """The test films that all of the tables have; None where none lacks any.
 
   A table without test films has no predictions at all, and is not asked.
   """
   test = stored_rows.Condition('test')
-  films = []
-  for path in paths:
-    _, blocks = stored_rows.read_predictions(path)
-    if test in blocks:
-      films.append(frozenset(blocks[test].image.tolist()))
+  films = [
+    frozenset(blocks[test].image.tolist())
+    for blocks in by_run
+    if test in blocks
+  ]
   if len(set(films)) < 2:
     return None
   return frozenset.intersection(*films)
@@ -131,7 +165,7 @@ def _shared_measures(
 
 
 def told(common: Common | None, names: Sequence[str]) -> list[str]:
-  """A sentence on the findings that the runs do not share.
+  """Sentences on what the runs do not share.
 
   Args:
     common: of `find`.
@@ -156,6 +190,11 @@ def told(common: Common | None, names: Sequence[str]) -> list[str]:
       'Not every run has predictions of every test film: classification is '
       f'compared on {len(common.films):,} films that all have.'
     )
+  if common.other_films:
+    sentences.append(
+      'Not of the same films in every run, as they were evaluated otherwise, '
+      f'and left out: {", ".join(map(_spelled, common.other_films))}.'
+    )
   apart = [
     f'{", ".join(findings)} ({name})'
     for findings, name in zip(common.apart, names, strict=True)
@@ -168,9 +207,14 @@ def told(common: Common | None, names: Sequence[str]) -> list[str]:
     'The runs know different findings. Compared are those that all know: '
     f'{", ".join(common.findings)}. Left out: {"; ".join(apart)}. A mean over '
     'findings is over the shared ones, and differs by this from that of the '
-    "run's own page; curves are over each run's own findings. Measures that "
-    'were taken of other films are left out.',
+    "run's own page; curves are over each run's own findings.",
   ]
+
+
+def _spelled(key: stored_rows.Condition | tuple[str, str, str]) -> str:
+  if isinstance(key, stored_rows.Condition):
+    return f'{key.attack} at epsilon {key.epsilon:g} ({key.split})'
+  return ' '.join(filter(None, key))
 
 
 def _map_keys(boxes: stored_rows.Boxes) -> list[tuple]:
@@ -202,7 +246,7 @@ def _predictions_of(
   condition: stored_rows.Condition,
   block: stored_rows.Predictions,
   column: Sequence[int],
-  films: frozenset[str] | None,
+  films: frozenset[str] | None = None,
 ) -> stored_rows.Predictions:
   """The block cut to these findings. Where every finding is attacked alone, a
   film that was attacked on none of them is no row of theirs."""
@@ -246,6 +290,7 @@ def read(workdir: str, common: Common | None) -> run_tables.Tables:
     {
       condition: _predictions_of(condition, block, column, common.films)
       for condition, block in tables.predictions.items()
+      if condition not in common.other_films
     },
     boxes.rows(np.flatnonzero(kept)),
     measured,

@@ -1,5 +1,7 @@
 """Runs of different findings meet on those that all of them know."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -119,7 +121,9 @@ def test_what_runs_share(workdirs):
   assert common.apart == (('Mass',), ('Fracture',))
   # `insertion` was taken of other films.
   assert common.measured == {('sameness', 'cam', ''): ('Effusion',)}
-  (sentence,) = common_findings.told(common, ['a', 'b'])
+  assert common.other_films == (('insertion', 'cam', ''),)
+  of_films, sentence = common_findings.told(common, ['a', 'b'])
+  assert of_films.endswith('left out: insertion cam.')
   assert 'all know: Effusion, Nodule. Left out: Mass (a); Fracture (b)' in (
     sentence
   )
@@ -128,6 +132,24 @@ def test_what_runs_share(workdirs):
 def test_runs_of_the_same_findings_need_no_cutting(workdirs):
   assert common_findings.find([workdirs[0]] * 2) is None
   assert common_findings.told(None, ['a', 'b']) == []
+
+
+def test_an_attack_on_other_films_is_left_out_and_named(workdirs, tmp_path):
+  """Evaluated with another config.evaluate.attack_films, that is."""
+  first, second = workdirs[0], str(tmp_path / 'again')
+  shutil.copytree(first, second)
+  path = f'{second}/predictions.csv'
+  findings, blocks = stored_rows.read_predictions(path)
+  fewer = (column[1:] for column in blocks[ALONE])
+  blocks[ALONE] = stored_rows.Predictions(*fewer)
+  stored_rows.write_predictions(path, blocks, findings=findings)
+  common = common_findings.find([first, second])
+  (sentence,) = common_findings.told(common, ['a', 'b'])
+  assert sentence.endswith('left out: pgd-10-alone at epsilon 2 (test).')
+  compared = paired_summary.compare([first, second], common=common, **FAST)
+  assert compared['robustness'] == []
+  (of_test,) = compared['classification'].values()
+  assert of_test['auroc']['mean']['difference']['value'] == 0
 
 
 def test_tables_are_cut_to_what_is_shared(workdirs):
