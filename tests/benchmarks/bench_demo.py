@@ -7,8 +7,9 @@ r"""Where the time of the README's first command goes, with nothing compiled.
 A run is trained and evaluated in a new folder. Of each part it prints the
 seconds that passed, those of the processor (with the processes that a part
 started and waited for), the programs that were compiled and the seconds that
-this took; 'rest' is what no part names. Cores that the parts leave idle are
-seconds of the processor below seconds passed times cores.
+this took; 'rest' is what no part names. The checks of the attacks run beside
+the tables and estimates and are counted with these. Where cores were idle,
+seconds of the processor are fewer than seconds passed times cores.
 """
 
 import collections
@@ -16,6 +17,7 @@ import contextlib
 import functools
 import os
 import tempfile
+import threading
 import time
 
 from absl import app
@@ -46,6 +48,9 @@ class Ledger:
 
   @contextlib.contextmanager
   def part(self, name):
+    if threading.current_thread() is not threading.main_thread():
+      yield
+      return
     self._close()
     self._open.append(name)
     try:
@@ -108,7 +113,8 @@ def main(_):
   ledger.watch(train, 'initial_state', 'first weights')
   ledger.watch(loop, 'fit', 'training')
   ledger.watch(checkpoint, 'save', 'checkpoints')
-  ledger.watch(evaluate, 'summarize', 'tables to page')
+  ledger.watch(evaluate, '_estimates', 'estimates')
+  ledger.watch(evaluate, '_write_results', 'page')
   make_step, make_validate = (
     configured_step.make_jit_step,
     train.validation.make_validate,
