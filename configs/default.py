@@ -220,7 +220,9 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   config.evaluate.map_attack_steps = 20
   config.evaluate.map_attack_tolerance = 0.1
   config.evaluate.check_films = 32  # test films that check the attacks; 0: none
-  config.evaluate.num_resamples = 2000  # of patients, for intervals
+  # Of patients, for intervals; compare and study take as many as the run that
+  # has most.
+  config.evaluate.num_resamples = 2000
   # Whether every map that is scored is kept, as evaluation/…/maps-<method>.npz,
   # or written by --mode=export: files that --mode=score reads (docs/maps.md).
   config.evaluate.save_maps = False
