@@ -583,9 +583,16 @@ def test_real_films_end_to_end(nih_dir, tmp_path):
     path = folder / 'images' / name
     if not path.exists():
       path.symlink_to((source / 'images' / name).resolve())
+  shown = {path.name for path in (folder / 'images').iterdir()}
   for path in source.glob('*.*'):
     if path.suffix in ('.csv', '.txt'):
-      (folder / path.name).symlink_to(path.resolve())
+      # With the header, and one in a hundred of the films that are absent.
+      rows = [
+        row
+        for i, row in enumerate(path.read_text().splitlines())
+        if i % 100 == 0 or row.split(',')[0] in shown
+      ]
+      (folder / path.name).write_text('\n'.join(rows))
   config = smoke(robust, tmp_path)
   config.data.source = 'nih'
   config.data.dir = str(folder)
