@@ -9,10 +9,11 @@ its operations and the bytes that it moves are counted, and what these take at
 the chip's published figures. A kernel takes the longer of the two at least, and
 a part of the step the sum over its kernels. No time here is measured.
 
-A TPU's compiler is asked for little effort, which takes it minutes; all of it
-would take a core more than half an hour. The kernels are the same, but no array
-stays in the chip's own memory from one to the next: bytes and the times by them
-are at most these. `--full` has the compiler place them.
+A TPU's compiler is asked for little effort, which takes it a minute; all of it
+(`--full`) takes six. The kernels that compute are the same, but with little
+effort no array stays in the chip's own memory from one to the next. With all of
+it arrays are copied there ahead of their use, beside other kernels. Here copies
+count one after the other, so that neither sum bounds the time on a chip.
 """
 
 import collections
