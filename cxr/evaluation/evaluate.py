@@ -7,7 +7,6 @@ written to metrics.json and calibration.json; the model card and the report show
 them. --mode=report starts at the tables.
 """
 
-import concurrent.futures
 import importlib.metadata
 import os
 import platform
@@ -95,22 +94,17 @@ def evaluate(config: ConfigDict, workdir: str, output: str = '') -> None:
   measured = film_measures.measure(
     subject._replace(boxed_maps=boxed_maps), parts
   )
-  # The devices check the attacks while this thread is at the tables.
-  with concurrent.futures.ThreadPoolExecutor(1) as beside:
-    checks = beside.submit(attack_flags.checked, subject, parts)
-    if jax.process_index() == 0:
-      path = lambda name: os.path.join(workdir, name)
-      stored_rows.write_predictions(
-        path('predictions.csv'), blocks, findings=subject.findings
-      )
-      stored_rows.write_boxes(path('boxes.csv'), boxes)
-      measures.write(path('measures.csv'), measured)
-      read = readings.of_split(subject.test)
-      readings.write(path('readers.csv'), read)
-      record = provenance.record(run, config, parts.weights, splits)
-      estimates = _estimates(config, workdir, record['data'])
-    checks = checks.result()
+  checks = attack_flags.checked(subject, parts)
   if jax.process_index() == 0:
+    path = lambda name: os.path.join(workdir, name)
+    stored_rows.write_predictions(
+      path('predictions.csv'), blocks, findings=subject.findings
+    )
+    stored_rows.write_boxes(path('boxes.csv'), boxes)
+    measures.write(path('measures.csv'), measured)
+    read = readings.of_split(subject.test)
+    readings.write(path('readers.csv'), read)
+    record = provenance.record(run, config, parts.weights, splits)
     details = {
       'step': step,
       'batch_stats': config.evaluate.batch_stats,
@@ -123,7 +117,9 @@ def evaluate(config: ConfigDict, workdir: str, output: str = '') -> None:
     if output:
       details['films'] = other_films.named(config)
       other_films.write_origin(output, run, details['data'])
+    # It says how many rows the tables have, which is asked as they are read.
     files.write_json(path('evaluation.json'), details, indent=2)
+    estimates = _estimates(config, workdir, record['data'])
     _write_results(config, workdir, details, estimates)
     _export(subject, parts, boxes, logits)
   # Who leaves first waits five minutes for the others, and no longer.

@@ -7,9 +7,8 @@ r"""Where the time of the README's first command goes, with nothing compiled.
 A run is trained and evaluated in a new folder. Of each part it prints the
 seconds that passed, those of the processor (with the processes that a part
 started and waited for), the programs that were compiled and the seconds that
-this took; 'rest' is what no part names. The checks of the attacks run beside
-the tables and estimates and are counted with these. Where cores were idle,
-seconds of the processor are fewer than seconds passed times cores.
+this took; 'rest' is what no part names. Where cores were idle, seconds of the
+processor are fewer than seconds passed times cores.
 """
 
 import collections
