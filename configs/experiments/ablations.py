@@ -15,9 +15,12 @@ Command:  A=configs/experiments/ablations.py
             done
           done; done
           and, with the runs of phantom.py,
-          python main.py --mode=study --output=runs/study/ablations \
-            --workdirs='runs/study/*_baseline_[0-2],runs/study/*_robust_[0-2],\
-          runs/study/phantom_robust_2_[0-2]'
+          S=runs/study; for pair in \
+            phantom_baseline,lse_baseline phantom_baseline,top_baseline \
+            phantom_robust_2,lse_robust lse_baseline,lse_robust; do
+            python main.py --mode=study --output=$S/${pair/,/_} \
+              --workdirs="$S/${pair/,*/}_[0-2],$S/${pair/*,/}_[0-2]"
+          done
           for group in baseline robust_2; do
             python main.py --mode=evaluate \
               --workdir=runs/study/phantom_${group}_0 \
