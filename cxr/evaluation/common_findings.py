@@ -1,9 +1,9 @@
-"""Runs of different findings or maps, set side by side on what all have.
+"""Runs of different findings, maps or attacked films, on what all have.
 
 A comparison or a study needs rows that stand for the same in every run. Where
-the runs' findings differ, or maps from elsewhere may be missing, `find` says
-what is shared, `read` cuts a run's tables to it, and `told` says so to the
-reader.
+the runs' findings differ, maps from elsewhere may be missing, or other films
+were attacked or measured, `find` says what is shared, `read` cuts a run's
+tables to it, and `told` says so to the reader.
 """
 
 import os
