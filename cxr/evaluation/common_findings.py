@@ -192,8 +192,8 @@ def told(common: Common | None, names: Sequence[str]) -> list[str]:
     )
   if common.other_films:
     sentences.append(
-      'Not of the same films in every run, as they were evaluated otherwise, '
-      f'and left out: {", ".join(map(_spelled, common.other_films))}.'
+      'The runs attacked or measured other films, so these are left out: '
+      f'{", ".join(map(_spelled, common.other_films))}.'
     )
   apart = [
     f'{", ".join(findings)} ({name})'
