@@ -165,7 +165,7 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   # BatchNorm's statistics, where they are apart: 'clean' | 'adversarial'.
   config.evaluate.batch_stats = 'clean'
   config.evaluate.batch_size = 128
-  # cxr/evaluation/named_attacks.py lists them.
+  # cxr/named_attacks.py lists them.
   config.evaluate.attacks = ('pgd',)
   config.evaluate.norm = 'linf'
   config.evaluate.epsilons = (0.5, 1.0, 2.0, 4.0)  # in 1/255

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-from cxr import run_files
+from cxr import named_attacks, run_files
 from cxr.attribution import by_name, saliency
-from cxr.evaluation import evaluate, film_measures, named_attacks
+from cxr.evaluation import evaluate, film_measures
 from cxr.localization import thresholds
 from cxr.models import architectures, foreign_weights, head
 from input_pipeline import catalogue

@@ -22,7 +22,7 @@ ORDER = (
   ('cxr.evaluation', 'cxr.explaining', 'cxr.training'),
   ('cxr.exporting',),
   ('cxr.reporting',),
-  ('cxr.heatmaps',),
+  ('cxr.heatmaps', 'cxr.named_attacks'),
   ('cxr.inference',),
   ('cxr.checkpoint', 'cxr.data', 'cxr.stored_rows', 'cxr.command_line'),
   ('cxr.models', 'cxr.run_files'),

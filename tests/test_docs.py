@@ -14,9 +14,9 @@ from ml_collections import config_flags
 
 import main
 from configs import default
-from cxr import configuration, modes, run_files
+from cxr import configuration, modes, named_attacks, run_files
 from cxr.attribution import by_name
-from cxr.evaluation import film_measures, named_attacks
+from cxr.evaluation import film_measures
 from cxr.localization import thresholds
 
 ROOT = pathlib.Path(__file__).parents[1]

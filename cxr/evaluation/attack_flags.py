@@ -13,9 +13,8 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float
 
-from cxr import data, files, losses
+from cxr import data, files, losses, named_attacks
 from cxr.attacks import checks
-from cxr.evaluation import named_attacks
 from cxr.evaluation.parts import Parts, stored
 from cxr.inference import Subject, by_index, computed, predict_each
 from cxr.reporting import main_result, wording

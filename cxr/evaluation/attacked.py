@@ -19,9 +19,8 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float, Int
 
-from cxr import files, inference, losses
+from cxr import files, inference, losses, named_attacks
 from cxr.attacks import checks
-from cxr.evaluation import named_attacks
 from cxr.evaluation.parts import Parts, stored
 from cxr.inference import Subject
 from cxr.reporting import wording

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from absl import logging
 
-from cxr import heatmaps
+from cxr import heatmaps, named_attacks
 from cxr.evaluation import (
   measure_attacks,
   measure_causes,
@@ -18,7 +18,6 @@ from cxr.evaluation import (
   measure_maps,
   measure_stability,
   measures,
-  named_attacks,
 )
 from cxr.evaluation.parts import Parts, is_whole, stored
 from cxr.inference import Subject

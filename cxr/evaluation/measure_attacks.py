@@ -15,14 +15,9 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Float, Int
 
-from cxr import data, heatmaps, inference, losses
+from cxr import data, heatmaps, inference, losses, named_attacks
 from cxr.attribution import by_name, gradient_alignment, similarity
-from cxr.evaluation import (
-  map_controls,
-  measure_maps,
-  measures,
-  named_attacks,
-)
+from cxr.evaluation import map_controls, measure_maps, measures
 from cxr.inference import (
   Subject,
   by_index,

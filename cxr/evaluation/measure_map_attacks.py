@@ -28,10 +28,10 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float, Int
 
-from cxr import data, platforms, sharding
+from cxr import data, named_attacks, platforms, sharding
 from cxr.attacks import ascent, batched, constrained
 from cxr.attribution import by_name, saliency, similarity
-from cxr.evaluation import measure_attacks, measure_maps, named_attacks
+from cxr.evaluation import measure_attacks, measure_maps
 from cxr.evaluation.measures import Measure
 from cxr.inference import Subject
 from cxr.localization import thresholds

@@ -8,13 +8,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from cxr import heatmaps, inference, train_state
+from cxr import heatmaps, inference, named_attacks, train_state
 from cxr.attribution import by_name
-from cxr.evaluation import (
-  measure_faithfulness,
-  measure_map_attacks,
-  named_attacks,
-)
+from cxr.evaluation import measure_faithfulness, measure_map_attacks
 from tests.accelerators import compiled_text, machines
 
 FILMS = 16

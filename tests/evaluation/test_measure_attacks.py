@@ -10,13 +10,8 @@ import pytest
 from flax import linen as nn
 
 from configs import default
-from cxr import inference, sharding
-from cxr.evaluation import (
-  attack_flags,
-  measure_attacks,
-  measures,
-  named_attacks,
-)
+from cxr import inference, named_attacks, sharding
+from cxr.evaluation import attack_flags, measure_attacks, measures
 from input_pipeline import pipeline
 from input_pipeline.findings import BOXED, FINDINGS
 
