@@ -20,6 +20,7 @@ ORDER = (
   ('cxr.modes',),
   ('cxr.configuration',),
   ('cxr.evaluation', 'cxr.explaining', 'cxr.training'),
+  ('cxr.scored_maps',),
   ('cxr.exporting',),
   ('cxr.reporting',),
   ('cxr.heatmaps', 'cxr.named_attacks'),

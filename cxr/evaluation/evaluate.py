@@ -29,7 +29,6 @@ from cxr import (
 from cxr.evaluation import (
   attack_flags,
   classify,
-  examples,
   film_measures,
   localize,
   measure_maps,
@@ -46,6 +45,7 @@ from cxr.exporting import boxes_and_masks
 from cxr.inference import Subject
 from cxr.localization import thresholds
 from cxr.reporting import card, pages, part_robustness
+from cxr.scored_maps import examples
 from input_pipeline import synonyms
 from input_pipeline.sources import film_table
 

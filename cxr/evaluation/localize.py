@@ -18,12 +18,12 @@ from jaxtyping import Float
 
 from cxr import data, files, heatmaps, inference, sharding, stored_rows
 from cxr.attribution import by_name
-from cxr.evaluation import coarse_maps, map_controls, map_rows
 from cxr.evaluation.parts import Parts, is_whole
 from cxr.exporting import boxes_and_masks, saved_maps
 from cxr.inference import Subject
 from cxr.localization import scoring, thresholds
 from cxr.reporting import wording
+from cxr.scored_maps import coarse_maps, map_controls, map_rows
 from input_pipeline import workers
 
 

@@ -15,9 +15,10 @@ from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
 from cxr import data, heatmaps
-from cxr.evaluation import evaluate, map_controls
+from cxr.evaluation import evaluate
 from cxr.exporting import saved_maps
 from cxr.inference import Subject
+from cxr.scored_maps import map_controls
 
 _FILMS = 64  # whose maps are held at a time
 

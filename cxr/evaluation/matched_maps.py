@@ -21,8 +21,9 @@ from absl import logging
 from jaxtyping import Bool, Int
 
 from cxr import data, files
-from cxr.evaluation import foreign_maps, map_controls, map_places, map_rows
+from cxr.evaluation import foreign_maps, map_places
 from cxr.localization import regions
+from cxr.scored_maps import map_controls, map_rows
 from input_pipeline import findings as findings_lib
 from input_pipeline import pipeline, prepared
 from input_pipeline.sources import film_names, film_table

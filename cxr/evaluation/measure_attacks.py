@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 
 from cxr import data, heatmaps, inference, losses, named_attacks
 from cxr.attribution import by_name, gradient_alignment, similarity
-from cxr.evaluation import map_controls, measure_maps, measures
+from cxr.evaluation import measure_maps, measures
 from cxr.inference import (
   Subject,
   by_index,
@@ -25,6 +25,7 @@ from cxr.inference import (
   predict_split,
 )
 from cxr.localization import scoring, thresholds
+from cxr.scored_maps import map_controls
 from cxr.statistics import metrics
 
 

@@ -18,7 +18,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cxr.attribution import similarity
-from cxr.evaluation import coarse_maps, measures
+from cxr.evaluation import measures
+from cxr.scored_maps import coarse_maps
 
 Values = Float[np.ndarray, 'q n k']  # of q pairs of runs
 ANOTHER = "another patient's film"

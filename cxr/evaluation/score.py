@@ -19,12 +19,9 @@ from ml_collections import ConfigDict
 from cxr import data, files, heatmaps, stored_rows
 from cxr.evaluation import (
   evaluate,
-  examples,
   foreign_maps,
   foreign_predictions,
-  map_controls,
   map_places,
-  map_rows,
   matched_maps,
   other_films,
   parts,
@@ -33,6 +30,7 @@ from cxr.evaluation import (
 )
 from cxr.localization import thresholds
 from cxr.reporting import wording
+from cxr.scored_maps import examples, map_controls, map_rows
 from input_pipeline import pipeline, synonyms, workers
 
 LEFT_OUT_FILE = 'left_out.csv'

@@ -32,9 +32,10 @@ from jaxtyping import Bool, Float
 
 from cxr import data, heatmaps, inference, run_files, stored_rows
 from cxr.attribution import cam
-from cxr.evaluation import box_estimates, evaluate, map_controls, map_rows, runs
+from cxr.evaluation import box_estimates, evaluate, runs
 from cxr.localization import thresholds
 from cxr.reporting import wording
+from cxr.scored_maps import map_controls, map_rows
 from cxr.statistics import intervals, ratios
 
 _WORKDIRS = flags.DEFINE_string(

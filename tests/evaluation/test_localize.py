@@ -1,8 +1,5 @@
 """From a split to scores, on a model whose maps are its films."""
 
-import subprocess
-import sys
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,9 +7,10 @@ from flax import linen as nn
 
 from configs import default
 from cxr import data, inference, sharding, stored_rows
-from cxr.evaluation import box_estimates, localize, map_controls, map_rows
+from cxr.evaluation import box_estimates, localize
 from cxr.evaluation.parts import Parts
 from cxr.localization import controls, overlap
+from cxr.scored_maps import map_controls, map_rows
 from input_pipeline import pipeline, workers
 from input_pipeline.findings import BOXED, FINDINGS
 
@@ -263,25 +261,6 @@ def test_processes_score_as_one_does(rows, tmp_path, monkeypatch):
   assert started == [2]
   for a, b in zip(found, rows, strict=True):
     np.testing.assert_array_equal(a, b)
-
-
-def test_few_maps_are_scored_by_the_calling_process(monkeypatch):
-  monkeypatch.setattr(workers, 'cores', lambda: 64)
-  start = map_rows.MAPS_A_START
-  numbers = [map_rows.num_workers(n) for n in (0, 2 * start - 1, 3 * start)]
-  assert numbers == [1, 1, 3]
-  assert map_rows.num_workers(99 * start) == map_rows.MOST_WORKERS
-
-
-def test_workers_import_no_jax():
-  code = (
-    'import sys, cxr.evaluation.map_rows, main;'
-    "print(sorted({'jax', 'tensorflow', 'flax'} & sys.modules.keys()))"
-  )
-  found = subprocess.run(
-    [sys.executable, '-c', code], capture_output=True, text=True, check=True
-  )
-  assert found.stdout.strip() == '[]', found.stderr
 
 
 def one_finding():

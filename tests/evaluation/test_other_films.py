@@ -22,7 +22,8 @@ from cxr import (
   sharding,
   stored_rows,
 )
-from cxr.evaluation import examples, other_films
+from cxr.evaluation import other_films
+from cxr.scored_maps import examples
 from input_pipeline import catalogue, pipeline, records
 from input_pipeline.sources.film_table import Options
 from tests.input_pipeline import made_folder

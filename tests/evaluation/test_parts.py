@@ -10,15 +10,10 @@ from jax import numpy as jnp
 
 from configs import default
 from cxr import files, heatmaps, inference, sharding
-from cxr.evaluation import (
-  attack_flags,
-  classify,
-  film_measures,
-  localize,
-  map_controls,
-)
+from cxr.evaluation import attack_flags, classify, film_measures, localize
 from cxr.evaluation.measures import Measure
 from cxr.evaluation.parts import Parts, hash_weights
+from cxr.scored_maps import map_controls
 from input_pipeline import pipeline
 from input_pipeline.findings import BOXED, FINDINGS
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from cxr.evaluation import coarse_maps, repeatability
+from cxr.evaluation import repeatability
 from cxr.reporting import part_study
+from cxr.scored_maps import coarse_maps
 
 RNG = np.random.default_rng(0)
 SHAPE = (12, 8, 8, 2)  # films, cells, findings

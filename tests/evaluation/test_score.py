@@ -15,11 +15,11 @@ from cxr import data, modes, stored_rows
 from cxr.evaluation import (
   foreign_maps,
   foreign_predictions,
-  map_rows,
   matched_maps,
   score,
 )
 from cxr.evaluation.map_places import Place
+from cxr.scored_maps import map_rows
 from input_pipeline import workers
 
 SIZE, SIDE, FILMS = 32, 8, 12

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from cxr import data, stored_rows
-from cxr.evaluation import map_controls, map_rows
 from cxr.exporting import boxes_and_masks, chexlocalize, coco
 from cxr.localization import overlap, scoring
+from cxr.scored_maps import map_controls, map_rows
 from input_pipeline import placement
 from input_pipeline.findings import BOXED, FINDINGS
 from input_pipeline.radiograph import radiograph, views

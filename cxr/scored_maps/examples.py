@@ -13,10 +13,10 @@ from jaxtyping import Bool, Float, Int
 from scipy import special
 
 from cxr import data, files, heatmaps, stored_rows
-from cxr.evaluation import map_controls
 from cxr.inference import Subject
 from cxr.localization import overlap, scoring, thresholds
 from cxr.reporting import main_result
+from cxr.scored_maps import map_controls
 from input_pipeline import pipeline
 
 KINDS = ('best', 'median', 'worst', 'typical')

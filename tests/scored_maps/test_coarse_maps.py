@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cxr.evaluation import coarse_maps
+from cxr.scored_maps import coarse_maps
 
 
 def test_a_cell_is_the_mean_of_its_pixels():

@@ -13,9 +13,9 @@ from absl import logging
 from jaxtyping import Bool, Int
 
 from cxr import data, stored_rows
-from cxr.evaluation import map_rows
 from cxr.localization import controls, overlap, scoring
 from cxr.reporting import wording
+from cxr.scored_maps import map_rows
 from input_pipeline import pipeline
 
 CONTROLS = ('random', 'centre', 'mean_box')
