@@ -204,3 +204,12 @@ def test_first_stage():
   assert layers.first_stage('features', 3) == 3
   with pytest.raises(ValueError, match=r'start \(stage4\) must be one of'):
     layers.first_stage('stage4', 3)
+
+
+@pytest.mark.parametrize('shape', [(7, 7, 1, 32), (3, 3, 4, 6), (1, 1, 8, 2)])
+def test_kernels_have_the_bits_of_flax(shape):
+  flax = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+  key = jax.random.key(3)
+  np.testing.assert_array_equal(
+    layers.draw_kernel(key, shape), flax(key, shape)
+  )
