@@ -201,7 +201,7 @@ def get_config(preset: str = 'phantom') -> ConfigDict:
   # Films, samples or steps of which a gradient is taken at once; it bounds the
   # memory.
   config.evaluate.chunk = 8
-  # cxr/evaluation/film_measures.py lists them.
+  # cxr/measures/named_measures.py lists them.
   config.evaluate.measures = (
     'alignment',
     'targeted',

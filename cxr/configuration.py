@@ -10,8 +10,9 @@ from ml_collections import ConfigDict
 
 from cxr import named_attacks, run_files
 from cxr.attribution import by_name, saliency
-from cxr.evaluation import evaluate, film_measures
+from cxr.evaluation import evaluate
 from cxr.localization import thresholds
+from cxr.measures import named_measures
 from cxr.models import architectures, foreign_weights, head
 from input_pipeline import catalogue
 from input_pipeline.phantom import draw
@@ -191,7 +192,9 @@ def _rules():
     'evaluate.rules': _several(
       _one_of(*thresholds.RULES, *thresholds.CROSS_FITTED_RULES)
     ),
-    'evaluate.measures': _several(_one_of(*film_measures.MEASURES), at_least=0),
+    'evaluate.measures': _several(
+      _one_of(*named_measures.MEASURES), at_least=0
+    ),
     'evaluate.measure_films': _whole(0),
     'evaluate.map_attack_steps': _whole(1),
     'evaluate.map_attack_tolerance': _above(0, 100),

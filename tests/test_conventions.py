@@ -20,6 +20,7 @@ ORDER = (
   ('cxr.modes',),
   ('cxr.configuration',),
   ('cxr.evaluation', 'cxr.explaining', 'cxr.training'),
+  ('cxr.measures',),
   ('cxr.scored_maps',),
   ('cxr.exporting',),
   ('cxr.reporting',),

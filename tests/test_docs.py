@@ -16,8 +16,8 @@ import main
 from configs import default
 from cxr import configuration, modes, named_attacks, run_files
 from cxr.attribution import by_name
-from cxr.evaluation import film_measures
 from cxr.localization import thresholds
+from cxr.measures import named_measures
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
@@ -242,7 +242,7 @@ def first_cells(page, header):
       '| rule |',
       (*thresholds.RULES, *thresholds.CROSS_FITTED_RULES),
     ),
-    ('docs/interpretability.md', '| measure |', film_measures.MEASURES),
+    ('docs/interpretability.md', '| measure |', named_measures.MEASURES),
     ('docs/data.md', '| preset |', default._PRESETS),
   ],
   ids=lambda value: value if isinstance(value, str) else '',

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from cxr import files, stored_rows
-from cxr.evaluation import measures, run_tables
+from cxr.evaluation import run_tables
 from cxr.localization import overlap
+from cxr.measures import measure_table
 from cxr.reporting import part_maps, wording
 from input_pipeline import findings as findings_lib
 
@@ -74,7 +75,8 @@ def find(workdirs: Sequence[str]) -> Common | None:
     for match, (_, blocks) in zip(matches, tables, strict=True)
   ]
   measured = [
-    {m.key: m for m in measures.read(path(w, 'measures.csv'))} for w in workdirs
+    {m.key: m for m in measure_table.read(path(w, 'measures.csv'))}
+    for w in workdirs
   ]
   other_films = (*_of_other_films(attacked), *_of_other_films(measured))
   alike = all(names == first for names in named)
@@ -145,7 +147,8 @@ def _shared_films(
 
 
 def _shared_measures(
-  by_run: Sequence[Mapping[tuple, measures.Measure]], findings: Sequence[str]
+  by_run: Sequence[Mapping[tuple, measure_table.Measure]],
+  findings: Sequence[str],
 ) -> dict[tuple, tuple[str, ...]]:
   result = {}
   for key in by_run[0]:

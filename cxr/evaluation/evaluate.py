@@ -31,8 +31,6 @@ from cxr.evaluation import (
   classify,
   film_measures,
   localize,
-  measure_maps,
-  measures,
   other_films,
   provenance,
   reader_estimates,
@@ -44,6 +42,7 @@ from cxr.evaluation.parts import Parts
 from cxr.exporting import boxes_and_masks
 from cxr.inference import Subject
 from cxr.localization import thresholds
+from cxr.measures import map_sanity, measure_table
 from cxr.reporting import card, pages, part_robustness
 from cxr.scored_maps import examples
 from input_pipeline import synonyms
@@ -101,7 +100,7 @@ def evaluate(config: ConfigDict, workdir: str, output: str = '') -> None:
       path('predictions.csv'), blocks, findings=subject.findings
     )
     stored_rows.write_boxes(path('boxes.csv'), boxes)
-    measures.write(path('measures.csv'), measured)
+    measure_table.write(path('measures.csv'), measured)
     read = readings.of_split(subject.test)
     readings.write(path('readers.csv'), read)
     record = provenance.record(run, config, parts.weights, splits)
@@ -248,7 +247,7 @@ def _write_results(
     },
     'versions': versions(),
     'step': details['step'],
-    'warnings': measure_maps.warnings(estimates['measures']),
+    'warnings': map_sanity.warnings(estimates['measures']),
     **estimates,
     'attack_checks': flags,
   }

@@ -14,13 +14,13 @@ from cxr import stored_rows
 from cxr.evaluation import (
   box_estimates,
   common_findings,
-  measures,
   ranking_estimates,
   reader_estimates,
   run_tables,
   runs,
   summary,
 )
+from cxr.measures import measure_table
 from cxr.reporting import wording
 from cxr.statistics import bootstrap, rankings, ratios
 
@@ -104,7 +104,9 @@ def compare(
     'classification': classification,
     'robustness': robustness,
     'localization': localization,
-    'measures': measures.compare([run.measures for run in tables], **options),
+    'measures': measure_table.compare(
+      [run.measures for run in tables], **options
+    ),
     'readers': _compare_with_readers(workdirs, tables, **options),
   }
 

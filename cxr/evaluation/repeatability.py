@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cxr.attribution import similarity
-from cxr.evaluation import measures
+from cxr.measures import measure_table
 from cxr.scored_maps import coarse_maps
 
 Values = Float[np.ndarray, 'q n k']  # of q pairs of runs
@@ -78,7 +78,7 @@ def estimates(groups: Mapping[str, Sequence[str]], **options) -> dict:
     }
     for label, values in _labelled(groups, maps, patient).items():
       signed = label.startswith('difference') or label.endswith(LESS)
-      m = measures.Measure(
+      m = measure_table.Measure(
         'repeatability_less' if signed else 'repeatability',
         name,
         patient,
@@ -87,7 +87,7 @@ def estimates(groups: Mapping[str, Sequence[str]], **options) -> dict:
         label,
         tuple(first.finding[index].tolist()),
       )
-      found = measures.estimates([m], **options)[m.measure][method][label]
+      found = measure_table.estimates([m], **options)[m.measure][method][label]
       of_pairs = np.nanmean(np.nanmean(values, axis=1), axis=1)
       for finding, estimate in found.items():
         extremes = (

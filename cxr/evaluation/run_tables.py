@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from cxr import files, stored_rows
-from cxr.evaluation import measures, readings
+from cxr.evaluation import readings
+from cxr.measures import measure_table
 from cxr.reporting import wording
 
 
@@ -20,14 +21,14 @@ class Tables(NamedTuple):
   findings: tuple[str, ...]
   predictions: dict[stored_rows.Condition, stored_rows.Predictions]
   boxes: stored_rows.Boxes
-  measures: list[measures.Measure]
+  measures: list[measure_table.Measure]
   readings: readings.Readings
 
 
 def row_counts(
   predictions: Mapping[stored_rows.Condition, stored_rows.Predictions],
   boxes: stored_rows.Boxes,
-  measured: list[measures.Measure],
+  measured: list[measure_table.Measure],
   read: readings.Readings,
 ) -> dict[str, int]:
   """Table -> its number of rows."""
@@ -49,7 +50,7 @@ def read(workdir: str) -> Tables:
   path = lambda name: os.path.join(workdir, name)
   findings, predictions = stored_rows.read_predictions(path('predictions.csv'))
   boxes = stored_rows.read_boxes(path('boxes.csv'))
-  measured = measures.read(path('measures.csv'))
+  measured = measure_table.read(path('measures.csv'))
   of_readers = readings.read(path('readers.csv'))
   if of_readers and of_readers.findings != findings:
     _refuse(path('readers.csv'), 'it has other findings than predictions.csv')

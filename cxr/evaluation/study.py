@@ -23,13 +23,13 @@ from cxr import files, run_files, stored_rows
 from cxr.evaluation import (
   box_estimates,
   common_findings,
-  measures,
   ranking_estimates,
   reader_estimates,
   repeatability,
   runs,
   summary,
 )
+from cxr.measures import measure_table
 from cxr.reporting import part_study, plots
 from cxr.statistics import intervals, rankings, ratios
 
@@ -270,13 +270,13 @@ def sample(
         of_rows.scales[s],
       )
   for measure in tables.measures:
-    of_rows = measures.ratios_of(measure)
+    of_rows = measure_table.ratios_of(measure)
     (sampled,) = ratios.sample(of_rows, measure.patient, **options)
     result['measures', *measure.key] = Result(
       ('mean', *of_rows.findings),
       _hash_of_rows(measure.image, measure.patient),
       sampled,
-      measures.counts_of(measure),
+      measure_table.counts_of(measure),
       *of_rows.scales,
     )
   return result

@@ -15,11 +15,11 @@ from scipy import special
 from cxr import stored_rows
 from cxr.evaluation import (
   box_estimates,
-  measures,
   ranking_estimates,
   reader_estimates,
   run_tables,
 )
+from cxr.measures import measure_table
 from cxr.reporting import wording
 from cxr.statistics import (
   bootstrap,
@@ -390,7 +390,7 @@ def summarize(
     'localization': box_estimates.estimates(
       boxes.where(split=MAIN_SPLIT), **options
     ),
-    'measures': measures.estimates(measured, **options),
+    'measures': measure_table.estimates(measured, **options),
     'readers': {}
     if test is None
     else reader_estimates.estimates(test, read, **options),

@@ -10,7 +10,7 @@ import pytest
 
 from cxr import heatmaps, inference, named_attacks, train_state
 from cxr.attribution import by_name
-from cxr.evaluation import measure_faithfulness, measure_map_attacks
+from cxr.measures import attacked_maps, faithfulness
 from tests.accelerators import compiled_text, machines
 
 FILMS = 16
@@ -100,7 +100,7 @@ def test_attacks_on_maps(platform, num_devices, of_map):
   """Second derivatives of the smooth network, and small systems to solve."""
   fields = {'evaluate.map_attack_steps': 3}
   shown, variables, batch = subject(platform, num_devices, **fields)
-  attack = measure_map_attacks._make_attack(shown, 'gradient', of_map=of_map)
+  attack = attacked_maps._make_attack(shown, 'gradient', of_map=of_map)
   clean = {
     'finding': batch['finding'],
     'map': batch['heatmap'],
@@ -155,7 +155,7 @@ def test_every_device_maps_its_own_films(platform, num_devices, method):
 @by_machine
 def test_insertion_and_deletion(platform, num_devices):
   shown, variables, batch = subject(platform, num_devices)
-  curves = measure_faithfulness._make_curves(shown)
+  curves = faithfulness._make_curves(shown)
   names = 'image', 'heatmap', 'finding'
   batch['image'] = floats(batch['image'])
   text = text_of(

@@ -6,12 +6,8 @@ import numpy as np
 import pytest
 
 from cxr import files, stored_rows
-from cxr.evaluation import (
-  common_findings,
-  measures,
-  paired_summary,
-  study,
-)
+from cxr.evaluation import common_findings, paired_summary, study
+from cxr.measures import measure_table
 from tests import made_rows
 from tests.made_rows import LEFT, RIGHT
 
@@ -60,13 +56,13 @@ def run(tmp_path, name, findings, boxes, columns, measured):
     },
     findings=findings,
   )
-  measures.write(f'{workdir}/measures.csv', measured)
+  measure_table.write(f'{workdir}/measures.csv', measured)
   return workdir
 
 
 def measure(name, findings, films=('f1', 'f2')):
   value = np.arange(len(films) * len(findings), dtype=float)
-  return measures.Measure(
+  return measure_table.Measure(
     name,
     np.array(films),
     np.arange(len(films)),

@@ -11,8 +11,9 @@ from jax import numpy as jnp
 from configs import default
 from cxr import files, heatmaps, inference, sharding
 from cxr.evaluation import attack_flags, classify, film_measures, localize
-from cxr.evaluation.measures import Measure
 from cxr.evaluation.parts import Parts, hash_weights
+from cxr.measures import named_measures
+from cxr.measures.measure_table import Measure
 from cxr.scored_maps import map_controls
 from input_pipeline import pipeline
 from input_pipeline.findings import BOXED, FINDINGS
@@ -115,8 +116,8 @@ def computed(monkeypatch, tmp_path):
   monkeypatch.setattr(heatmaps, 'make_maps', lambda subject, method: method)
   monkeypatch.setattr(localize.workers, 'pool', lambda _: Here())
   for name in ('alignment', 'stability'):
-    kind = film_measures.MEASURES[name]._replace(compute=measure)
-    monkeypatch.setitem(film_measures.MEASURES, name, kind)
+    kind = named_measures.MEASURES[name]._replace(compute=measure)
+    monkeypatch.setitem(named_measures.MEASURES, name, kind)
   monkeypatch.setattr(
     attack_flags, 'run', lambda subject: names.append('checks') or []
   )

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from cxr import stored_rows
-from cxr.evaluation import measures, readings, run_tables
+from cxr.evaluation import readings, run_tables
+from cxr.measures import measure_table
 from input_pipeline.findings import FINDINGS
 from tests import made_rows
 
@@ -28,12 +29,12 @@ def written(tmp_path, *, recorded):
   ]
   workdir = made_rows.written(tmp_path, rows, blocks=blocks)
   measured = [
-    measures.Measure(
+    measure_table.Measure(
       'alignment', block.image, block.patient, np.ones((60, 2)), 'gradient',
       findings=('Mass', 'Nodule'),
     )
   ]  # fmt: skip
-  measures.write(f'{workdir}/measures.csv', measured)
+  measure_table.write(f'{workdir}/measures.csv', measured)
   votes = np.zeros((2, 60, 14), np.float32)
   read = readings.Readings(FINDINGS, ('Ann', 'Bo'), block.image, votes)
   readings.write(f'{workdir}/readers.csv', read)

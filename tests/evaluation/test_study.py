@@ -10,7 +10,8 @@ from scipy import stats
 
 from configs import baseline, robust
 from cxr import stored_rows
-from cxr.evaluation import compare, measures, paired_summary, runs, study
+from cxr.evaluation import compare, paired_summary, runs, study
+from cxr.measures import measure_table
 from cxr.reporting import part_study, plots
 from cxr.statistics import intervals
 from input_pipeline.findings import BOXED, FINDINGS
@@ -42,10 +43,10 @@ def run(tmp_path, name, config, *, seed, skill, films='ab', evaluated=None):
   condition = stored_rows.Condition('test')
   block = made_rows.predictions(seed=seed, skill=2 * skill)
   workdir = made_rows.written(tmp_path, rows, name, {condition: block})
-  measures.write(
+  measure_table.write(
     f'{workdir}/measures.csv',
     [
-      measures.Measure(
+      measure_table.Measure(
         'alignment',
         np.array([f'f{i}' for i in range(9)]),
         np.arange(9) // 2,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cxr.evaluation import measures
+from cxr.measures import measure_table
 
 FILMS = np.array(['a', 'b', 'c', 'd'])
 PATIENTS = np.array([1, 1, 2, 3])
@@ -14,7 +14,7 @@ def measure(value, **options):
   value = np.asarray(value, np.float64)
   names = ('Mass', 'Nodule')[: value.shape[1]]
   options = {'findings': names} | options
-  return measures.Measure('effect', FILMS, PATIENTS, value, **options)
+  return measure_table.Measure('effect', FILMS, PATIENTS, value, **options)
 
 
 VALUES = [[1, 0], [2, np.nan], [3, 4], [6, np.nan]]
@@ -27,8 +27,8 @@ def test_what_is_written_is_read(tmp_path):
     measure(VALUES, method='cam', condition='pgd-10 2'),
     measure([[1.5]] * 4, findings=('',)),
   ]
-  measures.write(path, wanted)
-  for one, other in zip(wanted, measures.read(path), strict=True):
+  measure_table.write(path, wanted)
+  for one, other in zip(wanted, measure_table.read(path), strict=True):
     assert one.key == other.key and one.findings == other.findings
     np.testing.assert_array_equal(one.image, other.image)
     np.testing.assert_array_equal(one.patient, other.patient)
@@ -38,33 +38,33 @@ def test_what_is_written_is_read(tmp_path):
 def test_hostile_names_are_escaped(tmp_path):
   path = tmp_path / 'measures.csv'
   images = np.array(['=cmd()', 'b', 'c', 'd'])
-  measures.write(str(path), [measure(VALUES)._replace(image=images)])
+  measure_table.write(str(path), [measure(VALUES)._replace(image=images)])
   assert ',=cmd' not in path.read_text()
-  assert measures.read(str(path))[0].image[0] == '=cmd()'
+  assert measure_table.read(str(path))[0].image[0] == '=cmd()'
 
 
 def test_no_file_is_no_measure_and_a_damaged_one_is_named(tmp_path):
   path = tmp_path / 'measures.csv'
-  assert measures.read(str(path)) == []
+  assert measure_table.read(str(path)) == []
   path.write_text('measure,method,condition,finding,image,patient,value\na,b\n')
   with pytest.raises(ValueError, match='damaged near line 2'):
-    measures.read(str(path))
+    measure_table.read(str(path))
   for value in ('1,half', 'one,0.5'):
     path.write_text(f'{path.read_text().splitlines()[0]}\nm,,,f,i,{value}\n')
     with pytest.raises(
       ValueError, match='line 2 \\(a cell is not a (whole )?num'
     ):
-      measures.read(str(path))
+      measure_table.read(str(path))
   path.write_bytes(b'\xff\xfe')
   with pytest.raises(ValueError, match='is not UTF-8; write it again'):
-    measures.read(str(path))
+    measure_table.read(str(path))
   path.write_text('other\n')
   with pytest.raises(ValueError, match='does not have the columns'):
-    measures.read(str(path))
+    measure_table.read(str(path))
 
 
 def test_a_figure_is_the_mean_of_what_is_defined():
-  found = measures.estimates([measure(VALUES, method='cam')], **OPTIONS)
+  found = measure_table.estimates([measure(VALUES, method='cam')], **OPTIONS)
   figures = found['effect']['cam']['']
   assert figures['Mass']['value'] == 3
   assert figures['Mass']['patients'] == 3
@@ -75,12 +75,14 @@ def test_a_figure_is_the_mean_of_what_is_defined():
 
 
 def test_a_measure_without_findings_has_its_mean_alone():
-  found = measures.estimates([measure([[1.0]] * 4, findings=('',))], **OPTIONS)
+  found = measure_table.estimates(
+    [measure([[1.0]] * 4, findings=('',))], **OPTIONS
+  )
   assert list(found['effect']['']['']) == ['mean']
 
 
 def test_a_value_of_no_film_says_why():
-  found = measures.estimates([measure([[np.nan]] * 4)], **OPTIONS)
+  found = measure_table.estimates([measure([[np.nan]] * 4)], **OPTIONS)
   figure = found['effect']['']['']['mean']
   assert figure['value'] is None and figure['why']
 
@@ -93,16 +95,16 @@ def test_runs_are_paired_by_film_whatever_their_order():
     patient=PATIENTS[order],
     value=first.value[order] + 1,
   )
-  found = measures.compare([[first], [second]], **OPTIONS)
+  found = measure_table.compare([[first], [second]], **OPTIONS)
   difference = found['effect']['']['']['Mass']['difference']
   # Every film differs by 1, so every resample does.
   for name in ('value', 'low', 'high'):
     assert difference[name] == pytest.approx(1)
   with pytest.raises(ValueError, match='other films'):
-    measures.compare(
+    measure_table.compare(
       [[first], [second._replace(image=np.array(['x', 'b', 'c', 'd']))]]
     )
 
 
 def test_only_what_every_run_has_is_compared():
-  assert measures.compare([[measure(VALUES)], []]) == {}
+  assert measure_table.compare([[measure(VALUES)], []]) == {}

@@ -6,7 +6,7 @@ from flax import linen as nn
 
 from cxr.attribution import stability
 from input_pipeline.findings import BOXED, FINDINGS
-from tests.evaluation.made_subject import (
+from tests.measures.made_subject import (
   RNG,
   SIZE,
   Linear,

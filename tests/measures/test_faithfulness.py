@@ -6,10 +6,10 @@ import pytest
 from jax import numpy as jnp
 
 from cxr.attribution import road, sanity
-from cxr.evaluation import measure_faithfulness, measures
 from cxr.localization import controls
+from cxr.measures import faithfulness, measure_table
 from input_pipeline.findings import BOXED
-from tests.evaluation.made_subject import (
+from tests.measures.made_subject import (
   SIZE,
   N,
   by_key,
@@ -48,7 +48,7 @@ def test_insertion_and_deletion_are_those_of_each_film_with_its_finding():
         lambda x: jax.nn.sigmoid(x.ravel() @ kernel),
         jnp.asarray(image[i]),
         jnp.abs(kernel).reshape(SIZE, SIZE),
-        num_steps=measure_faithfulness.CURVE_STEPS,
+        num_steps=faithfulness.CURVE_STEPS,
       )
       assert value[i, 2] == pytest.approx(sanity.area(expected), abs=1e-5)
 
@@ -75,7 +75,7 @@ def test_road_is_the_probability_without_the_first_pixels():
     str(subject.test.image_name[0]), 2, subject.config.seed
   )
   expected = []
-  for i, share in enumerate(measure_faithfulness.SHARES):
+  for i, share in enumerate(faithfulness.SHARES):
     left = road.remove(
       np.random.default_rng([*seed, i]),
       film,
@@ -97,7 +97,7 @@ def test_road_prefers_the_map_that_the_network_goes_by():
     kernel, {'test': split('test', image, labels(*[2] * N))}, sanity_films=8
   )
   found = taken('road', subject)
-  value = measures.estimates(found, num_resamples=10, seed=0)
+  value = measure_table.estimates(found, num_resamples=10, seed=0)
   of = lambda name, method: value[name][method]['']['mean']['value']
   assert of('road_morf', 'gradient') < of('road_morf', 'random') - 0.05
   assert of('road', 'gradient') > of('road', 'random') + 0.05

@@ -5,9 +5,9 @@ import pytest
 from flax import linen as nn
 
 from cxr.attribution import by_name
-from cxr.evaluation import measure_map_attacks
+from cxr.measures import attacked_maps
 from input_pipeline.findings import BOXED, FINDINGS
-from tests.evaluation.made_subject import (
+from tests.measures.made_subject import (
   RNG,
   SIZE,
   Linear,
@@ -58,7 +58,7 @@ def test_the_map_of_a_linear_network_stays_and_its_logit_falls(
 ):
   kernel = weights()
   found = attacked(film_splits, kernel, mesh=devices)
-  goals = [f'{goal}-20 {EPSILON:g}' for goal in measure_map_attacks.GOALS]
+  goals = [f'{goal}-20 {EPSILON:g}' for goal in attacked_maps.GOALS]
   for condition in (*goals, NOISE):
     value = found['attacked_map', condition]
     assert value.shape == (len(BOXED), len(BOXED))
@@ -82,9 +82,7 @@ def test_a_map_that_is_the_film_moves_farther_than_noise_moves_it(film_splits):
   found = attacked(
     film_splits, 0.01 + 0 * weights(), Quadratic(), map_attack_tolerance=0.05
   )
-  away, mirror, _ = (
-    f'{goal}-20 {EPSILON:g}' for goal in measure_map_attacks.GOALS
-  )
+  away, mirror, _ = (f'{goal}-20 {EPSILON:g}' for goal in attacked_maps.GOALS)
   mean = lambda name, condition: np.nanmean(found[name, condition])
   for goal in (away, mirror):
     assert mean('attacked_map', goal) < mean('attacked_map', NOISE) - 0.01
@@ -99,7 +97,7 @@ def test_films_without_boxes_are_taken_by_their_labels(film_splits):
     box_image=np.zeros(0, int),
     box_finding=np.zeros(0, int),
   )
-  pairs = measure_map_attacks._pairs(
+  pairs = attacked_maps._pairs(
     make_subject(weights(), {'test': unboxed}, sanity_films=8)
   )
   assert pairs.film.tolist() == pairs.finding.tolist() == list(range(8))
@@ -110,4 +108,4 @@ def test_methods_that_are_not_attacked_are_named(film_splits, caplog):
   caplog.set_level('INFO', logger='absl')
   assert taken('map_attacks', subject) == []
   assert 'Maps of rise are not attacked' in caplog.text
-  assert set(measure_map_attacks.METHODS) <= set(by_name.METHODS)
+  assert set(attacked_maps.METHODS) <= set(by_name.METHODS)

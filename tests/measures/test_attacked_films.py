@@ -11,7 +11,8 @@ from flax import linen as nn
 
 from configs import default
 from cxr import inference, named_attacks, sharding
-from cxr.evaluation import attack_flags, measure_attacks, measures
+from cxr.evaluation import attack_flags
+from cxr.measures import attacked_films, measure_table
 from input_pipeline import pipeline
 from input_pipeline.findings import BOXED, FINDINGS
 
@@ -95,7 +96,7 @@ def make(grain=0.0, boxes=(), num_devices=1):
 
 
 def test_a_finding_crosses_where_epsilon_reaches_the_operating_point():
-  found = {m.measure: m for m in measure_attacks.targeted(make())}
+  found = {m.measure: m for m in attacked_films.targeted(make())}
   assert {m.condition for m in found.values()} == {'pgd-10 5'}
   nan = np.nan
   # 154 - 5 < 150 <= 156 - 5; 146 + 5 >= 150 > 144 + 5.
@@ -113,7 +114,9 @@ def test_a_finding_crosses_where_epsilon_reaches_the_operating_point():
     np.testing.assert_array_equal(np.isnan(moved), np.isnan(found[done].value))
     # The target moves by 16 epsilon, the others are held.
     assert np.nanmax(moved) < 0.25 * SIZE * EPSILON / 255
-  figure = measures.estimates(list(found.values()), num_resamples=20, seed=0)
+  figure = measure_table.estimates(
+    list(found.values()), num_resamples=20, seed=0
+  )
   assert figure['hidden']['']['pgd-10 5']['mean']['value'] == pytest.approx(
     1 / 3
   )
@@ -126,7 +129,7 @@ def test_targeted_values_by_hand():
   after[1, 0] = [1.0, -0.5, 2.5]  # plants its second, not far enough
   after[1, 1] = [0.0, 0.0, 0.5]  # brings the second film's to the threshold
   threshold = np.array([0.25, 0.0, np.inf])
-  found = measure_attacks.targeted_values(before, after, threshold)
+  found = attacked_films.targeted_values(before, after, threshold)
   nan = np.nan
   np.testing.assert_array_equal(found['hidden'], [[1, nan, nan], [nan, 0, nan]])
   np.testing.assert_array_equal(
@@ -143,7 +146,7 @@ def test_targeted_values_by_hand():
 def test_a_gradient_that_does_not_hang_on_the_film_stays_under_attack():
   elsewhere = row_box(15)
   boxes = [(1, 0, row_box(0)), (1, 3, elsewhere), (4, 3, row_box(3))]
-  found = measure_attacks.under_attack(make(boxes=boxes), ['gradient'])
+  found = attacked_films.under_attack(make(boxes=boxes), ['gradient'])
   assert all(m.findings == BOXED and m.method == 'gradient' for m in found)
   subject = {(m.measure, m.condition): m.value for m in found}
   assert subject.keys() == {
@@ -171,14 +174,14 @@ def test_maps_that_localization_made_are_not_made_again(monkeypatch):
     mapped.append(image)
     return rows_of(of_subject, method, rows, image, film, finding)
 
-  rows_of = measure_attacks._maps_of
-  monkeypatch.setattr(measure_attacks, '_maps_of', maps_of)
-  expected = measure_attacks.under_attack(subject, ['gradient'])
+  rows_of = attacked_films._maps_of
+  monkeypatch.setattr(attacked_films, '_maps_of', maps_of)
+  expected = attacked_films.under_attack(subject, ['gradient'])
   assert len(mapped) == 2
   clean = np.zeros((3, SIZE, SIZE), np.float32)
   clean[[0, 1, 2], [0, 3, 3]] = 1  # the finding's row, as its gradient has it
   kept = subject._replace(boxed_maps={'gradient': clean})
-  found = measure_attacks.under_attack(kept, ['gradient'])
+  found = attacked_films.under_attack(kept, ['gradient'])
   assert len(mapped) == 3  # of the attacked films alone
   for one, other in zip(found, expected, strict=True):
     assert one.key == other.key
@@ -195,16 +198,16 @@ def test_few_sizes_of_batches_serve_any_number_of_films():
 
 
 def test_no_box_is_no_measure():
-  assert measure_attacks.under_attack(make(), ['gradient']) == []
+  assert attacked_films.under_attack(make(), ['gradient']) == []
 
 
 def test_similarity_does_not_depend_on_the_scale_of_a_map():
   rng = np.random.default_rng(0)
   a, b = rng.normal(size=(2, 3, 16, 16)).astype(np.float32)
   b[2] = 0
-  found = measure_attacks.map_similarity(a, b)
-  other = measure_attacks.map_similarity(a, 100 * b)
-  same = measure_attacks.map_similarity(a, 7 * a)
+  found = attacked_films.map_similarity(a, b)
+  other = attacked_films.map_similarity(a, 100 * b)
+  same = attacked_films.map_similarity(a, 7 * a)
   for name in ('map_spearman', 'map_ssim'):
     np.testing.assert_allclose(found[name], other[name], atol=1e-6)
     np.testing.assert_allclose(same[name], 1, atol=1e-6)

@@ -12,9 +12,9 @@ from jaxtyping import Int
 
 from cxr import inference
 from cxr.attribution import stability
-from cxr.evaluation import measure_maps
-from cxr.evaluation.measures import Measure
 from cxr.inference import Subject
+from cxr.measures import over_films
+from cxr.measures.measure_table import Measure
 from cxr.statistics import metrics
 
 # A film's pixel below one gray level counts as one: black has no relative
@@ -29,24 +29,22 @@ def correlation(subject: Subject, methods: Sequence[str]) -> list[Measure]:
   """`stability.stability` of the raw maps: their rank correlation with those of
   the film under noise that no one sees (Alvarez-Melis and Jaakkola 2018)."""
   rows = subject.films(subject.config.evaluate.sanity_films)
-  image = measure_maps.images(subject, rows)
+  image = over_films.images(subject, rows)
   key = jax.random.key(subject.config.seed)
   measured = []
   for method in methods:
     map_fn = Partial(
-      measure_maps.make_map_fn(subject, method, rows), subject.variables
+      over_films.make_map_fn(subject, method, rows), subject.variables
     )
     value = stability.stability(
       map_fn,
       key,
       image,
-      noise=measure_maps.NOISE,
+      noise=over_films.NOISE,
       num_samples=CORRELATED_COPIES,
     )
     measured.append(
-      measure_maps.make_measure(
-        subject, 'stability', rows, value, method=method
-      )
+      over_films.make_measure(subject, 'stability', rows, value, method=method)
     )
   return measured
 
@@ -61,7 +59,7 @@ def relative(subject: Subject, methods: Sequence[str]) -> list[Measure]:
   over the grid.
   """
   rows = subject.films(subject.config.evaluate.sanity_films)
-  image = measure_maps.images(subject, rows)
+  image = over_films.images(subject, rows)
   threshold = metrics.operating_threshold(*inference.validated(subject))
   called = lambda logits: (logits >= threshold.astype(np.float32))[
     :, subject.mapped_columns
@@ -71,7 +69,7 @@ def relative(subject: Subject, methods: Sequence[str]) -> list[Measure]:
   copies = [
     np.asarray(copy)
     for copy in stability.noisy_copies(
-      key, image, noise=measure_maps.NOISE, num_samples=COPIES
+      key, image, noise=over_films.NOISE, num_samples=COPIES
     )
   ]
   logits, features = answer(image)
@@ -89,7 +87,7 @@ def relative(subject: Subject, methods: Sequence[str]) -> list[Measure]:
   measured = []
   for method in methods:
     map_fn = Partial(
-      measure_maps.make_map_fn(subject, method, rows), subject.variables
+      over_films.make_map_fn(subject, method, rows), subject.variables
     )
     clean = map_fn(image)
     of_maps = np.array(
@@ -103,7 +101,7 @@ def relative(subject: Subject, methods: Sequence[str]) -> list[Measure]:
         of_maps, np.array(of_cause)[..., None], np.array(kept)
       )
       measured.append(
-        measure_maps.make_measure(
+        over_films.make_measure(
           subject, f'relative_{name}_stability', rows, value, method=method
         )
       )
@@ -119,4 +117,4 @@ def _make_answer(subject: Subject, rows: Int[np.ndarray, ' n']) -> Callable:
 
   apply = jax.jit(apply)
   fn = lambda keys, image: apply(subject.variables, image)
-  return lambda image: measure_maps.in_batches(subject, fn, rows, image)
+  return lambda image: over_films.in_batches(subject, fn, rows, image)

@@ -31,10 +31,10 @@ from jaxtyping import Float, Int
 from cxr import data, named_attacks, platforms, sharding
 from cxr.attacks import ascent, batched, constrained
 from cxr.attribution import by_name, saliency, similarity
-from cxr.evaluation import measure_attacks, measure_maps
-from cxr.evaluation.measures import Measure
 from cxr.inference import Subject
 from cxr.localization import thresholds
+from cxr.measures import attacked_films, over_films
+from cxr.measures.measure_table import Measure
 
 GOALS = 'away', 'mirror', 'logit'
 NOISE = 'noise'
@@ -101,7 +101,7 @@ def _pairs(subject: Subject) -> _Pairs:
     wanted = np.zeros_like(wanted)
     wanted[films.row] = films.boxed
   return _Pairs(
-    *measure_maps.spread(wanted, subject.config.evaluate.sanity_films)
+    *over_films.spread(wanted, subject.config.evaluate.sanity_films)
   )
 
 
@@ -116,7 +116,7 @@ def _of_method(subject: Subject, method: str, pairs: _Pairs) -> list[Measure]:
     value = np.full((len(rows), len(subject.mapped)), np.nan)
     value[index, pairs.finding] = of_pair
     measured.append(
-      measure_maps.make_measure(
+      over_films.make_measure(
         subject, name, rows, value, method=method, condition=condition
       )
     )
@@ -161,7 +161,7 @@ def _iou(
   if not len(films.row):
     return np.full(len(pairs.film), np.nan)
   film = np.searchsorted(films.row, pairs.film)
-  return measure_attacks.scores_of_pairs(
+  return attacked_films.scores_of_pairs(
     subject, films, film, pairs.finding, heatmap
   )['iou']
 
@@ -203,9 +203,9 @@ def _run(
       name: answer(variables, x, finding) for name, x in images.items()
     }
 
-  image = measure_maps.images(subject, pairs.film)
+  image = over_films.images(subject, pairs.film)
   chunk = config.evaluate.chunk * subject.mesh.size
-  return measure_maps.in_batches(
+  return over_films.in_batches(
     subject, on_batch, pairs.film, image, pairs.finding, batch_size=chunk
   )
 

@@ -17,7 +17,6 @@ from jaxtyping import Float, Int
 
 from cxr import data, heatmaps, inference, losses, named_attacks
 from cxr.attribution import by_name, gradient_alignment, similarity
-from cxr.evaluation import measure_maps, measures
 from cxr.inference import (
   Subject,
   by_index,
@@ -25,13 +24,14 @@ from cxr.inference import (
   predict_split,
 )
 from cxr.localization import scoring, thresholds
+from cxr.measures import measure_table, over_films
 from cxr.scored_maps import map_controls
 from cxr.statistics import metrics
 
 
 def alignment(
   subject: Subject, methods: Sequence[str] = ('',)
-) -> list[measures.Measure]:
+) -> list[measure_table.Measure]:
   """How alike a film and its gradient are, per mapped finding.
 
   'alignment' is Etmann's measure, 'cosine' that of the angle between the two;
@@ -57,7 +57,7 @@ def alignment(
 
   values = heatmaps.compute_maps(subject, both, rows)
   return [
-    measures.Measure(
+    measure_table.Measure(
       name,
       subject.test.image_name[rows],
       subject.test.patient[rows],
@@ -74,7 +74,7 @@ def alignment(
 
 def targeted(
   subject: Subject, methods: Sequence[str] = ('',)
-) -> list[measures.Measure]:
+) -> list[measure_table.Measure]:
   """Whether an attack on one finding hides it, or plants it, on each film.
 
   A film is called positive where its logit is at or above the operating point
@@ -96,7 +96,7 @@ def targeted(
       subject, index=rows, label=before, attack=attack(int(k))
     )
   return [
-    measures.Measure(
+    measure_table.Measure(
       name,
       test.image_name[rows],
       test.patient[rows],
@@ -188,7 +188,7 @@ def _condition(subject: Subject) -> str:
 
 def under_attack(
   subject: Subject, methods: Sequence[str]
-) -> list[measures.Measure]:
+) -> list[measure_table.Measure]:
   """Boxes and maps of the boxed films, clean and attacked, by method.
 
   The attack raises the film's whole loss, as in the sweep. 'box_iou' (of the
@@ -207,7 +207,7 @@ def under_attack(
     value = np.full(films.boxed.shape, np.nan)
     value[film, finding] = of_pair
     rows.append(
-      measures.Measure(
+      measure_table.Measure(
         name,
         films.name,
         films.patient,
@@ -265,7 +265,7 @@ def _maps_of_pairs(
   for method in methods:
     clean = subject.boxed_maps.get(method)
     if clean is None:
-      image = measure_maps.images(subject, films.row)
+      image = over_films.images(subject, films.row)
       clean = _maps_of(subject, method, films.row, image, film, finding)
     result[method] = {
       'clean': clean,
@@ -288,9 +288,9 @@ def _maps_of(
   maps_fn = Partial(heatmaps.make_maps(subject, method), subject.variables)
   if method in by_name.CAM_METHODS:
     # One pass through the network serves all findings.
-    maps = measure_maps.in_batches(subject, maps_fn, rows, image)
+    maps = over_films.in_batches(subject, maps_fn, rows, image)
     return maps[film, ..., finding]
-  return measure_maps.in_batches(
+  return over_films.in_batches(
     subject, maps_fn, rows[film], image[film], finding
   )[..., 0]
 

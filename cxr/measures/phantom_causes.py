@@ -12,9 +12,9 @@ from absl import logging
 from jaxtyping import Float, Int
 
 from cxr.attribution import sanity
-from cxr.evaluation import measure_maps
-from cxr.evaluation.measures import Measure
 from cxr.inference import Subject
+from cxr.measures import over_films
+from cxr.measures.measure_table import Measure
 from input_pipeline import renditions
 from input_pipeline.phantom import draw
 
@@ -56,15 +56,15 @@ def causes(subject: Subject, methods: Sequence[str]) -> list[Measure]:
   rows, finding = _single_causes(subject)
   if not len(rows):
     return []
-  image = measure_maps.images(subject, rows)
+  image = over_films.images(subject, rows)
   without = {
-    cause: measure_maps.images(subject, rows, renditions.SPLITS[cause])
+    cause: over_films.images(subject, rows, renditions.SPLITS[cause])
     for cause in ('lesion', 'shortcut')
   }
   measured = []
   if '' in methods:
     measured += _effects(subject, rows, finding, image, without)
-  films, mapped = measure_maps.spread(
+  films, mapped = over_films.spread(
     finding[:, None] == subject.mapped_columns,
     subject.config.evaluate.measure_films,
   )
@@ -102,7 +102,7 @@ def _effects(
   without: Mapping[str, Float[np.ndarray, 'n h w 1']],
 ) -> list[Measure]:
   """Effects on the network; `without`: cause -> the films without it."""
-  logits = measure_maps.make_logits_fn(subject, rows)
+  logits = over_films.make_logits_fn(subject, rows)
   own = np.arange(len(rows)), finding
   scores = logits(image)[own]
   effects = {
@@ -112,7 +112,7 @@ def _effects(
   def measure(name, value, condition=''):
     by_finding = np.full((len(rows), len(subject.findings)), np.nan)
     by_finding[own] = value
-    return measure_maps.make_measure(
+    return over_films.make_measure(
       subject,
       name,
       rows,
@@ -137,7 +137,7 @@ def _maps_on_causes(
   """Shares of the maps; `difference`: cause -> what it adds to the film, and
   `finding` is each film's, as an index into `subject.mapped`."""
   lesion = (difference['lesion'] != 0)[..., 0]
-  image = measure_maps.images(subject, rows)
+  image = over_films.images(subject, rows)
   size = image.shape[1]
   gratings = {
     k: np.stack(
@@ -151,14 +151,14 @@ def _maps_on_causes(
     by_finding = np.full((len(rows), len(subject.mapped)), np.nan)
     by_finding[np.arange(len(rows)), finding] = value
     measured.append(
-      measure_maps.make_measure(subject, name, rows, by_finding, method=method)
+      over_films.make_measure(subject, name, rows, by_finding, method=method)
     )
 
   for method in methods:
-    if method == measure_maps.UNIFORM:
+    if method == over_films.UNIFORM:
       maps = np.ones(lesion.shape)
     else:
-      map_fn = measure_maps.make_map_fn(subject, method, rows)
+      map_fn = over_films.make_map_fn(subject, method, rows)
       maps = map_fn(subject.variables, image)
       maps = maps[np.arange(len(rows)), ..., finding]
     add('on_lesion', 1 - sanity.share_outside(maps, lesion), method)
@@ -182,4 +182,4 @@ def _first_share(
 ) -> Float[np.ndarray, ' n']:
   """|first| over |first| + |second|."""
   first, second = np.abs(first), np.abs(second)
-  return measure_maps.share(first, first + second)
+  return over_films.share(first, first + second)

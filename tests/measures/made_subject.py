@@ -7,8 +7,8 @@ from jax import numpy as jnp
 
 from configs import default
 from cxr import sharding
-from cxr.evaluation import film_measures
 from cxr.inference import Subject
+from cxr.measures import named_measures
 from input_pipeline import pipeline
 from input_pipeline.findings import BOXED, FINDINGS
 
@@ -94,7 +94,7 @@ def weights(scale=0.01):
 
 def taken(name, subject):
   """The measures of all methods and controls, as in an evaluation."""
-  kind = film_measures.MEASURES[name]
+  kind = named_measures.MEASURES[name]
   methods = subject.config.evaluate.methods
   return kind.compute(subject, (*kind.before, *methods, *kind.after))
 

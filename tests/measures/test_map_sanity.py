@@ -9,14 +9,11 @@ from flax import linen as nn
 from configs import default
 from cxr import configuration, heatmaps
 from cxr.attribution import by_name
-from cxr.evaluation import (
-  measure_maps,
-  measures,
-)
+from cxr.measures import map_sanity, measure_table, over_films
 from cxr.models import resnet
 from input_pipeline.findings import BOXED, FINDINGS
 from input_pipeline.phantom import draw
-from tests.evaluation.made_subject import (
+from tests.measures.made_subject import (
   SIZE,
   Linear,
   N,
@@ -38,12 +35,12 @@ def test_one_map_for_every_film_is_the_same_map_and_a_warning():
   np.testing.assert_allclose(
     by_key(found)['sameness', 'gradient', ''], np.ones((N, len(BOXED)))
   )
-  figures = measures.estimates(found, num_resamples=10, seed=0)
-  (sentence,) = measure_maps.warnings(figures)
+  figures = measure_table.estimates(found, num_resamples=10, seed=0)
+  (sentence,) = map_sanity.warnings(figures)
   assert sentence.startswith('gradient is nearly one map for every film')
   assert all(finding in sentence for finding in BOXED)
   figures['sameness']['gradient'][''] = dict.fromkeys(BOXED, {'value': 0.9})
-  assert not measure_maps.warnings(figures)
+  assert not map_sanity.warnings(figures)
 
 
 def test_share_outside_the_body():
@@ -91,8 +88,8 @@ def test_completeness_gap_of_integrated_gradients(steps, complete):
   np.testing.assert_allclose(gap, 0.0 if complete else 0.5, atol=1e-4)
   warned = [
     'integration_steps' in sentence
-    for sentence in measure_maps.warnings(
-      measures.estimates(found, num_resamples=10, seed=0)
+    for sentence in map_sanity.warnings(
+      measure_table.estimates(found, num_resamples=10, seed=0)
     )
   ]
   assert any(warned) != complete
@@ -168,12 +165,12 @@ def test_shuffled_weights_leave_nothing_of_the_map():
 def test_spread_takes_an_equal_share_of_each_finding():
   wanted = np.zeros((20, 3), bool)
   wanted[:, 0] = wanted[4, 1] = True
-  row, column = measure_maps.spread(wanted, 9)
+  row, column = over_films.spread(wanted, 9)
   assert column.tolist() == [0, 0, 0, 1]
   assert row.tolist() == [0, 10, 19, 4]
-  row, column = measure_maps.spread(wanted, 0)
+  row, column = over_films.spread(wanted, 0)
   assert np.bincount(column).tolist() == [20, 1]
-  assert not len(measure_maps.spread(wanted[:0], 9)[0])
+  assert not len(over_films.spread(wanted[:0], 9)[0])
 
 
 # Causes.
@@ -294,7 +291,9 @@ def test_broken_maps_have_defined_measures(caused, fill, tmp_path):
     else (inserted[~np.isnan(inserted)] == 0.5).all()
   )
   path = str(tmp_path / 'measures.csv')
-  measures.write(path, found)
-  figures = measures.estimates(measures.read(path), num_resamples=10, seed=0)
+  measure_table.write(path, found)
+  figures = measure_table.estimates(
+    measure_table.read(path), num_resamples=10, seed=0
+  )
   assert figures['outside_body']['gradient']['']['mean']['value'] is None
-  assert bool(measure_maps.warnings(figures)) != np.isnan(fill)
+  assert bool(map_sanity.warnings(figures)) != np.isnan(fill)

@@ -16,11 +16,11 @@ from jaxtyping import Float, Int
 from cxr import sharding
 from cxr.attribution import road as removal
 from cxr.attribution import sanity
-from cxr.evaluation import measure_maps
-from cxr.evaluation.measure_maps import RANDOM
-from cxr.evaluation.measures import Measure
 from cxr.inference import Subject
 from cxr.localization import controls
+from cxr.measures import over_films
+from cxr.measures.measure_table import Measure
+from cxr.measures.over_films import RANDOM
 
 CURVE_STEPS = 10  # of insertion and deletion
 SHARES = 0.1, 0.3, 0.5, 0.7, 0.9  # of the pixels that ROAD removes
@@ -39,11 +39,11 @@ class _Pairs(NamedTuple):
 def _pairs(subject: Subject) -> _Pairs | None:
   """config.evaluate.sanity_films pairs, an equal share of each finding."""
   has = subject.test.label[:, subject.mapped_columns] == 1
-  film, finding = measure_maps.spread(has, subject.config.evaluate.sanity_films)
+  film, finding = over_films.spread(has, subject.config.evaluate.sanity_films)
   if not len(film):
     return None
   rows, index = np.unique(film, return_inverse=True)
-  image = measure_maps.images(subject, rows)
+  image = over_films.images(subject, rows)
   return _Pairs(film, finding, rows, index, image)
 
 
@@ -53,10 +53,10 @@ def _heatmaps(
   """The map that is scored, of each pair."""
   if method == RANDOM:
     size = pairs.image.shape[1]
-    weights = measure_maps.random_grid(subject).weights(size)
+    weights = over_films.random_grid(subject).weights(size)
     seeds = _seeds(subject, pairs)
     return np.float32([controls.random_map(seed, *weights) for seed in seeds])
-  map_fn = measure_maps.make_map_fn(subject, method, pairs.rows, raw=False)
+  map_fn = over_films.make_map_fn(subject, method, pairs.rows, raw=False)
   maps = map_fn(subject.variables, pairs.image)
   return maps[pairs.index, ..., pairs.finding]
 
@@ -76,7 +76,7 @@ def _measure(
   broken = ~np.isfinite(heatmap).all((1, 2))
   by_film = np.full((len(pairs.rows), len(subject.mapped)), np.nan)
   by_film[pairs.index, pairs.finding] = np.where(broken, np.nan, value)
-  return measure_maps.make_measure(
+  return over_films.make_measure(
     subject, name, pairs.rows, by_film, method=method
   )
 
@@ -93,7 +93,7 @@ def faithfulness(subject: Subject, methods: Sequence[str]) -> list[Measure]:
   measured = []
   for method in methods:
     heatmap = _heatmaps(subject, method, pairs)
-    of_method = measure_maps.in_batches(
+    of_method = over_films.in_batches(
       subject,
       curves,
       pairs.film,
@@ -145,7 +145,7 @@ def road(subject: Subject, methods: Sequence[str]) -> list[Measure]:
   pairs = _pairs(subject)
   if pairs is None:
     return []
-  logits = measure_maps.make_logits_fn(subject, pairs.film)
+  logits = over_films.make_logits_fn(subject, pairs.film)
   pair = np.arange(len(pairs.film))
   column = subject.mapped_columns[pairs.finding]
   seeds = _seeds(subject, pairs)
@@ -164,7 +164,7 @@ def road(subject: Subject, methods: Sequence[str]) -> list[Measure]:
             usable[p],
             share,
             most_relevant=most_relevant,
-            noise=measure_maps.NOISE,
+            noise=over_films.NOISE,
           )
           for p in pair
         ]
