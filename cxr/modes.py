@@ -11,15 +11,8 @@ from ml_collections import ConfigDict
 
 from configs import default
 from cxr import configuration, files, run_files, sharding
-from cxr.evaluation import (
-  compare,
-  evaluate,
-  foreign,
-  map_export,
-  other_films,
-  score,
-  study,
-)
+from cxr.comparison import compare, study
+from cxr.evaluation import evaluate, foreign, map_export, other_films, score
 from cxr.evaluation.map_places import Place
 from cxr.explaining import explain
 from cxr.exporting import export

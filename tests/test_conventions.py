@@ -18,7 +18,7 @@ MODULES = sorted(
 ORDER = (
   ('main',),
   ('cxr.modes',),
-  ('cxr.configuration',),
+  ('cxr.configuration', 'cxr.comparison'),
   ('cxr.evaluation', 'cxr.explaining', 'cxr.training'),
   ('cxr.measures',),
   ('cxr.scored_maps',),

@@ -5,13 +5,8 @@ import pytest
 from sklearn import metrics
 
 from cxr import stored_rows
-from cxr.evaluation import (
-  paired_summary,
-  reader_estimates,
-  readings,
-  study,
-  summary,
-)
+from cxr.comparison import paired_summary, study
+from cxr.evaluation import reader_estimates, readings, summary
 from cxr.evaluation.readings import Readings
 from input_pipeline import pipeline
 from input_pipeline.findings import FINDINGS

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from cxr import stored_rows
+from cxr.comparison import common_findings, runs
 from cxr.evaluation import (
   box_estimates,
-  common_findings,
   ranking_estimates,
   reader_estimates,
   run_tables,
-  runs,
   summary,
 )
 from cxr.measures import measure_table

@@ -10,7 +10,7 @@ from scipy import stats
 
 from configs import baseline, robust
 from cxr import stored_rows
-from cxr.evaluation import compare, paired_summary, runs, study
+from cxr.comparison import compare, paired_summary, runs, study
 from cxr.measures import measure_table
 from cxr.reporting import part_study, plots
 from cxr.statistics import intervals

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cxr import files, stored_rows
-from cxr.evaluation import common_findings, paired_summary, study
+from cxr.comparison import common_findings, paired_summary, study
 from cxr.measures import measure_table
 from tests import made_rows
 from tests.made_rows import LEFT, RIGHT

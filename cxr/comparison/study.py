@@ -20,13 +20,11 @@ import numpy as np
 from absl import logging
 
 from cxr import files, run_files, stored_rows
+from cxr.comparison import common_findings, repeatability, runs
 from cxr.evaluation import (
   box_estimates,
-  common_findings,
   ranking_estimates,
   reader_estimates,
-  repeatability,
-  runs,
   summary,
 )
 from cxr.measures import measure_table

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from absl import logging
 
 from cxr import files
-from cxr.evaluation import common_findings, paired_summary, runs
+from cxr.comparison import common_findings, paired_summary, runs
 from cxr.reporting import pages
 
 

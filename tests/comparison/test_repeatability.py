@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cxr.evaluation import repeatability
+from cxr.comparison import repeatability
 from cxr.reporting import part_study
 from cxr.scored_maps import coarse_maps
 

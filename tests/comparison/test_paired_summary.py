@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cxr import stored_rows
-from cxr.evaluation import paired_summary, summary
+from cxr.comparison import paired_summary
+from cxr.evaluation import summary
 from input_pipeline.findings import BOXED, FINDINGS
 from tests import made_rows
 from tests.made_rows import LEFT, RIGHT
