@@ -12,10 +12,11 @@ from ml_collections import ConfigDict
 from configs import default
 from cxr import configuration, files, run_files, sharding
 from cxr.comparison import compare, study
-from cxr.evaluation import evaluate, foreign, map_export, other_films, score
-from cxr.evaluation.map_places import Place
+from cxr.evaluation import evaluate, map_export, other_films
 from cxr.explaining import explain
 from cxr.exporting import export
+from cxr.foreign import run_of_weights, score
+from cxr.foreign.map_places import Place
 from cxr.reporting import terminal
 from cxr.shipped import networks
 from cxr.training import profile, train
@@ -113,7 +114,7 @@ def _trained(request: Request) -> Iterator[str]:
   _check_memory()
   workdir = request.workdir or os.path.join('runs', config.name)
   other_films.check_run(workdir)
-  foreign.check_trained(workdir)
+  run_of_weights.check_trained(workdir)
   with _locked(workdir):
     train.train(config, workdir, span=span)
     yield workdir
@@ -148,12 +149,12 @@ def _with_run_of_weights(request: Request) -> Request:
     other_films.check_run(workdir)
     _check_memory()
     with _locked(workdir):
-      start = foreign.find(config, overrides, workdir)
+      start = run_of_weights.find(config, overrides, workdir)
       configuration.validate(start.config)
-      foreign.make_run(start, workdir)
+      run_of_weights.make_run(start, workdir)
     sharding.wait_for_all('run')
   elif 'model.init_from' in overrides:
-    foreign.check_same_file(workdir, config)
+    run_of_weights.check_same_file(workdir, config)
   else:
     return request
   # The file may have another path today.

@@ -201,7 +201,7 @@ def read_findings(workdir: str) -> tuple[str, ...]:
 def read_weights_from(workdir: str) -> dict:
   """Where the weights of a run come from that was not trained here.
 
-  {} of a run that was trained. What is in it says `evaluation/foreign.py`.
+  {} of a run that was trained. What is in it says `foreign/run_of_weights.py`.
 
   Raises:
     ValueError: weights.json is damaged.

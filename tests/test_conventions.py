@@ -18,7 +18,7 @@ MODULES = sorted(
 ORDER = (
   ('main',),
   ('cxr.modes',),
-  ('cxr.configuration', 'cxr.comparison'),
+  ('cxr.configuration', 'cxr.comparison', 'cxr.foreign'),
   ('cxr.evaluation', 'cxr.explaining', 'cxr.training'),
   ('cxr.measures',),
   ('cxr.scored_maps',),

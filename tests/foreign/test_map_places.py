@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from cxr.attribution import cam
-from cxr.evaluation import map_places
-from cxr.evaluation.map_places import Place
+from cxr.foreign import map_places
+from cxr.foreign.map_places import Place
 
 WHOLE = (1024, 1024, 0, 0, 0)
 

@@ -27,7 +27,7 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image
 
-from cxr.evaluation import map_places
+from cxr.foreign import map_places
 
 ENDINGS = ('.npz', '.npy', '.png')
 # Pixels of a map, and bytes of an array of names, that are read at all.

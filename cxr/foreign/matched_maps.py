@@ -21,7 +21,7 @@ from absl import logging
 from jaxtyping import Bool, Int
 
 from cxr import data, files
-from cxr.evaluation import foreign_maps, map_places
+from cxr.foreign import map_files, map_places
 from cxr.localization import regions
 from cxr.scored_maps import map_controls, map_rows
 from input_pipeline import findings as findings_lib
@@ -91,7 +91,7 @@ class Matched(NamedTuple):
 
 
 def match(
-  source: foreign_maps.Source,
+  source: map_files.Source,
   test: pipeline.Split,
   row_of: Callable[[str], int | str],
   synonyms: Mapping[str, str],
@@ -203,9 +203,9 @@ def _store(source, wanted, place, test, rows, *, size, store):
   with tqdm.tqdm(
     total=int(wanted.sum()), desc='Reading', unit=' maps', mininterval=interval
   ) as bar:
-    for entry, cells in foreign_maps.read(source, wanted):
+    for entry, cells in map_files.read(source, wanted):
       bar.update()
-      if isinstance(cells, foreign_maps.Fault):
+      if isinstance(cells, map_files.Fault):
         rows.append(_row(source, entry, *cells))
         continue
       finite = np.isfinite(cells)

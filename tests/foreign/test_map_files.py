@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxr.evaluation import foreign_maps
-from cxr.evaluation.map_places import Place
+from cxr.foreign import map_files
+from cxr.foreign.map_places import Place
 
 
 class Trap:
@@ -35,7 +35,7 @@ def npz(path, **arrays):
 
 def read_all(source):
   wanted = np.ones(len(source.entries), bool)
-  return list(foreign_maps.read(source, wanted))
+  return list(map_files.read(source, wanted))
 
 
 @pytest.mark.parametrize('save', [np.savez, np.savez_compressed])
@@ -51,16 +51,16 @@ def test_an_npz_file_is_read_row_by_row(tmp_path, save):
     offset=np.array([15.5]),
     method='theirs',
   )
-  source = foreign_maps.open_source(path)
+  source = map_files.open_source(path)
   assert source.place == Place(32, 15.5, method='theirs')
   assert source.entries[1] == ('b', 'Mass', 'maps.npz, row 1')
   wanted = np.array([True, False, True])
-  (first, one), (last, other) = foreign_maps.read(source, wanted)
+  (first, one), (last, other) = map_files.read(source, wanted)
   assert (first, last) == (0, 2)
   np.testing.assert_array_equal(one, maps[0])
   np.testing.assert_array_equal(other, maps[2])
   # What the user says goes before what the file says.
-  source = foreign_maps.open_source(path, Place(16, 0.0))
+  source = map_files.open_source(path, Place(16, 0.0))
   assert source.place == Place(16, 0.0, method='theirs')
 
 
@@ -77,7 +77,7 @@ def test_a_folder_holds_arrays_pictures_and_npz_files(tmp_path):
   (tmp_path / 'q/loop').symlink_to(tmp_path)
   npz(tmp_path / 'more.npz')
   (tmp_path / 'predictions.csv').write_text('image,Mass\n')
-  source = foreign_maps.open_source(str(tmp_path))
+  source = map_files.open_source(str(tmp_path))
   ((where, fault),) = source.faults
   assert where.endswith('q/loop') and 'that holds it' in fault.reason
   by_name = {source.entries[i][:2]: array for i, array in read_all(source)}
@@ -115,7 +115,7 @@ def test_what_is_no_map_is_a_fault_with_its_reason(tmp_path):
   os.mkfifo(folder / 'pipe.npy')
   np.save(tmp_path / 'lonely.npy', np.zeros((2, 2)))
   (tmp_path / 'broken.npz').write_bytes(b'PK\x03\x04')
-  source = foreign_maps.open_source(str(tmp_path))
+  source = map_files.open_source(str(tmp_path))
   reasons = {where: fault.reason for where, fault in source.faults}
   assert 'pickle' in reasons.pop('film/more.pkl')
   assert reasons == {
@@ -158,26 +158,26 @@ def test_an_npz_file_of_anything_else_is_refused_in_a_sentence(tmp_path):
   ):
     path = npz(tmp_path / 'maps.npz', **arrays)
     with pytest.raises(ValueError, match=match):
-      foreign_maps.open_source(path)
+      map_files.open_source(path)
   assert not os.path.exists(ran)
   np.savez(path, maps=np.zeros(3))
   with pytest.raises(ValueError, match='has no array finding, image, map'):
-    foreign_maps.open_source(path)
+    map_files.open_source(path)
   (tmp_path / 'text.npz').write_text('image')
   with pytest.raises(ValueError, match='damaged, or no .npz file'):
-    foreign_maps.open_source(str(tmp_path / 'text.npz'))
+    map_files.open_source(str(tmp_path / 'text.npz'))
   with pytest.raises(FileNotFoundError, match='is not there'):
-    foreign_maps.open_source(str(tmp_path / 'nothing.npz'))
+    map_files.open_source(str(tmp_path / 'nothing.npz'))
   (tmp_path / 'maps.csv').write_text('image')
   with pytest.raises(ValueError, match='neither a folder nor an .npz file'):
-    foreign_maps.open_source(str(tmp_path / 'maps.csv'))
+    map_files.open_source(str(tmp_path / 'maps.csv'))
 
 
 def test_files_that_place_cells_in_several_ways_are_not_mixed(tmp_path):
   npz(tmp_path / 'a.npz')
   npz(tmp_path / 'b.npz', stride=8, offset=0)
   with pytest.raises(ValueError, match='nothing; stride 8'):
-    foreign_maps.open_source(str(tmp_path))
+    map_files.open_source(str(tmp_path))
 
 
 def test_rows_that_are_damaged_are_faults_and_those_before_are_maps(tmp_path):
@@ -187,7 +187,7 @@ def test_rows_that_are_damaged_are_faults_and_those_before_are_maps(tmp_path):
     for name in old.namelist():
       content = old.read(name)
       new.writestr(name, content[:-8] if name == 'map.npy' else content)
-  source = foreign_maps.open_source(str(out))
+  source = map_files.open_source(str(out))
   (_, first), (_, second) = read_all(source)
   np.testing.assert_array_equal(first, [[0, 1, 2], [3, 4, 5]])
   assert second == ('a file that cannot be read', 'the file is cut short')

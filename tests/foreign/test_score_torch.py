@@ -10,11 +10,11 @@ import safetensors.numpy
 from configs import baseline
 from cxr import data
 from cxr.attribution import cam
-from cxr.evaluation import foreign_maps
+from cxr.foreign import map_files
 from cxr.models import torch_weights
 from input_pipeline import workers
 from input_pipeline.findings import FINDINGS
-from tests.evaluation import test_score
+from tests.foreign import test_score
 from tests.models import test_resnet
 
 PAGE = pathlib.Path(__file__).parents[2] / 'docs' / 'maps.md'
@@ -156,13 +156,13 @@ def test_the_lines_of_the_page_write_what_score_reads(
     compile(code, PAGE.name, 'exec'),
     {'network': densenet(), 'films': films, 'FINDINGS': FINDINGS[:2]},
   )
-  source = foreign_maps.open_source(file)
+  source = map_files.open_source(file)
   assert [entry[:2] for entry in source.entries] == [
     (film, finding) for film in 'ab' for finding in FINDINGS[:2]
   ]
   assert source.place.size == 224
   wanted = np.ones(4, bool)
-  maps = [cells for _, cells in foreign_maps.read(source, wanted)]
+  maps = [cells for _, cells in map_files.read(source, wanted)]
   if library == 'captum.attr':
     assert (source.place.stride, source.place.offset) == (32, 14)
     assert {cells.shape for cells in maps} == {(7, 7)}

@@ -17,17 +17,8 @@ from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from cxr import data, files, heatmaps, stored_rows
-from cxr.evaluation import (
-  evaluate,
-  foreign_maps,
-  foreign_predictions,
-  map_places,
-  matched_maps,
-  other_films,
-  parts,
-  readings,
-  run_tables,
-)
+from cxr.evaluation import evaluate, other_films, parts, readings, run_tables
+from cxr.foreign import map_files, map_places, matched_maps, prediction_table
 from cxr.localization import thresholds
 from cxr.reporting import wording
 from cxr.scored_maps import examples, map_controls, map_rows
@@ -44,7 +35,7 @@ class Given(NamedTuple):
   path: str  # of the maps
   place: map_places.Place = map_places.Place()
   predictions: str = ''  # a csv; '': predictions.csv beside the maps, or none
-  predictions_are: str = ''  # one of foreign_predictions.KINDS
+  predictions_are: str = ''  # one of prediction_table.KINDS
 
 
 class Predicted(NamedTuple):
@@ -56,14 +47,14 @@ class Predicted(NamedTuple):
   kind: str = ''
 
 
-def open_source(given: Given) -> foreign_maps.Source:
-  """The maps, as `foreign_maps.open_source` lists them.
+def open_source(given: Given) -> map_files.Source:
+  """The maps, as `map_files.open_source` lists them.
 
   Raises:
     FileNotFoundError, ValueError: they cannot be read, or their method has a
       name that stands for something else.
   """
-  source = foreign_maps.open_source(given.path, given.place)
+  source = map_files.open_source(given.path, given.place)
   method = source.place.method
   if method is not None and not (
     re.fullmatch(r'\w[\w.+-]{0,99}', method) and wording.is_own(method)
@@ -80,7 +71,7 @@ def open_source(given: Given) -> foreign_maps.Source:
 def with_defaults(
   config: ConfigDict,
   overrides: Mapping[str, object],
-  source: foreign_maps.Source,
+  source: map_files.Source,
 ) -> ConfigDict:
   """The config with what these maps ask for, where the user does not say.
 
@@ -104,7 +95,7 @@ def with_defaults(
 
 
 def score(
-  config: ConfigDict, given: Given, source: foreign_maps.Source, output: str
+  config: ConfigDict, given: Given, source: map_files.Source, output: str
 ) -> None:
   """Scores the maps, and writes all results into the output folder.
 
@@ -128,7 +119,7 @@ def score(
   known = synonyms.read(config.data.synonyms)
   names = matched_maps.TestFilms(splits, config.data.dir)
   path = lambda name: os.path.join(output, name)
-  with foreign_maps.storing(path(other_films.STORE)) as store:
+  with map_files.storing(path(other_films.STORE)) as store:
     matched = matched_maps.match(
       source,
       test,
@@ -233,7 +224,7 @@ def _predict(given, test, names, known, matched) -> Predicted:
     path = beside if os.path.exists(beside) else ''
   if not path:
     return Predicted(tuple(test.findings), None, unknown)
-  read = foreign_predictions.read(
+  read = prediction_table.read(
     path,
     names.row_of,
     len(test.label),

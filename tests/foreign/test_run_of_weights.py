@@ -11,7 +11,7 @@ import safetensors.numpy
 
 from configs import baseline
 from cxr import inference, modes, run_files
-from cxr.evaluation import foreign
+from cxr.foreign import run_of_weights
 from cxr.models import torch_weights, torchxrayvision
 from tests.evaluation.test_other_films import draw
 from tests.models import test_resnet
@@ -58,9 +58,9 @@ def config_of(films, stated, tmp_path, **model):
 
 
 def make(config, workdir, **overrides):
-  found = foreign.find(config, overrides, str(workdir))
+  found = run_of_weights.find(config, overrides, str(workdir))
   workdir.mkdir(exist_ok=True)
-  foreign.make_run(found, str(workdir))
+  run_of_weights.make_run(found, str(workdir))
   return run_files.read_weights_from(str(workdir))
 
 
@@ -197,10 +197,10 @@ def test_an_override_may_not_contradict_the_file(films, tmp_path):
   config = config_of(films, path, tmp_path, init_pixels='unit')
   for name, value in (('model.arch', 'resnet50'), ('model.num_stages', 2)):
     with pytest.raises(ValueError, match=rf'config\.{name} \({value!r} here\)'):
-      foreign.find(config, {name: value}, str(tmp_path / 'run'))
+      run_of_weights.find(config, {name: value}, str(tmp_path / 'run'))
   free = {'model.dtype': 'bfloat16', 'name': 'mine'}
   config.name = 'mine'
-  made = foreign.find(config, free, str(tmp_path / 'run')).config
+  made = run_of_weights.find(config, free, str(tmp_path / 'run')).config
   assert (made.model.dtype, made.name) == ('bfloat16', 'mine')
 
 

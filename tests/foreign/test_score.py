@@ -12,13 +12,8 @@ from PIL import Image
 
 from configs import baseline
 from cxr import data, modes, stored_rows
-from cxr.evaluation import (
-  foreign_maps,
-  foreign_predictions,
-  matched_maps,
-  score,
-)
-from cxr.evaluation.map_places import Place
+from cxr.foreign import map_files, matched_maps, prediction_table, score
+from cxr.foreign.map_places import Place
 from cxr.scored_maps import map_rows
 from input_pipeline import workers
 
@@ -334,7 +329,7 @@ def test_predictions_give_the_classification(made, tmp_path, kind):
 def test_predictions_are_read_as_they_are_meant(tmp_path):
   path = tmp_path / 'p.csv'
   row_of = lambda name: int(name) if name.isdigit() else 'a film that is odd'
-  read = lambda **more: foreign_predictions.read(
+  read = lambda **more: prediction_table.read(
     str(path), row_of, 3, ('Mass', 'Edema'), {}, **more
   )
   path.write_text('image;Edema\n0;0,5\n1;1\n1;0\n2;nan\nodd;1\n')
@@ -386,7 +381,7 @@ def test_a_long_folder_streams_in_bounded_memory(made, tmp_path):
   for i in range(count):
     (tmp_path / 'maps' / f'{i}').mkdir(parents=True)
     np.save(tmp_path / 'maps' / f'{i}' / 'Mass.npy', cells + i)
-  source = foreign_maps.open_source(str(tmp_path / 'maps'))
+  source = map_files.open_source(str(tmp_path / 'maps'))
   tracemalloc.start()
   with open(tmp_path / 'store', 'wb') as store:
     matched = matched_maps.match(source, split, int, {}, size=size, store=store)

@@ -1,0 +1,1 @@
+"""What comes from elsewhere: weights to be evaluated, maps to be scored."""
