@@ -2,12 +2,16 @@
 
 import ast
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Rooms that somebody else's project could take as they are.
 PURE = ('attacks', 'attribution', 'localization', 'statistics')
+# Rooms that read stored rows alone.
+WITHOUT_JAX = ('comparison', 'estimates')
 MODULES = sorted(
   path
   for folder in ('cxr', 'input_pipeline', 'configs')
@@ -20,6 +24,7 @@ ORDER = (
   ('cxr.modes',),
   ('cxr.configuration', 'cxr.comparison', 'cxr.foreign'),
   ('cxr.evaluation', 'cxr.explaining', 'cxr.training'),
+  ('cxr.estimates',),
   ('cxr.measures',),
   ('cxr.scored_maps',),
   ('cxr.exporting',),
@@ -151,6 +156,27 @@ def test_pure_rooms_know_no_model_and_no_config(room):
     assert not outside & {'flax', 'ml_collections', 'optax', 'orbax'}, path
     ours = {n.split('.')[1] for n in found if n.startswith('cxr.')}
     assert ours <= set(PURE), path
+
+
+def test_rooms_of_stored_rows_import_no_jax():
+  rooms = ', '.join(
+    dotted(path)
+    for room in WITHOUT_JAX
+    for path in sorted((ROOT / 'cxr' / room).glob('*.py'))
+  )
+  found = subprocess.run(
+    [
+      sys.executable,
+      '-c',
+      f'import sys, {rooms}; '
+      "print(sorted({'jax', 'tensorflow', 'flax'} & sys.modules.keys()))",
+    ],
+    capture_output=True,
+    text=True,
+    check=True,
+    cwd=ROOT,
+  )
+  assert found.stdout.strip() == '[]', found.stderr
 
 
 @pytest.mark.parametrize('path', MODULES, ids=lambda p: p.stem)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cxr import files, stored_rows
-from cxr.evaluation import summary
+from cxr.estimates import summary
 from cxr.localization import scoring
 from input_pipeline.findings import FINDINGS
 from tests import made_rows

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cxr import files, stored_rows
-from cxr.evaluation import run_tables
+from cxr.estimates import run_tables
 from cxr.localization import overlap
 from cxr.measures import measure_table
 from cxr.reporting import part_maps, wording

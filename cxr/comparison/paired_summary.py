@@ -12,7 +12,7 @@ import numpy as np
 
 from cxr import stored_rows
 from cxr.comparison import common_findings, runs
-from cxr.evaluation import (
+from cxr.estimates import (
   box_estimates,
   ranking_estimates,
   reader_estimates,

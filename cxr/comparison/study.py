@@ -21,7 +21,7 @@ from absl import logging
 
 from cxr import files, run_files, stored_rows
 from cxr.comparison import common_findings, repeatability, runs
-from cxr.evaluation import (
+from cxr.estimates import (
   box_estimates,
   ranking_estimates,
   reader_estimates,

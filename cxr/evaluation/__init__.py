@@ -1,1 +1,1 @@
-"""Measures a trained network: rows, estimates, comparisons, studies."""
+"""The evaluation of one trained network: its parts, tables, record and page."""

@@ -26,6 +26,7 @@ from cxr import (
   sharding,
   stored_rows,
 )
+from cxr.estimates import reader_estimates, readings, run_tables, summary
 from cxr.evaluation import (
   attack_flags,
   classify,
@@ -33,10 +34,6 @@ from cxr.evaluation import (
   localize,
   other_films,
   provenance,
-  reader_estimates,
-  readings,
-  run_tables,
-  summary,
 )
 from cxr.evaluation.parts import Parts
 from cxr.exporting import boxes_and_masks

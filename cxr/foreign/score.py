@@ -17,7 +17,8 @@ from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from cxr import data, files, heatmaps, stored_rows
-from cxr.evaluation import evaluate, other_films, parts, readings, run_tables
+from cxr.estimates import readings, run_tables
+from cxr.evaluation import evaluate, other_films, parts
 from cxr.foreign import map_files, map_places, matched_maps, prediction_table
 from cxr.localization import thresholds
 from cxr.reporting import wording

@@ -33,7 +33,8 @@ from jaxtyping import Bool, Float
 from cxr import data, heatmaps, inference, run_files, stored_rows
 from cxr.attribution import cam
 from cxr.comparison import runs
-from cxr.evaluation import box_estimates, evaluate
+from cxr.estimates import box_estimates
+from cxr.evaluation import evaluate
 from cxr.localization import thresholds
 from cxr.reporting import wording
 from cxr.scored_maps import map_controls, map_rows

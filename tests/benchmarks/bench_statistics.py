@@ -18,7 +18,7 @@ from sklearn import metrics as sklearn_metrics
 
 from cxr import stored_rows
 from cxr.attribution import cam
-from cxr.evaluation import box_estimates
+from cxr.estimates import box_estimates
 from cxr.localization import controls, regions, scoring, thresholds
 from cxr.statistics import bootstrap, intervals, paired, rankings
 from input_pipeline.findings import BOXED, FINDINGS

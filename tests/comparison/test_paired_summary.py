@@ -7,7 +7,7 @@ import pytest
 
 from cxr import stored_rows
 from cxr.comparison import paired_summary
-from cxr.evaluation import summary
+from cxr.estimates import summary
 from input_pipeline.findings import BOXED, FINDINGS
 from tests import made_rows
 from tests.made_rows import LEFT, RIGHT

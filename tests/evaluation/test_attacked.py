@@ -9,7 +9,8 @@ from flax import linen as nn
 from configs import default
 from cxr import data, inference, losses, sharding
 from cxr.attacks import batched
-from cxr.evaluation import attacked, ranking_estimates
+from cxr.estimates import ranking_estimates
+from cxr.evaluation import attacked
 from cxr.evaluation.parts import Parts
 from cxr.stored_rows import Condition
 from input_pipeline import pipeline

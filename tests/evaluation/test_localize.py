@@ -7,7 +7,8 @@ from flax import linen as nn
 
 from configs import default
 from cxr import data, inference, sharding, stored_rows
-from cxr.evaluation import box_estimates, localize
+from cxr.estimates import box_estimates
+from cxr.evaluation import localize
 from cxr.evaluation.parts import Parts
 from cxr.localization import controls, overlap
 from cxr.scored_maps import map_controls, map_rows

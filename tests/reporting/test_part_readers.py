@@ -5,8 +5,8 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from cxr.evaluation import reader_estimates
-from cxr.evaluation.readings import Readings
+from cxr.estimates import reader_estimates
+from cxr.estimates.readings import Readings
 from cxr.reporting import (
   part_comparison,
   part_readers,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from cxr import files, stored_rows
-from cxr.evaluation import readings
+from cxr.estimates import readings
 from cxr.measures import measure_table
 from cxr.reporting import wording
 

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import special
 
 from cxr import stored_rows
-from cxr.evaluation import (
+from cxr.estimates import (
   box_estimates,
   ranking_estimates,
   reader_estimates,

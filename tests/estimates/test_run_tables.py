@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cxr import stored_rows
-from cxr.evaluation import readings, run_tables
+from cxr.estimates import readings, run_tables
 from cxr.measures import measure_table
 from input_pipeline.findings import FINDINGS
 from tests import made_rows

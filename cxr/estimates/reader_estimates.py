@@ -16,8 +16,8 @@ from absl import logging
 from jaxtyping import Float
 
 from cxr import stored_rows
-from cxr.evaluation import ranking_estimates
-from cxr.evaluation.readings import Readings
+from cxr.estimates import ranking_estimates
+from cxr.estimates.readings import Readings
 from cxr.statistics import (
   agreement,
   bootstrap,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cxr import stored_rows
-from cxr.evaluation import box_estimates, summary
+from cxr.estimates import box_estimates, summary
 from cxr.localization import overlap, scoring
 from tests import made_rows
 from tests.made_rows import LEFT, QUARTER, RIGHT

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from cxr import stored_rows
-from cxr.evaluation import summary
+from cxr.estimates import summary
 from cxr.statistics import calibration, metrics, rankings
 from input_pipeline.findings import FINDINGS
 from tests import made_rows

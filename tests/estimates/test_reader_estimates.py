@@ -6,8 +6,8 @@ from sklearn import metrics
 
 from cxr import stored_rows
 from cxr.comparison import paired_summary, study
-from cxr.evaluation import reader_estimates, readings, summary
-from cxr.evaluation.readings import Readings
+from cxr.estimates import reader_estimates, readings, summary
+from cxr.estimates.readings import Readings
 from input_pipeline import pipeline
 from input_pipeline.findings import FINDINGS
 from tests import made_rows
