@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cxr import inference, sharding
+from tests import made_row_sums
 
 
 def batches(num_films=11, size=4):
@@ -82,3 +83,22 @@ def test_few_batches_wait_at_a_time():
     taken.append(part)
     assert len(asked) - len(taken) <= 2
   assert taken == asked
+
+
+def test_few_sizes_of_batches_serve_any_number_of_films():
+  subject = made_row_sums.make(num_devices=1)
+  subject.config.evaluate.batch_size = 24
+  sizes = {n: subject.batch_size(n) for n in (0, 1, 3, 8, 9, 16, 17, 500)}
+  assert sizes == {0: 1, 1: 1, 3: 4, 8: 8, 9: 16, 16: 16, 17: 24, 500: 24}
+  four = subject._replace(mesh=sharding.make_mesh(4))
+  assert [four.batch_size(n) for n in (1, 6)] == [4, 8]
+
+
+def test_batches_give_every_row_its_place():
+  subject = made_row_sums.make(num_devices=4)
+  rows = np.array([5, 0, 2, 3, 4])
+  seen = np.full(len(rows), -1)
+  for part, batch in subject.batches(rows, 4):
+    count = part.stop - part.start
+    seen[part] = sharding.to_host(batch['image'])[:count, 0, 0, 0]
+  np.testing.assert_array_equal(seen, np.array(made_row_sums.LEVELS)[rows])

@@ -3,7 +3,7 @@
 Contract. The first run is what the others are compared with: a difference is
 theirs minus its. Rows are put in the order of the first run's; runs whose
 films, labels, patients or true boxes differ are refused. An estimate of one run
-is that of summary.py or box_estimates.py.
+is that of estimates/summary.py or estimates/box_estimates.py.
 """
 
 from collections.abc import Sequence

@@ -203,7 +203,7 @@ def _write_coarse(
 
 
 def write_coarse_maps(workdir: str, subject: Subject, parts: Parts) -> None:
-  """Joins the parts of all methods in the workdir; see coarse_maps.py."""
+  """Joins the coarse maps of all methods in one file of the workdir."""
   if jax.process_index():
     return
   path = os.path.join(workdir, coarse_maps.FILE)

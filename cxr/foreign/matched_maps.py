@@ -2,8 +2,8 @@
 
 A map counts where it is of a test film and of a finding that has true regions
 in the data set. It is scored where its film has a true region, and where other
-films' maps need it beside theirs (map_controls.py). Everything else is a row of
-left_out.csv, with its reason.
+films' maps need it beside theirs (scored_maps/map_controls.py). Everything else
+is a row of left_out.csv, with its reason.
 """
 
 import collections

@@ -1,8 +1,8 @@
 """--mode=score: maps from elsewhere -> everything that needs no network.
 
 Boxes by every rule of config.evaluate.rules, all scores, the controls and the
-intervals are those of an evaluation (localize.py). The output folder is read as
-a workdir is by report, compare and study.
+intervals are those of an evaluation (evaluation/localize.py). The output folder
+is read as a workdir is by report, compare and study.
 """
 
 import os

@@ -1,6 +1,6 @@
 """The section 'Readers': a network and its labels beside readers of the films.
 
-`metrics.json` has what reader_estimates.py makes, under 'readers'.
+`metrics.json` has what estimates/reader_estimates.py makes, under 'readers'.
 """
 
 from collections.abc import Mapping

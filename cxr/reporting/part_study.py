@@ -1,8 +1,9 @@
 """A study as Markdown, and the panels of its figure.
 
 A study is {'groups': [{'name', 'runs', 'seeds'}], 'figures': [{'key',
-'finding', 'groups': [estimate], 'differences': [estimate]}]}, as study.py
-makes it; an estimate of a group has the values of its 'runs', too.
+'finding', 'groups': [estimate], 'differences': [estimate]}]}, as
+comparison/study.py makes it; an estimate of a group has the values of its
+'runs', too.
 """
 
 from collections.abc import Mapping, Sequence
