@@ -3,11 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from configs import default
-from cxr import heatmaps, inference, sharding
-from cxr.models import architectures
-from input_pipeline.findings import FINDINGS
+from cxr import configuration, heatmaps, inference, sharding
+from cxr.attribution import by_name
+from cxr.models import architectures, resnet
+from input_pipeline.findings import BOXED, FINDINGS
+from tests.measures.made_subject import Linear
 
 
 def test_every_branch_of_the_shuffled_network_lives():
@@ -49,3 +52,48 @@ def test_every_branch_of_the_shuffled_network_lives():
   ):
     assert a.size < 2 or not np.array_equal(a, b)
     np.testing.assert_array_equal(np.sort(a, None), np.sort(b, None))
+
+
+@pytest.mark.parametrize('method', by_name.METHODS)
+def test_the_config_bounds_every_method(method):
+  config = default.get_config()
+  config.evaluate.chunk, config.evaluate.integration_steps = 3, 5
+  options = heatmaps.options(config, method)
+  # What it has no option for is refused.
+  model = Linear()
+  if method == by_name.DENSE_CAM:
+    model = resnet.ResNet('resnet18', len(BOXED))
+  by_name.make_attribution(model, method, **options)
+  if method in by_name.SALIENCY_METHODS:
+    assert options['chunk'] == 3
+  whole = ('cam', by_name.DENSE_CAM)
+  if method in by_name.CAM_METHODS and method not in whole:
+    assert options == {'stage': 'features'}
+    config.evaluate.stages = ('stage1', 'features')
+    assert heatmaps.options(config, method) == {'stage': ('stage1', 'features')}
+  steps = options.get('num_steps')
+  assert steps == (5 if method == 'integrated_gradients' else None)
+
+
+@pytest.mark.parametrize(
+  'method, field, option, value',
+  [
+    ('smooth_grad', 'smooth_grad_samples', 'num_samples', 3),
+    ('smooth_grad', 'smooth_grad_noise', 'noise', 0.2),
+    ('occlusion', 'occlusion_window', 'window', 0.1),
+    ('occlusion', 'occlusion_stride', 'stride', 1.0),
+    ('rise', 'rise_masks', 'num_masks', 9),
+    ('rise', 'rise_grid', 'grid', 5),
+    ('rise', 'rise_keep', 'keep', 0.25),
+    ('integrated_gradients', 'baseline', 'baseline', 'white'),
+    ('occlusion', 'baseline', 'baseline', 'blurred'),
+  ],
+)
+def test_the_config_sets_the_options_of_a_method(method, field, option, value):
+  """And they are part of the key of what is made of its maps."""
+  config = default.get_config()
+  before = heatmaps.settings(config, method)
+  config.evaluate[field] = value
+  configuration.validate(config)
+  assert heatmaps.options(config, method)[option] == value
+  assert heatmaps.settings(config, method) == before | {option: value}

@@ -1,5 +1,7 @@
 """A linear model on made films, for measures: its gradient is its weights."""
 
+import types
+
 import jax
 import numpy as np
 from flax import linen as nn
@@ -11,6 +13,7 @@ from cxr.inference import Subject
 from cxr.measures import named_measures
 from input_pipeline import pipeline
 from input_pipeline.findings import BOXED, FINDINGS
+from input_pipeline.phantom import draw
 
 SIZE = 48
 N = 9
@@ -102,3 +105,30 @@ def taken(name, subject):
 def by_key(found):
   assert len({m.key for m in found}) == len(found)
   return {m.key: m.value for m in found}
+
+
+def caused():
+  """Films with one finding each, and the same without a cause."""
+  base = np.full((4, SIZE, SIZE, 1), 100)
+  finding = [0, 1, 1, 12]
+  lesion = np.zeros_like(base)
+  lesion[:, 5:15, 20:30] = 40
+  grating = np.stack(
+    [np.rint(20 * draw.grating(FINDINGS[k], SIZE, phase=1.0)) for k in finding]
+  )[..., None]
+  label = labels(*finding, 3, 4)
+  label[4, 5] = 1  # two findings: left out
+  image = np.concatenate([base + lesion + grating, base[:2]])
+  return types.SimpleNamespace(
+    lesion=lesion,
+    grating=grating,
+    splits={
+      'test': split('test', image, label),
+      'test_without_shortcut': split(
+        '', np.concatenate([base + lesion, base[:2]]), label
+      ),
+      'test_without_lesions': split(
+        '', np.concatenate([base + grating, base[:2]]), label
+      ),
+    },
+  )
