@@ -13,9 +13,9 @@ from absl import logging
 from PIL import Image
 
 from cxr import data, heatmaps, inference, platforms, sharding
-from cxr.evaluation import localize
 from cxr.localization import controls, regions, scoring, thresholds
 from cxr.reporting import plots
+from cxr.scored_maps import map_controls
 
 SHOWN = ('Atelectasis', 'Effusion', 'Mass', 'Pneumothorax')
 ROWS = 'own map', 'another patient', 'set down', 'shuffled weights'
@@ -40,7 +40,7 @@ def main(workdir: str, method: str, path: str) -> None:
   cases = []
   for finding in SHOWN:
     k = subject.mapped.index(finding)
-    donors = localize.draw_donors(films, k, config.seed, nobody)
+    donors = map_controls.draw_donors(films, k, config.seed, nobody)
     # The film whose map is of median energy in the true box: no choice of ours.
     boxed = np.flatnonzero(films.boxed[:, k] & (donors[:, 0] >= 0))
     energy = [_energy(own[i, ..., k], films.truth[i, k]) for i in boxed]
