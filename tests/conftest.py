@@ -1,6 +1,8 @@
 """Strict JAX settings, checked types and virtual CPU devices for every test."""
 
 import atexit
+import functools
+import inspect
 import os
 import shutil
 import tempfile
@@ -19,6 +21,11 @@ os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
 # A cache for GPUs, for whose sake the folder's name would be part of the name
 # that a program is known by: a copy of the folder would be of no use.
 os.environ.setdefault('JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES', 'none')
+# LLVM's work on programs that run once is half of what the tests compute. XLA's
+# own passes are those of a user; what is given already has the last word.
+os.environ['XLA_FLAGS'] = ' '.join(
+  ['--xla_backend_optimization_level=1', os.environ.get('XLA_FLAGS', '')]
+)
 
 import jax
 import jaxtyping
@@ -27,7 +34,23 @@ from beartype import BeartypeConf, beartype
 
 # PEP 484: an int is welcome where a float is asked for.
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))
+
+
+def sized(function=None, *, typechecker, jaxtyped=jaxtyping.jaxtyped):
+  """`jaxtyped`, which sees that a size is one in all shapes of a call, where
+  there are shapes: it takes 10 microseconds, and to read the tables of a data
+  set takes two million calls."""
+  if function is None:
+    return functools.partial(sized, typechecker=typechecker)
+  if inspect.isfunction(function) and 'jaxtyping' not in repr(
+    function.__annotations__
+  ):
+    return check(function)
+  return jaxtyped(function, typechecker=typechecker)
+
+
 # Before any module of ours is imported: every call checks its annotations.
+jaxtyping.jaxtyped = sized
 jaxtyping.install_import_hook(['cxr', 'input_pipeline'], 'tests.conftest.check')
 
 jax.config.update('jax_num_cpu_devices', 4)

@@ -426,7 +426,8 @@ def test_killed_a_run_goes_on_to_the_same_bits(tmp_path, data_dir, runs):
   ]
   environment = os.environ | {
     'JAX_PLATFORMS': 'cpu',
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=4',
+    'XLA_FLAGS': os.environ['XLA_FLAGS']
+    + ' --xla_force_host_platform_device_count=4',
     'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'programs'),
   }
   # All but the step: the second start must find the one that the first made.
@@ -492,7 +493,9 @@ def test_with_onednn_a_run_is_the_same_but_for_rounding(
   programs, kept = tmp_path / 'programs', tmp_path / 'kept'
   monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(kept))
   monkeypatch.setenv(
-    'XLA_FLAGS', f'--xla_dump_to={programs} --xla_dump_hlo_module_re=one_step'
+    'XLA_FLAGS',
+    f'{os.environ["XLA_FLAGS"]} --xla_dump_to={programs} '
+    '--xla_dump_hlo_module_re=one_step',
   )
   done = main(
     '--config=configs/robust.py:smoke',

@@ -32,7 +32,8 @@ def test_freed_memory_is_used_again_and_not_faulted_in_anew():
     command = [sys.executable, '-c', _COUNT_PAGES, how]
     return int(subprocess.check_output(command, cwd=ROOT))
 
-  assert faults('keep') < 100 < faults('leave')
+  # 64 MB are 32 pages where they are huge ones, as the kernel pleases.
+  assert faults('keep') < 16 < faults('leave')
 
 
 _ONEDNN = """

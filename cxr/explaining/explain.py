@@ -28,7 +28,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tqdm
@@ -372,7 +372,7 @@ def _left_out(explained: Explained, skipped: Mapping[str, int]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _table(folder: str, name: str) -> Iterator:
+def _table(folder: str, name: str) -> Iterator[Any]:
   """Yields the csv writer of a new table."""
   path = os.path.join(folder, name)
   with open(path, 'w', newline='', encoding='utf-8') as f:

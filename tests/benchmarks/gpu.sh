@@ -10,10 +10,9 @@
 # each result printed and kept at once in $OUT (build/gpu): a machine that is
 # taken back early leaves what was measured.
 #
-# Tried with --try on one core, with PyTorch 2.13 for CPUs, in an environment that
-# finds nothing else: every part ends well in float32, in four minutes, of which
-# PyTorch's compiler takes the most; and the step beside PyTorch in bfloat16, its
-# autocast, by itself. Not tried: a GPU.
+# Tried with --try on one core, with PyTorch 2.13 for CPUs: every part ends well,
+# in float32 and bfloat16, in five minutes, of which PyTorch's compiler takes the
+# most. Not tried: a GPU.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 films=${1:?Give the file of films that tests/benchmarks/gpu_films.py writes.}
