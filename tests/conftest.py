@@ -32,8 +32,11 @@ import jaxtyping
 import pytest
 from beartype import BeartypeConf, beartype
 
-# PEP 484: an int is welcome where a float is asked for.
-check = beartype(conf=BeartypeConf(is_pep484_tower=True))
+# PEP 484: an int is welcome where a float is asked for. What is wrong is a
+# TypeError, as Python's own.
+check = beartype(
+  conf=BeartypeConf(is_pep484_tower=True, violation_type=TypeError)
+)
 
 
 def sized(function=None, *, typechecker, jaxtyped=jaxtyping.jaxtyped):

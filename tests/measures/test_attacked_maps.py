@@ -8,7 +8,6 @@ from cxr.attribution import by_name
 from cxr.measures import attacked_maps
 from input_pipeline.findings import BOXED, FINDINGS
 from tests.measures.made_subject import (
-  RNG,
   SIZE,
   Linear,
   N,
@@ -35,7 +34,7 @@ class Quadratic(Linear):
 @pytest.fixture(scope='module')
 def film_splits():
   """Gray films with a box each: no attack of EPSILON clips a pixel."""
-  image = RNG.integers(100, 150, (N, SIZE, SIZE, 1))
+  image = np.random.default_rng(2).integers(100, 150, (N, SIZE, SIZE, 1))
   test = split('test', image, labels(*range(N)))
   boxes = np.tile([0.25, 0.25, 0.75, 0.75], (len(BOXED), 1))
   of_boxes = {'box': boxes, 'box_image': np.arange(len(BOXED))}
