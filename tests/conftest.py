@@ -24,7 +24,7 @@ os.environ.setdefault('JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES', 'none')
 # LLVM's work on programs that run once is half of what the tests compute. XLA's
 # own passes are those of a user; what is given already has the last word.
 os.environ['XLA_FLAGS'] = ' '.join(
-  ['--xla_backend_optimization_level=0', os.environ.get('XLA_FLAGS', '')]
+  ['--xla_backend_optimization_level=1', os.environ.get('XLA_FLAGS', '')]
 )
 
 import jax
