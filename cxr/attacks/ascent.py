@@ -38,11 +38,18 @@ class Ball(NamedTuple):
   project: Callable[[Image, Image, Scalar], Image]
 
 
+def _draw(distribution, key, image, *bounds):
+  """A number for each pixel.
+
+  They are drawn in one row, which has the same bits: a program that counts
+  along two axes takes XLA more than twice as long to compile.
+  """
+  row = distribution(key, (image.size,), image.dtype, *bounds)
+  return row.reshape(image.shape)
+
+
 def _linf_sample(key, image, epsilon):
-  # In one row, which has the same bits: a program that counts along two axes
-  # takes XLA more than twice as long to compile.
-  noise = jax.random.uniform(key, (image.size,), image.dtype, -1, 1)
-  noise = noise.reshape(image.shape)
+  noise = _draw(jax.random.uniform, key, image, -1, 1)
   return _linf_project(image + epsilon * noise, image, epsilon)
 
 
@@ -71,8 +78,7 @@ def _l2_sample(key, image, epsilon):
   # so many dimensions) spends the radius on noise, which an attack of 40 steps
   # does not get rid of: docs/attacks.md has the losses reached.
   direction_key, radius_key = jax.random.split(key)
-  noise = jax.random.normal(direction_key, (image.size,), image.dtype)
-  noise = noise.reshape(image.shape)
+  noise = _draw(jax.random.normal, direction_key, image)
   radius = epsilon * jax.random.uniform(radius_key, (), image.dtype, 0, 0.1)
   return _l2_project(image + radius * _l2_direction(noise), image, epsilon)
 
