@@ -40,9 +40,11 @@ check = beartype(
 
 
 def sized(function=None, *, typechecker, jaxtyped=jaxtyping.jaxtyped):
-  """`jaxtyped`, which sees that a size is one in all shapes of a call, where
-  there are shapes: it takes 10 microseconds, and to read the tables of a data
-  set takes two million calls."""
+  """Applies `jaxtyped` where annotations have shapes, else beartype alone.
+
+  To see that a size is the same in all shapes of a call takes 10 microseconds,
+  and to read the tables of a data set takes two million calls.
+  """
   if function is None:
     return functools.partial(sized, typechecker=typechecker)
   if inspect.isfunction(function) and 'jaxtyping' not in repr(

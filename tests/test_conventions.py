@@ -1,11 +1,16 @@
 """The house rules that a machine can check."""
 
 import ast
+import importlib.util
 import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+
+from cxr.statistics import metrics
+from input_pipeline import findings
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Rooms that somebody else's project could take as they are.
@@ -191,3 +196,47 @@ def test_modules_have_docstrings_and_no_old_ways(path):
     if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
   }
   assert not calls & {'eval', 'exec'}
+
+
+def scripts():
+  """Programs that no test imports: of documents, benchmarks, faults."""
+  folders = 'docs', 'tests/benchmarks', 'tests/faults', 'tests/accelerators'
+  return sorted(p for f in folders for p in (ROOT / f).glob('*.py'))
+
+
+@pytest.mark.parametrize('path', scripts(), ids=dotted)
+def test_a_script_uses_names_that_are_there(path):
+  """Of our modules, those that it imports and what it takes of them."""
+  tree = ast.parse(path.read_text())
+  modules, ours = {}, ('cxr', 'input_pipeline', 'configs')
+  for node in ast.walk(tree):
+    if isinstance(node, ast.ImportFrom) and node.module.split('.')[0] in ours:
+      for alias in node.names:
+        name = f'{node.module}.{alias.name}'
+        if importlib.util.find_spec(node.module).submodule_search_locations:
+          module = importlib.import_module(name)
+          modules[alias.asname or alias.name] = module
+        else:
+          assert hasattr(importlib.import_module(node.module), alias.name), name
+  rebound = {
+    n.id
+    for n in ast.walk(tree)
+    if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+  } | {n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)}
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+      name = node.value.id
+      if name in modules and name not in rebound:
+        assert hasattr(modules[name], node.attr), f'{name}.{node.attr}'
+
+
+@pytest.mark.parametrize(
+  'call',
+  [
+    lambda: findings.tidy(1),  # no shape
+    lambda: metrics.roc_curve(np.zeros(2), np.zeros(3)),  # two sizes
+  ],
+)
+def test_annotations_are_checked(call):
+  with pytest.raises(TypeError, match='name|Type-check'):
+    call()
